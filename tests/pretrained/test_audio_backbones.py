@@ -71,7 +71,7 @@ def reference(kind: str, clip: np.ndarray) -> Any:
 def test_features_equal_those_of_transformers(kind: str) -> None:
     every, modality = encoder(kind, tokens=None)
     one, _ = encoder(kind, tokens=1)
-    clips = sounds(modality.options.rate)[:5]
+    clips = sounds(modality.options.sampling_rate)[:5]
     with torch.no_grad():
         tokens, mask = every(batch(modality, clips))
         summary, _ = one(batch(modality, clips))
@@ -95,7 +95,7 @@ def test_features_equal_those_of_transformers(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_do_not_depend_on_the_batch(kind: str, tokens: int | None) -> None:
     made, modality = encoder(kind, tokens)
-    clips = sounds(modality.options.rate)
+    clips = sounds(modality.options.sampling_rate)
     with torch.no_grad():
         data = batch(modality, clips)
         together, mask = made(data)
@@ -121,7 +121,7 @@ def test_forward_from_cached_hidden_states(kind: str, tune: str) -> None:
         return
     tuning = {"fine_tuning": tune, "num_layers": 1} if tune == "last" else {"fine_tuning": tune}
     made, modality = encoder(kind, None, **tuning)
-    data = batch(modality, sounds(modality.options.rate))
+    data = batch(modality, sounds(modality.options.sampling_rate))
     with torch.no_grad():
         whole, mask = made(data)
         settled = made.encode_frozen(data)
@@ -141,14 +141,14 @@ def test_forward_from_cached_hidden_states(kind: str, tune: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_mask_has_the_length_of_the_audio(kind: str) -> None:
     made, modality = encoder(kind, tokens=None)
-    clips = sounds(modality.options.rate)[:5]
+    clips = sounds(modality.options.sampling_rate)[:5]
     data = batch(modality, clips)
     with torch.no_grad():
         features, mask = made(data)
     times = made.compute_times(data, features.shape[1])
     step = float(times[0, 1] - times[0, 0])
     for item, clip in enumerate(clips):
-        seconds = len(clip) / modality.options.rate
+        seconds = len(clip) / modality.options.sampling_rate
         last = float(times[item][mask[item]].max())
         assert seconds - 2 * step - 0.1 < last < seconds + step
         assert times[item][mask[item]].diff().min() > 0
@@ -160,7 +160,9 @@ def test_times_of_averaged_tokens_and_of_a_single_token() -> None:
     with torch.no_grad():
         _, mask = made(data)
     assert mask.tolist() == [[True, True], [True, False]]
-    torch.testing.assert_close(made.compute_times(data, 2)[0], torch.tensor([0.24, 0.74]))  # 50 tokens of 20 ms from 0 on
+    torch.testing.assert_close(
+        made.compute_times(data, 2)[0], torch.tensor([0.24, 0.74])
+    )  # 50 tokens of 20 ms from 0 on
     made, _ = encoder("whisper", tokens=1)
     torch.testing.assert_close(made.compute_times(data, 1), torch.tensor([[0.5], [0.01]]))
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.audio_features import AudioFeatureExtractor, audio_feature_extractor
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 
 transformers = pytest.importorskip("transformers")
 
@@ -19,7 +19,9 @@ WITHIN = 2e-5
 
 
 def card(preprocessor: dict[str, Any], model_type: str = "whisper") -> CheckpointConfig:
-    return CheckpointConfig("here", "here", "", "", {"config": {"model_type": model_type}, "preprocessor_config": preprocessor})
+    return CheckpointConfig(
+        "here", "here", "", "", {"config": {"model_type": model_type}, "preprocessor_config": preprocessor}
+    )
 
 
 def extractor(reference: Any) -> AudioFeatureExtractor:

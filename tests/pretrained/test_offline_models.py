@@ -45,7 +45,11 @@ def test_models_of_every_mode_load_without_checkpoint_or_network(tmp_path: Path)
     columns, recipe = sample_table(["text"], ["classification"], ROWS)
     model_folder = tmp_path / "checkpoint"
     shutil.copytree(checkpoint("text"), model_folder)
-    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
+    settings = {
+        "training": {**FIXED, "epochs": 2},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "hidden_size": 16,
+    }
     expected = []
     for mode, options in MODES.items():
         recipe["inputs"]["in_text"]["encoder"] = {
@@ -85,7 +89,11 @@ def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path:
         "fine_tuning": "lora",
         "num_layers": 1,
     }
-    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
+    settings = {
+        "training": {**FIXED, "epochs": 2},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "hidden_size": 16,
+    }
     model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / "model")
     expected = model.predict_proba(columns)
     shutil.rmtree(model_folder)
@@ -96,7 +104,11 @@ def test_training_changes_exactly_the_trainable_weights(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     columns, recipe = sample_table(["text"], ["classification"], ROWS)
-    settings = {"training": {**FIXED, "epochs": 2}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
+    settings = {
+        "training": {**FIXED, "epochs": 2},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "hidden_size": 16,
+    }
     original = load_file(Path(checkpoint("text")) / "model.safetensors")
     for mode, options in MODES.items():
         recipe["inputs"]["in_text"]["encoder"] = {

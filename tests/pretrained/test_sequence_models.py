@@ -14,8 +14,8 @@ from laws.checkpoints import checkpoint
 from laws.seq2seq_checkpoints import CONTROL, KINDS, seq2seq_checkpoint
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
-from polymodal.pretrained.seq2seq_decoder import Seq2SeqDecoder, reorder_cache, start_tokens
 from polymodal.pretrained.resolve import read_checkpoint_config
+from polymodal.pretrained.seq2seq_decoder import Seq2SeqDecoder, reorder_cache, start_tokens
 
 pytest.importorskip("transformers")
 STEPS = 12

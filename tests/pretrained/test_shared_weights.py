@@ -81,7 +81,7 @@ def test_a_fully_trainable_network_caches_no_weights() -> None:
     backbone = Backbone(read_checkpoint_config(checkpoint("text"), "text"), "text")
     backbone.requires_grad_(True)
     backbone.load()
-    assert not weights._kept
+    assert not weights._weight_cache
 
 
 def test_modified_weights_are_loaded_again() -> None:
@@ -107,17 +107,17 @@ def test_a_changed_file_is_loaded_again(tmp_path: Path) -> None:
 
 def test_the_oldest_weights_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded("text")
-    size = sum(tensor.nbytes for tensor in next(iter(weights._kept.values())).values())
+    size = sum(tensor.nbytes for tensor in next(iter(weights._weight_cache.values())).values())
     loaded("image")
-    assert [key[0] for key in weights._kept] == ["text", "image"]
+    assert [key[0] for key in weights._weight_cache] == ["text", "image"]
     loaded("text")
-    assert [key[0] for key in weights._kept] == ["image", "text"]
-    monkeypatch.setattr(weights, "KEPT", size)
+    assert [key[0] for key in weights._weight_cache] == ["image", "text"]
+    monkeypatch.setattr(weights, "MAX_CACHE_BYTES", size)
     loaded("text")
-    assert [key[0] for key in weights._kept] == ["text"]
-    monkeypatch.setattr(weights, "KEPT", size - 1)
+    assert [key[0] for key in weights._weight_cache] == ["text"]
+    monkeypatch.setattr(weights, "MAX_CACHE_BYTES", size - 1)
     loaded("text")
-    assert not weights._kept
+    assert not weights._weight_cache
 
 
 def test_weights_loaded_for_inference_can_be_trained_in_another_network() -> None:

@@ -173,9 +173,7 @@ def test_the_hubs_own_cache_is_enough(
     assert hub.asked == []
 
 
-def test_missing_weights_are_an_error_offline(
-    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_weights_are_an_error_offline(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     hub.add("owner/tiny", folder)

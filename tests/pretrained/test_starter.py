@@ -20,7 +20,7 @@ from torch.nn import functional
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.resolve import read_checkpoint_config, tokenizer_file, weights_folder
 from polymodal.pretrained.starter import registry as starter
-from polymodal.pretrained.starter.registry import STARTERS, is_verified, folder, location
+from polymodal.pretrained.starter.registry import STARTERS, folder, is_verified, location
 
 transformers = pytest.importorskip("transformers")
 
@@ -111,9 +111,7 @@ def test_concurrent_conversions_leave_one_complete_folder(own_cache: Path) -> No
     ]
 
 
-def test_a_failed_conversion_leaves_no_files(
-    package: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_conversion_leaves_no_files(package: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package.write_bytes(b"\x07\x00\x00\x00")
     sha256 = hashlib.sha256(package.read_bytes()).hexdigest()
     wrong = replace(STARTERS["minilm"], convert="polymodal.pretrained.starter.convert_whisper", sha256=sha256)

@@ -253,7 +253,9 @@ def test_missing_and_blank_texts_in_a_batch(kind: str) -> None:
 
 
 def planned(model: str, **modality: Any) -> Recipe:
-    inputs = {"t": {"modality": {"name": "text", **modality}, "encoder": {"name": "pretrained_text", "checkpoint": model}}}
+    inputs = {
+        "t": {"modality": {"name": "text", **modality}, "encoder": {"name": "pretrained_text", "checkpoint": model}}
+    }
     return make_plan(table_of(columns()), Recipe(inputs=inputs, outputs={"y": "regression"})).recipe
 
 

@@ -126,7 +126,12 @@ def test_cached_hidden_states_give_the_same_features_and_times(modality: str, tu
 @pytest.mark.parametrize("tune", ["last", "lora"])
 def test_all_text_networks_run_from_cached_hidden_states(kind: str, tune: str) -> None:
     """Masks, end tokens and positions are reconstructed from the lengths."""
-    encoder_options = {"name": "pretrained_text", "checkpoint": text_checkpoint(kind), "fine_tuning": tune, "num_layers": 1}
+    encoder_options = {
+        "name": "pretrained_text",
+        "checkpoint": text_checkpoint(kind),
+        "fine_tuning": tune,
+        "num_layers": 1,
+    }
     inputs = {"t": {"modality": "text", "encoder": encoder_options}}
     columns = {"t": TEXTS, "y": [float(row) for row in range(len(TEXTS))]}
     preparation, prepared = prepare(columns, inputs=inputs, outputs={"y": "regression"})

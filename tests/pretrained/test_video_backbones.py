@@ -223,7 +223,12 @@ def test_cached_hidden_states_give_the_same_features(kind):
     """With the times of the tokens, and without pixels."""
     folder, *_ = kind
     data = clips(FRAMES, 2)
-    for options in ({}, {"max_tokens": 3}, {"max_tokens": None}, {"fine_tuning": "last", "num_layers": 1, "max_tokens": None}):
+    for options in (
+        {},
+        {"max_tokens": 3},
+        {"max_tokens": None},
+        {"fine_tuning": "last", "num_layers": 1, "max_tokens": None},
+    ):
         encoder = encoder_of(folder, **options)
         features, mask = encoder(data)
         kept = encoder.encode_frozen(data)
@@ -244,7 +249,9 @@ def test_a_network_of_another_size_than_its_preprocessor_is_rejected(tmp_path):
 
 def framewise(frames, temporal="lstm"):
     """A `frame_encoder` with a pretrained image encoder, as planned."""
-    options = FrameEncoder.Options(frame_encoder={"name": "pretrained_image", **frames}, temporal=temporal, num_layers=1)
+    options = FrameEncoder.Options(
+        frame_encoder={"name": "pretrained_image", **frames}, temporal=temporal, num_layers=1
+    )
     chosen = Video.Options(**FrameEncoder.required_options(options), num_frames=3).at_size("tiny")
     modality = Video(Video.resolve(chosen, []), columns=["clip"])
     torch.manual_seed(0)

@@ -140,7 +140,9 @@ def hidden_width(config: Any) -> int:
             return found
         if isinstance(found, list | tuple) and found:
             return int(found[-1])
-    raise RecipeError("checkpoint", f"the configuration of the {config.model_type} has no known key for its hidden size")
+    raise RecipeError(
+        "checkpoint", f"the configuration of the {config.model_type} has no known key for its hidden size"
+    )
 
 
 def example_inputs(model: Any, items: int) -> dict[str, Tensor]:

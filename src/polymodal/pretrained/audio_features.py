@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.pretrained.mel_filterbank import MelScale, mel_energy, mel_filterbank
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.mel_filterbank import MelScale, mel_energy, mel_filterbank
 
 MIN_ENERGY = 1e-10
 
@@ -78,7 +78,9 @@ class WhisperFeatures(SpectrogramExtractor):
         self.num_frames = self.max_samples // self.hop_length
         self.first_frame_seconds, self.hop_seconds = 0.0, self.hop_length / self.sampling_rate
         self.n_mels = int(values.get("feature_size", 80))
-        self.filters = mel_filterbank(1 + self.window_length // 2, self.n_mels, 0.0, 8000.0, self.sampling_rate, "slaney")
+        self.filters = mel_filterbank(
+            1 + self.window_length // 2, self.n_mels, 0.0, 8000.0, self.sampling_rate, "slaney"
+        )
         self.window = torch.hann_window(self.window_length, dtype=torch.float64)
 
     def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
@@ -123,7 +125,11 @@ class WaveformFeatures(AudioFeatureExtractor):
             count = length.clamp_min(1).unsqueeze(1)
             waveform = (waveform - waveform.sum(1, keepdim=True) / count) * real
             waveform = waveform / (waveform.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
-        return {"input_values": waveform, "attention_mask": real.long()} if self.returns_mask else {"input_values": waveform}
+        return (
+            {"input_values": waveform, "attention_mask": real.long()}
+            if self.returns_mask
+            else {"input_values": waveform}
+        )
 
 
 class FilterBankFeatures(SpectrogramExtractor):
@@ -143,7 +149,10 @@ class FilterBankFeatures(SpectrogramExtractor):
         self.sampling_rate = int(values.get("sampling_rate", 16_000))
         self.num_frames = int(values.get("max_length", 1024))
         self.max_samples = (self.num_frames - 1) * self.hop_length + self.window_length
-        self.first_frame_seconds, self.hop_seconds = self.window_length / 2 / self.sampling_rate, self.hop_length / self.sampling_rate
+        self.first_frame_seconds, self.hop_seconds = (
+            self.window_length / 2 / self.sampling_rate,
+            self.hop_length / self.sampling_rate,
+        )
         self.n_mels = int(values.get("num_mel_bins", 128))
         do_normalize = bool(values.get("do_normalize", True))
         self.mean = float(values.get("mean", -4.2677393)) if do_normalize else 0.0
@@ -180,7 +189,10 @@ class ClapFeatures(SpectrogramExtractor):
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.sampling_rate = int(values.get("sampling_rate", 48_000))
-        self.window_length, self.hop_length = int(values.get("fft_window_size", 1024)), int(values.get("hop_length", 480))
+        self.window_length, self.hop_length = (
+            int(values.get("fft_window_size", 1024)),
+            int(values.get("hop_length", 480)),
+        )
         self.max_samples = int(values.get("max_length_s", 10)) * self.sampling_rate
         self.num_frames = self.max_samples // self.hop_length + 1
         self.first_frame_seconds, self.hop_seconds = 0.0, self.hop_length / self.sampling_rate
@@ -232,7 +244,9 @@ def audio_feature_extractor(checkpoint: CheckpointConfig) -> AudioFeatureExtract
         raise RecipeError("checkpoint", f"{checkpoint.name!r} (model type {model_type}) has no audio feature extractor")
     if name not in _EXTRACTORS:
         known = ", ".join(sorted(_EXTRACTORS))
-        raise RecipeError("checkpoint", f"{checkpoint.name!r} uses {name}, which is not supported; supported are {known}")
+        raise RecipeError(
+            "checkpoint", f"{checkpoint.name!r} uses {name}, which is not supported; supported are {known}"
+        )
     found: AudioFeatureExtractor = _EXTRACTORS[name](values)
     return found
 

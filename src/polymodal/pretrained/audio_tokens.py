@@ -50,7 +50,9 @@ class WaveformTokenLayout(AudioTokenLayout):
         if getattr(config, "add_adapter", False):
             self.kernels += [1] * config.num_adapter_layers
             self.strides += [config.adapter_stride] * config.num_adapter_layers
-        self.receptive_field = 1 + sum((kernel - 1) * prod(self.strides[:index]) for index, kernel in enumerate(self.kernels))
+        self.receptive_field = 1 + sum(
+            (kernel - 1) * prod(self.strides[:index]) for index, kernel in enumerate(self.kernels)
+        )
         self.first_token_seconds = (self.receptive_field - 1) / 2 / extractor.sampling_rate
         self.stride_seconds = prod(self.strides) / extractor.sampling_rate
         local = getattr(config, "feat_extract_norm", "") == "layer" and not hasattr(
@@ -75,7 +77,13 @@ class SpectrogramTokenLayout(AudioTokenLayout):
     """
 
     def __init__(
-        self, extractor: SpectrogramExtractor, max_tokens: int, stride: float, patch: float, num_frequencies: int = 1, num_prefix_tokens: int = 0
+        self,
+        extractor: SpectrogramExtractor,
+        max_tokens: int,
+        stride: float,
+        patch: float,
+        num_frequencies: int = 1,
+        num_prefix_tokens: int = 0,
     ) -> None:
         self.extractor, self.max_tokens, self.stride = extractor, max_tokens, stride
         self.num_frequencies, self.num_prefix_tokens = num_frequencies, num_prefix_tokens
@@ -106,7 +114,9 @@ def audio_token_layout(extractor: AudioFeatureExtractor, config: Any) -> AudioTo
         return WaveformTokenLayout(extractor, config)
     bands, frames = getattr(config, "num_mel_bins", extractor.n_mels), extractor.num_frames
     if bands != extractor.n_mels:
-        raise RecipeError("checkpoint", f"its network reads {bands} bands, its feature extractor gives {extractor.n_mels}")
+        raise RecipeError(
+            "checkpoint", f"its network reads {bands} bands, its feature extractor gives {extractor.n_mels}"
+        )
     if hasattr(config, "max_source_positions"):  # Whisper: convolutions with strides of 1 and 2
         _check_frames(2 * config.max_source_positions, frames)
         return SpectrogramTokenLayout(extractor, config.max_source_positions, stride=2, patch=1)

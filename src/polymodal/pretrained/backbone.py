@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.pretrained import layer_split
-from polymodal.pretrained import weights
-from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained import layer_split, weights
 from polymodal.pretrained.architecture import example_inputs, find_layers, hidden_width
+from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.shape_trace import TRACE_BATCH, ShapeTrace, trace_shapes
 
 #: Attention implementation by part. Texts and images are short sequences, for which explicit matrix products are faster
@@ -40,7 +39,11 @@ class Backbone(nn.Module):
         self.num_layers: int = max(1, len(self.layers))
         self.split_index = self.num_layers
         projection = getattr(self.model, "projection", None)
-        linear = [module for module in projection.modules() if isinstance(module, nn.Linear)] if projection is not None else []
+        linear = (
+            [module for module in projection.modules() if isinstance(module, nn.Linear)]
+            if projection is not None
+            else []
+        )
         self.embedding_dim: int | None = linear[-1].out_features if linear else None
         self._traces: dict[tuple[Any, ...], ShapeTrace] = {}
         self._eval_split: int | None = None
@@ -77,8 +80,7 @@ class Backbone(nn.Module):
         return self.model(**inputs)
 
     def forward_lower(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The input of layer `split_index`: hidden states `[items, length, n]`; feature maps are flattened to `length`.
-        """
+        """The input of layer `split_index`: hidden states `[items, length, n]`; feature maps are flattened to `length`."""
         hidden = layer_split.run_lower(self.model, self.layer_list(), self.split_index, inputs)
         return hidden if hidden.ndim == 3 else hidden.flatten(2).transpose(1, 2)
 

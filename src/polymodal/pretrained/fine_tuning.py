@@ -56,7 +56,9 @@ def check_options(options: FineTuningOptions) -> None:
     """
     for name, modes in OPTION_MODES.items():
         if getattr(options, name) and options.fine_tuning not in modes:
-            raise RecipeError(name, f"it has no effect with fine_tuning: {options.fine_tuning}, only with {', '.join(sorted(modes))}")
+            raise RecipeError(
+                name, f"it has no effect with fine_tuning: {options.fine_tuning}, only with {', '.join(sorted(modes))}"
+            )
 
 
 def apply_fine_tuning(backbone: Backbone, options: FineTuningOptions) -> None:
@@ -76,7 +78,9 @@ def apply_fine_tuning(backbone: Backbone, options: FineTuningOptions) -> None:
     if options.fine_tuning == "full":
         backbone.model.requires_grad_(True)
         if options.layer_decay is not None and not backbone.is_splittable:
-            raise RecipeError("layer_decay", f"{backbone.checkpoint.name} has no list of layers that run one after another")
+            raise RecipeError(
+                "layer_decay", f"{backbone.checkpoint.name} has no list of layers that run one after another"
+            )
     elif options.fine_tuning == "last":
         for module in [*backbone.layers[backbone.split_index :], *backbone.output_modules()]:
             module.requires_grad_(True)

@@ -34,7 +34,9 @@ class HFCache:
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Add `[rows, heads, new, d]` of a layer, and return all keys and values of that layer."""
         if layer_idx == len(self._buffers):
-            self._buffers.append([new.new_zeros(*new.shape[:2], self.max_length, new.shape[3]) for new in (keys, values)])
+            self._buffers.append(
+                [new.new_zeros(*new.shape[:2], self.max_length, new.shape[3]) for new in (keys, values)]
+            )
         end = self.length + keys.shape[2]
         filled = []
         for buffer, new in zip(self._buffers[layer_idx], (keys, values), strict=True):

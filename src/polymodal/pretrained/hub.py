@@ -78,7 +78,9 @@ def _download(repo: str, revision: str | None, patterns: list[str], record: Path
         except (OfflineModeIsEnabled, network_error) as unreachable:
             problem = f"the hub is unreachable and {name} is not in its cache ({unreachable}); {OFFLINE_HINT}"
             try:
-                cached_folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
+                cached_folder = Path(
+                    snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True)
+                )
             except LocalEntryNotFoundError:
                 raise RecipeError("", problem) from unreachable
             if not any(fnmatch(file, pattern) for file in _files(cached_folder) for pattern in patterns):

@@ -46,7 +46,9 @@ class LanguageModel(Backbone):
         layer_types = set(getattr(config, "layer_types", None) or [])
         if layer_types - {FULL_ATTENTION, SLIDING_ATTENTION}:
             other = ", ".join(sorted(layer_types - {FULL_ATTENTION, SLIDING_ATTENTION}))
-            problem = f"{checkpoint.name} has layers of type {other}; only full and sliding-window attention are supported"
+            problem = (
+                f"{checkpoint.name} has layers of type {other}; only full and sliding-window attention are supported"
+            )
             raise RecipeError("checkpoint", problem)
         if "position_ids" not in inspect.signature(self.base.forward).parameters:
             raise RecipeError("checkpoint", f"{checkpoint.name}, a {config.model_type}, takes no position_ids")
@@ -117,7 +119,9 @@ class LanguageModel(Backbone):
         """
 
         def nll(hidden: Tensor, tokens: Tensor) -> Tensor:
-            return functional.cross_entropy(self.logits(hidden), tokens, reduction="none", label_smoothing=label_smoothing)
+            return functional.cross_entropy(
+                self.logits(hidden), tokens, reduction="none", label_smoothing=label_smoothing
+            )
 
         if any(parameter.requires_grad for parameter in self.model.get_output_embeddings().parameters()):
             return nll(hidden, tokens)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polymodal.pretrained.shape_trace import TensorSpec, ShapeTrace, arguments_by_key, first_tensor, map_leaves
+from polymodal.pretrained.shape_trace import ShapeTrace, TensorSpec, arguments_by_key, first_tensor, map_leaves
 
 
 class _SplitReached(Exception):  # not an error: it ends the run at the cut
@@ -46,7 +46,12 @@ def run_lower(model: nn.Module, layers: list[nn.Module], split_index: int, input
 
 
 def run_upper(
-    model: nn.Module, layers: list[nn.Module], split_index: int, hidden: Tensor, inputs: dict[str, Tensor], trace: ShapeTrace
+    model: nn.Module,
+    layers: list[nn.Module],
+    split_index: int,
+    hidden: Tensor,
+    inputs: dict[str, Tensor],
+    trace: ShapeTrace,
 ) -> Any:
     """The output of the network from the input of layer `split_index` on; of `inputs`, only shapes and masks are
     used."""
@@ -94,7 +99,9 @@ def _replace_first(value: Any, hidden: Tensor) -> Any:
     return map_leaves(value, lambda inner: pending.pop() if pending and isinstance(inner, Tensor) else inner)
 
 
-def _replace_first_argument(args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor) -> tuple[Any, dict[str, Any]]:
+def _replace_first_argument(
+    args: tuple[Any, ...], kwargs: dict[str, Any], hidden: Tensor
+) -> tuple[Any, dict[str, Any]]:
     changed: tuple[Any, dict[str, Any]] = _replace_first((args, kwargs), hidden)
     return changed
 

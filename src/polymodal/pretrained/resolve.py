@@ -53,7 +53,9 @@ def read_checkpoint_config(model: str, modality: str) -> CheckpointConfig:
     """
     if model == "starter" or model.startswith("starter/"):
         name = starter.resolve(model, modality)
-        return _from_folder(model, f"starter/{name}", starter.folder(name), "", starter.STARTERS[name].license, modality)
+        return _from_folder(
+            model, f"starter/{name}", starter.folder(name), "", starter.STARTERS[name].license, modality
+        )
     if model in presets(modality):
         return _from_hub(model, *pinned_revision(model, modality), modality)
     folder = Path(model).expanduser()
@@ -83,7 +85,9 @@ def weights_folder(checkpoint: CheckpointConfig) -> Path:
         shards = sorted(set(_json(index)["weight_map"].values()))
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
-            raise RecipeError("", f"checkpoint {checkpoint.name!r} is incomplete: {', '.join(missing)} missing in {folder}")
+            raise RecipeError(
+                "", f"checkpoint {checkpoint.name!r} is incomplete: {', '.join(missing)} missing in {folder}"
+            )
     elif not (folder / WHOLE_WEIGHTS).is_file():
         raise RecipeError(
             "",

@@ -34,7 +34,9 @@ class Seq2SeqDecoder(Backbone):
         self.vocab_size: int = config.vocab_size
         settings = generation_settings(checkpoint)
         self.start_tokens = start_tokens(settings, checkpoint, language)
-        single_tokens = [words[0] for words in settings.get("bad_words_ids") or [] if len(words) == 1]  # Marian: padding
+        single_tokens = [
+            words[0] for words in settings.get("bad_words_ids") or [] if len(words) == 1
+        ]  # Marian: padding
         self.suppressed_tokens = _token_ids([*(settings.get("suppress_tokens") or []), *single_tokens])
         self.begin_suppressed_tokens = _token_ids(settings.get("begin_suppress_tokens") or [])
         self._memory_mask: Tensor | None = None
@@ -118,7 +120,9 @@ def seq2seq_part(checkpoint: CheckpointConfig) -> str:
         return "sequence"
     if kind in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
         return "speech"
-    raise RecipeError("checkpoint", f"{checkpoint.name} is a {kind}, not an encoder-decoder model (T5, BART, Marian, Whisper)")
+    raise RecipeError(
+        "checkpoint", f"{checkpoint.name} is a {kind}, not an encoder-decoder model (T5, BART, Marian, Whisper)"
+    )
 
 
 def generation_settings(checkpoint: CheckpointConfig) -> dict[str, Any]:
@@ -138,7 +142,9 @@ def start_tokens(settings: dict[str, Any], checkpoint: CheckpointConfig, languag
     """
     first = settings.get("decoder_start_token_id", settings.get("bos_token_id"))
     if first is None:
-        raise RecipeError("checkpoint", f"the configuration of {checkpoint.name!r} has no decoder_start_token_id or bos_token_id")
+        raise RecipeError(
+            "checkpoint", f"the configuration of {checkpoint.name!r} has no decoder_start_token_id or bos_token_id"
+        )
     if settings.get("model_type") != "whisper":
         if language is not None:
             raise RecipeError("language", f"{checkpoint.name!r} has no language tokens; only Whisper has them")

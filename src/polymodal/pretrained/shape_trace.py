@@ -112,7 +112,9 @@ def _read_trace(calls: list[_Call], layers: list[nn.Module], split_index: int) -
     first, last = positions[layers[0]][0], positions[layers[-1]][-1]
     trace = ShapeTrace()
     hidden = (
-        first_tensor(calls[positions[layers[split_index]][0]].arguments) if split_index < len(layers) else first_tensor(calls[last].output)
+        first_tensor(calls[positions[layers[split_index]][0]].arguments)
+        if split_index < len(layers)
+        else first_tensor(calls[last].output)
     )
     if hidden.ndim < 3 or hidden.shape[0] != TRACE_BATCH:
         problem = "the layers of this network do not have the batch as first dimension; use `freeze` or `full`"
@@ -152,7 +154,9 @@ def _outermost(calls: list[_Call], layers: list[nn.Module]) -> Iterator[_Call]:
 
 def _end(calls: list[_Call], start: int) -> int:
     """The index of the first call after the call at `start` has returned."""
-    return next((index for index in range(start + 1, len(calls)) if calls[index].depth <= calls[start].depth), len(calls))
+    return next(
+        (index for index in range(start + 1, len(calls)) if calls[index].depth <= calls[start].depth), len(calls)
+    )
 
 
 def _stub_output(call: _Call, later: set[int] | None) -> Any:

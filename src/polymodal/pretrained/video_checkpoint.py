@@ -74,4 +74,10 @@ def _from_vjepa(values: dict[str, Any]) -> dict[str, Any]:
     crop = values.get("crop_size", 256)
     side = crop["height"] if isinstance(crop, dict) else crop
     size = {"shortest_edge": int(side * 256 / 224)}
-    return {**_IMAGENET_STATS, **values, "size": size, "crop_size": crop, "image_processor_type": "VideoMAEImageProcessor"}
+    return {
+        **_IMAGENET_STATS,
+        **values,
+        "size": size,
+        "crop_size": crop,
+        "image_processor_type": "VideoMAEImageProcessor",
+    }

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.adapters import reset_dora_magnitudes, with_base_layers
+from polymodal.pretrained.architecture import auto_class, select_part
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
-from polymodal.pretrained.architecture import select_part, auto_class
 from polymodal.pretrained.resolve import weights_folder
 from polymodal.runtime.random_state import isolated_random_state
 
@@ -69,7 +69,9 @@ def build_network(checkpoint: CheckpointConfig, part: str, attention: str | None
         with _quiet_transformers(), no_init_weights():
             whole = auto_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
     except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise RecipeError("checkpoint", f"transformers cannot build {checkpoint.name} (model type {kind}): {error}") from error
+        raise RecipeError(
+            "checkpoint", f"transformers cannot build {checkpoint.name} (model type {kind}): {error}"
+        ) from error
     model = select_part(whole, part, checkpoint)
     _fill_with_noise(model)
     return model
@@ -116,7 +118,10 @@ def checkpoint_state(checkpoint: CheckpointConfig, part: str, *, keep: bool) -> 
         found = _load_from_folder(folder, checkpoint, part)
     if keep:
         _weight_cache[key] = found
-    while sum(tensor.nbytes for one in _weight_cache.values() for tensor in {id(t): t for t in one.values()}.values()) > MAX_CACHE_BYTES:
+    while (
+        sum(tensor.nbytes for one in _weight_cache.values() for tensor in {id(t): t for t in one.values()}.values())
+        > MAX_CACHE_BYTES
+    ):
         del _weight_cache[next(iter(_weight_cache))]
     return found
 
@@ -130,7 +135,9 @@ def _load_from_folder(folder: Path, checkpoint: CheckpointConfig, part: str) -> 
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise RecipeError("checkpoint", f"the weights of {checkpoint.name} do not match its configuration: {error}") from error
+        raise RecipeError(
+            "checkpoint", f"the weights of {checkpoint.name} do not match its configuration: {error}"
+        ) from error
     by_name = dict(whole.named_parameters(remove_duplicate=False)) | dict(whole.named_buffers(remove_duplicate=False))
     unread = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
     drawn = {id(by_name[name]): name for name in unread if name in by_name and not _is_computed(whole, name)}

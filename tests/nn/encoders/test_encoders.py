@@ -110,12 +110,24 @@ def test_the_input_is_not_modified_and_bfloat16_weights_work(name):
 
 
 CHANGES = {
-    "embedding_bag": [{"embedding_dim": 8}, {"num_layers": 0}, {"pooling": "sum"}, {"token_dropout": 0.6}, {"dropout": 0.5}],
+    "embedding_bag": [
+        {"embedding_dim": 8},
+        {"num_layers": 0},
+        {"pooling": "sum"},
+        {"token_dropout": 0.6},
+        {"dropout": 0.5},
+    ],
     "lstm": [{"embedding_dim": 8}, {"hidden_size": 8}, {"num_layers": 2}, {"bidirectional": False}, {"dropout": 0.5}],
     "transformer": [{"num_layers": 1}, {"num_heads": 2}, {"position_embedding": "learned"}, {"dropout": 0.5}],
     "resnet": [{"channels": 8}, {"num_blocks": 2}, {"dropout": 0.5}],
     "vgg16": [{"width_multiplier": 0.125}, {"dropout": 0.1}],
-    "vit": [{"patch_size": 16}, {"num_layers": 1}, {"num_heads": 2}, {"position_embedding": "learned"}, {"dropout": 0.5}],
+    "vit": [
+        {"patch_size": 16},
+        {"num_layers": 1},
+        {"num_heads": 2},
+        {"position_embedding": "learned"},
+        {"dropout": 0.5},
+    ],
     "periodic": [{"num_frequencies": 8}, {"frequency_init_scale": 1.0}],
 }
 

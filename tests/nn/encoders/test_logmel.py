@@ -179,7 +179,12 @@ def test_masks_are_applied_in_training_only():
 
 
 @pytest.mark.parametrize(
-    ("options", "place"), [({"hop_seconds": 0.05}, "hop_seconds"), ({"n_mels": 200}, "n_mels"), ({"n_mels": 80, "window_seconds": 0.01}, "n_mels")]
+    ("options", "place"),
+    [
+        ({"hop_seconds": 0.05}, "hop_seconds"),
+        ({"n_mels": 200}, "n_mels"),
+        ({"n_mels": 80, "window_seconds": 0.01}, "n_mels"),
+    ],
 )
 def test_invalid_options_are_rejected(options, place):
     with pytest.raises(RecipeError, match=f"^{place}: "):

@@ -228,7 +228,10 @@ def encoder_of_a_recipe(encoder):
 @pytest.mark.parametrize(
     ("frames", "problem"),
     [
-        ("lstm", "inputs.view.encoder.frame_encoder: 'lstm' reads text, but the frames of a clip are images: choose from "),
+        (
+            "lstm",
+            "inputs.view.encoder.frame_encoder: 'lstm' reads text, but the frames of a clip are images: choose from ",
+        ),
         ("cnn3d", "inputs.view.encoder.frame_encoder: 'cnn3d' reads video, but"),
         ("resnett", "inputs.view.encoder.frame_encoder: there is no encoder 'resnett'; did you mean 'resnet'"),
         ({"chanels": 8}, "inputs.view.encoder.frame_encoder.chanels: there is no such key; did you mean 'channels'"),
@@ -321,7 +324,12 @@ SMALL = {"name": "resnet", "channels": 8}
     ("name", "options", "rate", "steps"),
     [
         ("frame_encoder", {"frame_encoder": SMALL, "temporal": "lstm", "num_layers": 1, "dropout": 0.0}, 0.005, 60),
-        ("frame_encoder", {"frame_encoder": SMALL, "temporal": "transformer", "num_layers": 1, "dropout": 0.0}, 0.003, 80),
+        (
+            "frame_encoder",
+            {"frame_encoder": SMALL, "temporal": "transformer", "num_layers": 1, "dropout": 0.0},
+            0.003,
+            80,
+        ),
         ("cnn3d", {"channels": 8, "dropout": 0.0}, 0.01, 40),
         ("cnn3d", {"channels": 8, "dropout": 0.0, "factorized": False}, 0.01, 60),
         ("video_transformer", {"num_layers": 1, "dropout": 0.0}, 0.003, 80),

@@ -87,7 +87,9 @@ def test_inputs_and_outputs_of_any_name_train_and_round_trip(tmp_path: Path) -> 
     inputs = dict(zip(["a.b", "keys"], recipe["inputs"].values(), strict=True))
     columns["type"] = columns.pop("y_regression")
     parts: Any = {"train": columns, "validation": columns}
-    model = trained(parts, tmp_path, inputs=inputs, outputs={"type": "regression"}, fusion="late", training={"epochs": 1})
+    model = trained(
+        parts, tmp_path, inputs=inputs, outputs={"type": "regression"}, fusion="late", training={"epochs": 1}
+    )
     loaded = Model.load(model.save(tmp_path / "model"))
     assert {"towers.a%2Eb.missing", "towers.%6Beys.missing"} <= set(loaded.network.state_dict())
     assert np.array_equal(loaded.predict(columns), model.predict(columns))

@@ -80,7 +80,10 @@ class AudioTransformer(Encoder):
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
         """The center of each patch, in seconds."""
         return frame_times(
-            data["length"], length, (self.patch_frames - 1) / 2 * self.mel.hop_seconds, self.patch_frames * self.mel.hop_seconds
+            data["length"],
+            length,
+            (self.patch_frames - 1) / 2 * self.mel.hop_seconds,
+            self.patch_frames * self.mel.hop_seconds,
         )
 
 

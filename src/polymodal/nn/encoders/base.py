@@ -132,7 +132,9 @@ class Encoder(nn.Module):
         options, shape, width = self._init_args
         identity = f"{options.model_dump_json()}\n{sorted(shape.items())}\n{width}"
         per_step: FieldSpecs = {"times": ("float32", ())} if type(self).times is not Encoder.times else {}
-        return FrozenPrefix(f"{identity}\n{self._hash.compute(self.state_dict(keep_vars=True))}", self.width, per_step=per_step)
+        return FrozenPrefix(
+            f"{identity}\n{self._hash.compute(self.state_dict(keep_vars=True))}", self.width, per_step=per_step
+        )
 
     def encode_frozen(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """The output of the frozen prefix for prepared items; the real tokens of each item come first.

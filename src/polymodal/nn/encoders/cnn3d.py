@@ -16,8 +16,7 @@ from polymodal.nn.encoders.pixels import channels_last, pack_frames, scale_pixel
 
 
 class AdjacentFrames:
-    """The previous and the next frame of each packed frame; zeros before the first and after the last frame of a video.
-    """
+    """The previous and the next frame of each packed frame; zeros before the first and after the last frame of a video."""
 
     def __init__(self, real: Tensor) -> None:
         video = torch.arange(len(real), device=real.device).unsqueeze(1).expand_as(real)[real]
@@ -67,7 +66,9 @@ class ResidualBlock3D(nn.Module):
         self.second = SpaceTimeConv(out_channels, out_channels, 3, 1, factorized)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
 
     def forward(self, x: Tensor, adjacent: AdjacentFrames) -> Tensor:
         y = self.second(torch.relu(self.first(x, adjacent)), adjacent)

@@ -107,7 +107,8 @@ class Conformer(Encoder):
         self.project = nn.Linear(options.channels * -(-options.n_mels // 4), width)
         self.dropout = nn.Dropout(options.dropout)
         self.blocks = nn.ModuleList(
-            ConformerBlock(width, options.num_heads, 2 * options.kernel_radius + 1, options.dropout) for _ in range(options.num_layers)
+            ConformerBlock(width, options.num_heads, 2 * options.kernel_radius + 1, options.dropout)
+            for _ in range(options.num_layers)
         )
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from polymodal.core.registry import build, components, find, register
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions, FrozenPrefix
 from polymodal.nn.encoders.pixels import pack_frames, unpack_frames
-from polymodal.nn.encoders.position_embedding import TimestampEmbedding, PositionEmbedding, check_heads
+from polymodal.nn.encoders.position_embedding import PositionEmbedding, TimestampEmbedding, check_heads
 from polymodal.nn.encoders.recurrent import LSTMStack
 from polymodal.nn.layers.transformer import TransformerBlock
 from polymodal.pretrained.video_checkpoint import IMAGE_PREFIX
@@ -81,7 +81,9 @@ class FrameEncoder(Encoder):
         def at_size(self, size: Size) -> Self:
             filled = super().at_size(size)
             frames = filled.frame_encoder
-            return filled.model_copy(update={"frame_encoder": frames.at_size(size)} if isinstance(frames, SizedModel) else {})
+            return filled.model_copy(
+                update={"frame_encoder": frames.at_size(size)} if isinstance(frames, SizedModel) else {}
+            )
 
     modality: ClassVar[str] = "video"
 
@@ -111,7 +113,9 @@ class FrameEncoder(Encoder):
     def required_options(cls, options: Any) -> dict[str, Any]:
         """The options that the image encoder requires; its checkpoint is marked as an image checkpoint."""
         required: dict[str, Any] = find("encoder", options.frame_encoder.name).required_options(options.frame_encoder)
-        return {**required, "checkpoint": IMAGE_PREFIX + required["checkpoint"]} if "checkpoint" in required else required
+        return (
+            {**required, "checkpoint": IMAGE_PREFIX + required["checkpoint"]} if "checkpoint" in required else required
+        )
 
     def load_pretrained(self) -> None:
         self.frames.load_pretrained()

@@ -73,7 +73,9 @@ class LogMel(nn.Module):
     def __init__(self, options: LogMelOptions, sampling_rate: int) -> None:
         super().__init__()
         if options.hop_seconds > options.window_seconds:
-            raise RecipeError("hop_seconds", f"{options.hop_seconds:g} s is longer than the window of {options.window_seconds:g} s")
+            raise RecipeError(
+                "hop_seconds", f"{options.hop_seconds:g} s is longer than the window of {options.window_seconds:g} s"
+            )
         self.options, self.sampling_rate = options, sampling_rate
         self.window_samples = max(2, 2 * round(options.window_seconds * sampling_rate / 2))
         self.hop_samples = max(1, round(options.hop_seconds * sampling_rate))
@@ -128,7 +130,9 @@ class LogMel(nn.Module):
         for start in range(0, len(result), step := max(1, CHUNK_SAMPLES // samples)):
             waveform = F.pad(values.flatten(0, 1)[start : start + step], (half, after))
             waveform[:, :half] = waveform[:, half + 1 : 2 * half + 1].flip(1)
-            spectrum = torch.fft.rfft(waveform.unfold(1, self.window_samples, self.hop_samples)[:, :frames] * self.window)
+            spectrum = torch.fft.rfft(
+                waveform.unfold(1, self.window_samples, self.hop_samples)[:, :frames] * self.window
+            )
             power = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
             part = torch.matmul(power, self.filters, out=result[start : start + step])
             part.clamp_min_(MIN_ENERGY).log10_()

@@ -42,7 +42,11 @@ class LSTM(Encoder):
         super().__init__(options, shape=shape, width=width)
         self.embedding = nn.Embedding(shape["vocabulary"], options.embedding_dim)
         self.lstm = LSTMStack(
-            options.embedding_dim, options.hidden_size, options.num_layers, options.dropout, bidirectional=options.bidirectional
+            options.embedding_dim,
+            options.hidden_size,
+            options.num_layers,
+            options.dropout,
+            bidirectional=options.bidirectional,
         )
         self.width = self.lstm.width
 

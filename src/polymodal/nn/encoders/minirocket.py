@@ -59,7 +59,9 @@ class MiniRocket(Encoder):
         channels, per_kernel = shape["channels"], options.num_features // len(TRIPLES)
         self.dilations, self.features_per_dilation = dilations(shape["steps"], per_kernel)
         self.register_buffer("kernels", torch.stack([random_kernels(channels) for _ in self.dilations]))
-        self.register_buffer("biases", torch.cat([self._noise_biases(index) for index in range(len(self.dilations))], dim=1))
+        self.register_buffer(
+            "biases", torch.cat([self._noise_biases(index) for index in range(len(self.dilations))], dim=1)
+        )
         self.register_buffer("is_fitted", torch.tensor(False))
         self.norm = MaskedBatchNorm(len(TRIPLES) * per_kernel + channels)
         self.dropout = nn.Dropout(options.dropout)
@@ -73,7 +75,9 @@ class MiniRocket(Encoder):
             if self.training and not self.is_fitted:
                 self._fit(x, real)
             observed = data["observed"].float().sum(1) / data["length"].unsqueeze(1)
-            features = torch.cat([*(self._fraction_above(x, real, index) for index in range(len(self.dilations))), observed], dim=1)
+            features = torch.cat(
+                [*(self._fraction_above(x, real, index) for index in range(len(self.dilations))), observed], dim=1
+            )
         mask = torch.ones(len(features), 1, 1, device=features.device)
         features = self.norm(features.unsqueeze(-1), mask).transpose(1, 2)
         tokens = self.project(self.dropout(features.to(self.project.weight.dtype)))
@@ -85,7 +89,9 @@ class MiniRocket(Encoder):
     def _convolved(self, x: Tensor, index: int) -> Tensor:
         """Convolution outputs `[items, 84, steps]`, with zero padding."""
         dilation = self.dilations[index]
-        return functional.conv1d(x, self.kernels[index].float(), padding=dilation * (KERNEL_LENGTH // 2), dilation=dilation)
+        return functional.conv1d(
+            x, self.kernels[index].float(), padding=dilation * (KERNEL_LENGTH // 2), dilation=dilation
+        )
 
     def _fit(self, x: Tensor, real: Tensor) -> None:
         """Set the biases to quantiles of the convolution outputs at the real steps of these items."""

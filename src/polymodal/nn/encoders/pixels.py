@@ -47,5 +47,7 @@ def patch_grid(shape: dict[str, Any], patch: int, what: str) -> tuple[int, int]:
     height, width = shape["height"], shape["width"]
     if height % patch or width % patch:
         valid_sizes = [size for size in (4, 7, 8, 14, 16, 32) if not (height % size or width % size)]
-        raise RecipeError("patch_size", f"{patch} does not divide {what} of {height} x {width} pixels; {valid_sizes} would")
+        raise RecipeError(
+            "patch_size", f"{patch} does not divide {what} of {height} x {width} pixels; {valid_sizes} would"
+        )
     return height // patch, width // patch

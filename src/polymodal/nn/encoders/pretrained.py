@@ -17,8 +17,8 @@ from polymodal.nn.encoders.token_pooling import average_tokens
 from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
-from polymodal.pretrained.fingerprint import Fingerprint
 from polymodal.pretrained.fine_tuning import FineTuningOptions
+from polymodal.pretrained.fingerprint import Fingerprint
 
 #: The tensor with the content of an item, by modality; the other tensors of an item describe it (such as its length).
 CONTENT_FIELDS = {"text": "values", "image": "pixels", "video": "pixels", "audio": "values"}
@@ -86,8 +86,7 @@ class PretrainedEncoder(Encoder):
         if `max_tokens` is 1, else all tokens."""
 
     def compute_times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
-        """The center of each of `length` tokens, `[items, length]` fp32 in seconds. None without a time axis (default).
-        """
+        """The center of each of `length` tokens, `[items, length]` fp32 in seconds. None without a time axis (default)."""
         return None
 
     @property
@@ -121,7 +120,11 @@ class PretrainedEncoder(Encoder):
             return None
         kept = json.dumps(self.checkpoint.files, sort_keys=True)
         tokens = "window" if self.keep_all else self.options.max_tokens
-        where = f"tokens {tokens}" if self.is_checkpoint_frozen else f"cut {self.backbone.split_index} of {self.backbone.num_layers}"
+        where = (
+            f"tokens {tokens}"
+            if self.is_checkpoint_frozen
+            else f"cut {self.backbone.split_index} of {self.backbone.num_layers}"
+        )
         name = f"{self.options.name}\n{kept}\n{where}\n{self._fingerprint.compute(self._frozen_tensors())}"
         if self.is_checkpoint_frozen:
             return FrozenPrefix(name, self.width, per_step={"times": ("float32", ())} if self.has_timeline else {})

@@ -15,7 +15,7 @@ from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.token_pooling import average_tokens
 from polymodal.pretrained.audio_features import SpectrogramExtractor, audio_feature_extractor
-from polymodal.pretrained.audio_tokens import WaveformTokenLayout, SpectrogramTokenLayout, audio_token_layout
+from polymodal.pretrained.audio_tokens import SpectrogramTokenLayout, WaveformTokenLayout, audio_token_layout
 
 
 @register
@@ -52,7 +52,9 @@ class PretrainedAudio(PretrainedEncoder):
         self.layout = audio_token_layout(self.extractor, self.backbone.model.config)
         self.equal_length_only = isinstance(self.layout, WaveformTokenLayout) and self.layout.equal_length_only
         if getattr(self.backbone.model.config, "add_adapter", False) and options.fine_tuning not in ("freeze", "full"):
-            raise RecipeError("fine_tuning", f"{self.checkpoint.name} has convolutions behind its layers; frozen or full")
+            raise RecipeError(
+                "fine_tuning", f"{self.checkpoint.name} has convolutions behind its layers; frozen or full"
+            )
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         if not self.equal_length_only or (self.is_checkpoint_frozen and "hidden" in data):
@@ -70,7 +72,11 @@ class PretrainedAudio(PretrainedEncoder):
 
     def item_bytes(self) -> float:
         """The size of the spectrogram for networks with a fixed-length window, which does not depend on the audio."""
-        return 4.0 * self.extractor.num_frames * self.extractor.n_mels if isinstance(self.extractor, SpectrogramExtractor) else 0.0
+        return (
+            4.0 * self.extractor.num_frames * self.extractor.n_mels
+            if isinstance(self.extractor, SpectrogramExtractor)
+            else 0.0
+        )
 
     def compute_times(self, data: dict[str, Tensor], length: int) -> Tensor:
         """Times in seconds: the center of the audio for a single token; the mean time for averaged tokens."""

@@ -58,7 +58,9 @@ class PretrainedImage(PretrainedEncoder):
         self.num_patches = _count_patches(tower.config, geometry)
         self.positions = options.position_embedding
         if options.position_embedding != "none" and options.max_tokens is not None:
-            raise RecipeError("position_embedding", "one token, or averages of neighbours, have no place; set tokens to null")
+            raise RecipeError(
+                "position_embedding", "one token, or averages of neighbours, have no place; set tokens to null"
+            )
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         tokens, mask = super().forward(data)
@@ -70,7 +72,9 @@ class PretrainedImage(PretrainedEncoder):
         """The position embedding of `length` tokens that cover the image in row-major order, `[length, width]`."""
         rows = round(math.sqrt(length * self.geometry.height / self.geometry.width))
         if rows == 0 or length % rows:
-            raise RecipeError("position_embedding", f"the {length} tokens of this checkpoint are no rows and columns of a grid")
+            raise RecipeError(
+                "position_embedding", f"the {length} tokens of this checkpoint are no rows and columns of a grid"
+            )
         return grid_positions(rows, length // rows, self.width)
 
     def prepare_inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -84,7 +88,9 @@ class PretrainedImage(PretrainedEncoder):
             hidden = hidden.flatten(2).transpose(1, 2)
         else:  # a hierarchical network has fewer tokens than patches; they form a square
             length = hidden.shape[1]
-            extra = length - (self.num_patches if self.num_patches and length >= self.num_patches else math.isqrt(length) ** 2)
+            extra = length - (
+                self.num_patches if self.num_patches and length >= self.num_patches else math.isqrt(length) ** 2
+            )
         tokens = self._pooled(output, hidden, extra) if self.options.max_tokens == 1 else hidden[:, extra:]
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         if self.options.max_tokens is not None:

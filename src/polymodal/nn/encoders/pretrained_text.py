@@ -46,7 +46,9 @@ class PretrainedText(PretrainedEncoder):
         super().__init__(options, shape=shape, width=width)
         self.pad_token_id: int = shape["padding"]
         config = self.backbone.model.config
-        self.padded_length: int | None = config.max_position_embeddings if config.model_type in FULL_LENGTH_MODELS else None
+        self.padded_length: int | None = (
+            config.max_position_embeddings if config.model_type in FULL_LENGTH_MODELS else None
+        )
         self.uses_pooler_output = config.model_type in POOLED_OUTPUT_MODELS
         self.projection = getattr(self.backbone.model, "projection", None)
         self.pooling = TextPooling.from_checkpoint(self.checkpoint)
@@ -71,7 +73,9 @@ class PretrainedText(PretrainedEncoder):
     def _pooled(self, output: Any, data: dict[str, Tensor]) -> Tensor:
         if self.projection is not None:
             embedding: Tensor = output["text_embeds"]
-            return functional.normalize(embedding, dim=-1) if self.checkpoint.config["model_type"] == "clap" else embedding
+            return (
+                functional.normalize(embedding, dim=-1) if self.checkpoint.config["model_type"] == "clap" else embedding
+            )
         if self.uses_pooler_output:
             pooled: Tensor = output.pooler_output
             return pooled

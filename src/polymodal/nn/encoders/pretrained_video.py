@@ -14,8 +14,8 @@ from polymodal.core.registry import register
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.pretrained_image import normalize_pixels
 from polymodal.nn.encoders.token_pooling import average_tokens
-from polymodal.pretrained.video_checkpoint import frame_geometry
 from polymodal.pretrained.resolve import weights_folder
+from polymodal.pretrained.video_checkpoint import frame_geometry
 
 
 @register
@@ -135,7 +135,9 @@ def _tubelet_grid(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
     frames = getattr(config, "num_frames", None) or config.frames_per_clip
     height, width = _pair(getattr(config, "image_size", None) or config.crop_size)
     if getattr(config, "attention_type", "") == "space_only":
-        raise RecipeError("checkpoint", "a TimeSformer of attention_type space_only sees no time; name another checkpoint")
+        raise RecipeError(
+            "checkpoint", "a TimeSformer of attention_type space_only sees no time; name another checkpoint"
+        )
     if (shape["frames"], shape["height"], shape["width"]) != (frames, height, width):
         raise RecipeError(
             "checkpoint",

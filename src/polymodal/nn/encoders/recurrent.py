@@ -14,13 +14,17 @@ class LSTMStack(nn.Module):
     at the last step of each sequence, so padding does not affect real steps.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int, dropout: float, *, bidirectional: bool = True) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int, dropout: float, *, bidirectional: bool = True
+    ) -> None:
         super().__init__()
         self.width = hidden_size * (2 if bidirectional else 1)
         sizes = [input_size] + [self.width] * (num_layers - 1)
         self.dropout = nn.Dropout(dropout)
         self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
-        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes if bidirectional)
+        self.backward_layers = nn.ModuleList(
+            nn.LSTM(size, hidden_size, batch_first=True) for size in sizes if bidirectional
+        )
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
         """`x [items, steps, size]`, `length [items]` -> `[items, steps, width]`."""

@@ -46,7 +46,11 @@ class SeriesLSTM(Encoder):
         self.window = window_size(shape["steps"], options.max_tokens)
         self.embed = nn.Linear(2 * shape["channels"], options.hidden_size)
         self.lstm = LSTMStack(
-            options.hidden_size, options.hidden_size, options.num_layers, options.dropout, bidirectional=options.bidirectional
+            options.hidden_size,
+            options.hidden_size,
+            options.num_layers,
+            options.dropout,
+            bidirectional=options.bidirectional,
         )
         self.width = self.lstm.width
 

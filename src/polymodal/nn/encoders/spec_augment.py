@@ -10,7 +10,13 @@ MAX_TIME_RATIO = 0.2
 
 
 def spec_augment(
-    mel: Tensor, frames: Tensor, *, num_time_masks: int, time_mask_width: float, num_freq_masks: int, freq_mask_width: float
+    mel: Tensor,
+    frames: Tensor,
+    *,
+    num_time_masks: int,
+    time_mask_width: float,
+    num_freq_masks: int,
+    freq_mask_width: float,
 ) -> Tensor:
     """`mel [items, channels, frames, bands]` with random ranges of frames and of bands set to zero (Park et al.,
     "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition", 2019).
@@ -23,8 +29,12 @@ def spec_augment(
     time_mask_width, freq_mask_width: maximum width of a mask, in frames and in bands
     """
     num_bands = torch.full_like(frames, mel.shape[3])
-    hidden = _masks(mel.shape[2], frames, num_time_masks, torch.clamp(frames * MAX_TIME_RATIO, max=time_mask_width)).unsqueeze(2)
-    hidden = hidden | _masks(mel.shape[3], num_bands, num_freq_masks, torch.clamp(num_bands.float(), max=freq_mask_width)).unsqueeze(1)
+    hidden = _masks(
+        mel.shape[2], frames, num_time_masks, torch.clamp(frames * MAX_TIME_RATIO, max=time_mask_width)
+    ).unsqueeze(2)
+    hidden = hidden | _masks(
+        mel.shape[3], num_bands, num_freq_masks, torch.clamp(num_bands.float(), max=freq_mask_width)
+    ).unsqueeze(1)
     return mel.masked_fill(hidden.unsqueeze(1), 0.0)
 
 

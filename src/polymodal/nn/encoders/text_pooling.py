@@ -40,7 +40,9 @@ class TextPooling:
         modes = modes or ["lasttoken" if is_decoder(checkpoint) else "mean"]
         unknown = [mode for mode in modes if mode not in _MODES]
         if unknown:
-            raise RecipeError("checkpoint", f"{checkpoint.name} pools its tokens by {unknown[0]!r}, which is not known here")
+            raise RecipeError(
+                "checkpoint", f"{checkpoint.name} pools its tokens by {unknown[0]!r}, which is not known here"
+            )
         modules: list[dict[str, Any]] = checkpoint.files.get("modules", [])
         normalize = any(module.get("type", "").endswith("Normalize") for module in modules)
         return cls(tuple(modes), normalize)
@@ -58,7 +60,11 @@ def is_decoder(checkpoint: CheckpointConfig) -> bool:
     config = checkpoint.config
     model_type = config["model_type"]
     masked = model_type in auto_models.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return model_type in auto_models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked and not config.get("is_encoder_decoder")
+    return (
+        model_type in auto_models.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and not masked
+        and not config.get("is_encoder_decoder")
+    )
 
 
 def _mean(features: Tensor, mask: Tensor) -> Tensor:

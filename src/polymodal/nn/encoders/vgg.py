@@ -80,6 +80,8 @@ class VGG16(Encoder):
         """`pixels [items, 3, height, width]` uint8 -> `[items, 1, width]`."""
         weight = self.dense[0].weight
         assert isinstance(weight, Tensor)
-        maps = self.pool(self.convolutions(scale_pixels(data["pixels"], weight.dtype)))  # [items, channels, rows, columns]
+        maps = self.pool(
+            self.convolutions(scale_pixels(data["pixels"], weight.dtype))
+        )  # [items, channels, rows, columns]
         token = self.dense(maps.flatten(1)).unsqueeze(1)
         return token, all_valid_mask(token)

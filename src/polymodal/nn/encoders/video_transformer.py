@@ -12,7 +12,7 @@ from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
 from polymodal.nn.encoders.pixels import patch_grid, scale_pixels
-from polymodal.nn.encoders.position_embedding import TimestampEmbedding, PositionEmbedding, check_heads
+from polymodal.nn.encoders.position_embedding import PositionEmbedding, TimestampEmbedding, check_heads
 from polymodal.nn.encoders.vit import patchify
 from polymodal.nn.layers.attention import MultiHeadAttention
 from polymodal.nn.layers.transformer import FeedForward
@@ -85,7 +85,9 @@ class VideoTransformer(Encoder):
         self.step_positions = PositionEmbedding("sincos", -(-shape["frames"] // options.tubelet), width)
         self.timestamps = TimestampEmbedding(width)
         self.dropout = nn.Dropout(options.dropout)
-        self.blocks = nn.ModuleList(DividedAttentionBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers))
+        self.blocks = nn.ModuleList(
+            DividedAttentionBlock(width, options.num_heads, options.dropout) for _ in range(options.num_layers)
+        )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -95,7 +97,9 @@ class VideoTransformer(Encoder):
         step_frames = self._step_frames(data)
         items, steps, tubelet = step_frames.shape
         real = torch.arange(steps, device=step_frames.device) * tubelet < data["length"].unsqueeze(1)
-        x = self.space_positions(self.project(self._tubelets(data["pixels"], step_frames)))  # [items * steps, boxes, width]
+        x = self.space_positions(
+            self.project(self._tubelets(data["pixels"], step_frames))
+        )  # [items * steps, boxes, width]
         x = x.view(items, steps, -1, self.width).transpose(1, 2)  # [items, boxes, steps, width]
         step_embedding = self.step_positions(self.timestamps(self._step_times(data, step_frames)))
         x = self.dropout(x + step_embedding.unsqueeze(1)).contiguous()

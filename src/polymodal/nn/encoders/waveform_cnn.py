@@ -14,7 +14,13 @@ from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
-from polymodal.nn.encoders.frame_convolution import FrameConvolution, FrameNorm, frame_times, strided_length, mask_frames
+from polymodal.nn.encoders.frame_convolution import (
+    FrameConvolution,
+    FrameNorm,
+    frame_times,
+    mask_frames,
+    strided_length,
+)
 
 NUM_STAGES = 3
 
@@ -52,7 +58,10 @@ class WaveformCNN(Encoder):
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         if options.stride_seconds > options.window_seconds:
-            raise RecipeError("stride_seconds", f"{options.stride_seconds:g} s is longer than the window of {options.window_seconds:g} s")
+            raise RecipeError(
+                "stride_seconds",
+                f"{options.stride_seconds:g} s is longer than the window of {options.window_seconds:g} s",
+            )
         self.kernel_size = 2 * max(1, round(options.window_seconds * shape["rate"] / 2))
         self.stride = max(1, round(options.stride_seconds * shape["rate"]))
         self.seconds = 4**NUM_STAGES * self.stride / shape["rate"]
@@ -63,7 +72,9 @@ class WaveformCNN(Encoder):
         for _ in range(NUM_STAGES):
             self.stages.append(FrameConvolution(channels, 2 * channels, (5, 1), (4, 1)))
             channels *= 2
-            self.stages.extend(FrameConvolution(channels, channels, (3, 1), (1, 1)) for _ in range(options.num_layers - 1))
+            self.stages.extend(
+                FrameConvolution(channels, channels, (3, 1), (1, 1)) for _ in range(options.num_layers - 1)
+            )
         self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dropout = nn.Dropout2d(options.dropout)
         self.width = channels

@@ -40,7 +40,13 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, memory: Tensor, mask: Tensor, *, attention_mask: Tensor | None = None, memory_index: Tensor | None = None
+        self,
+        x: Tensor,
+        memory: Tensor,
+        mask: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        memory_index: Tensor | None = None,
     ) -> Tensor:
         """`x [sequences, length, width]`, `memory [rows, positions, width]`, `mask [rows, positions]` -> the shape of
         x.
@@ -51,14 +57,16 @@ class CausalBlock(nn.Module):
         """
         query, key, value = self._query_key_value(x)
         pair_mask = None if attention_mask is None else attention_mask.unsqueeze(1)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=pair_mask, is_causal=pair_mask is None)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=pair_mask, is_causal=pair_mask is None
+        )
         x = x + self.dropout(self.self_out(merge_heads(mixed)))
         memory_kv = self.project_memory(memory)
         if memory_index is not None:
             memory_kv = (memory_kv[0][memory_index, 0],)
         return self._cross_attend(x, memory_kv, mask[:, None, None])
 
-    def remember(self, memory: Tensor) -> tuple[Tensor, ...]:
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, ...]:
         """The keys and values of `memory [rows, positions, width]`, each `[rows, heads, positions, d]`; for a memory of
         a single position, the output of the cross-attention, `[rows, 1, width]`."""
         key, value = self.memory_key_value(memory).chunk(2, -1)

@@ -30,7 +30,9 @@ class EmbeddingHead(nn.Module):
         if hidden_size is None:
             self.projection: nn.Module = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, size))
         else:
-            self.projection = nn.Sequential(nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, size))
+            self.projection = nn.Sequential(
+                nn.Linear(width, hidden_size), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, size)
+            )
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.projection(self.norm(pooled))

@@ -39,7 +39,9 @@ def convert(file: Path, folder: Path) -> None:
     The classifier of the 1000 ImageNet classes is left out.
     """
     published = torch.load(file, map_location=CPU, weights_only=True)
-    weights = {rename_weight(name): value.contiguous() for name, value in published.items() if not name.startswith("_fc.")}
+    weights = {
+        rename_weight(name): value.contiguous() for name, value in published.items() if not name.startswith("_fc.")
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = {"model_type": "efficientnet_lite", "architectures": ["EfficientNetLiteModel"]}
     for name, values in (("config", config), ("preprocessor_config", PREPROCESSOR)):

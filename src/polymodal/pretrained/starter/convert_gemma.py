@@ -117,7 +117,9 @@ def configuration(metadata: dict[str, Any], weights: dict[str, Tensor]) -> dict[
 
 def mark_control_tokens(tokenizer: dict[str, Any]) -> dict[str, Any]:
     """Mark all control tokens in a `tokenizer.json` as special, so that tokenizing a text never produces them."""
-    added = [{**one, "special": one["special"] or one["content"] in CONTROL_TOKENS} for one in tokenizer["added_tokens"]]
+    added = [
+        {**one, "special": one["special"] or one["content"] in CONTROL_TOKENS} for one in tokenizer["added_tokens"]
+    ]
     return {**tokenizer, "added_tokens": added}
 
 

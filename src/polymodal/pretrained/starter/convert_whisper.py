@@ -88,7 +88,9 @@ def convert(file: Path, folder: Path) -> None:
     Raises:
         RecipeError: the file has an unsupported version.
     """
-    weights = {name: value for key, array in read_arrays(file).items() for name, value in rename_weight(key, array).items()}
+    weights = {
+        name: value for key, array in read_arrays(file).items() for name, value in rename_weight(key, array).items()
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     hints = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
     for name, values in (

@@ -69,7 +69,15 @@ class InvertedResidual(nn.Module):
     """An inverted residual block: 1 x 1 expansion, depthwise convolution, 1 x 1 projection, and a residual connection
     if the shapes are equal. ReLU6 after the first two; the lite variant has no squeeze-and-excitation."""
 
-    def __init__(self, config: EfficientNetLiteConfig, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int):
+    def __init__(
+        self,
+        config: EfficientNetLiteConfig,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+    ):
         super().__init__()
         expanded = in_channels * expansion
         self.has_expansion, self.has_residual = expansion != 1, stride == 1 and in_channels == out_channels
@@ -77,7 +85,10 @@ class InvertedResidual(nn.Module):
             self.expand, self.expand_norm = SamePadConv2d(in_channels, expanded, 1, bias=False), _norm(config, expanded)
         self.depthwise = SamePadConv2d(expanded, expanded, kernel, stride=stride, groups=expanded, bias=False)
         self.depthwise_norm = _norm(config, expanded)
-        self.project, self.project_norm = SamePadConv2d(expanded, out_channels, 1, bias=False), _norm(config, out_channels)
+        self.project, self.project_norm = (
+            SamePadConv2d(expanded, out_channels, 1, bias=False),
+            _norm(config, out_channels),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         hidden = images
@@ -108,9 +119,14 @@ class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         in_channels = config.stem
         for repeats, kernel, stride, expansion, out_channels in config.stages:
             for repeat in range(repeats):
-                self.blocks.append(InvertedResidual(config, in_channels, out_channels, kernel, stride if repeat == 0 else 1, expansion))
+                self.blocks.append(
+                    InvertedResidual(config, in_channels, out_channels, kernel, stride if repeat == 0 else 1, expansion)
+                )
                 in_channels = out_channels
-        self.head, self.head_norm = SamePadConv2d(in_channels, config.hidden_size, 1, bias=False), _norm(config, config.hidden_size)
+        self.head, self.head_norm = (
+            SamePadConv2d(in_channels, config.hidden_size, 1, bias=False),
+            _norm(config, config.hidden_size),
+        )
         self.post_init()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()

@@ -116,7 +116,9 @@ def resolve(model: str, modality: str) -> str:
     default_by_modality = {one.modality: name for name, one in reversed(STARTERS.items())}  # the first of a modality
     starter_name = model.removeprefix("starter").removeprefix("/")
     if starter_name and starter_name not in STARTERS:
-        raise RecipeError("", f"there is no starter checkpoint {starter_name!r}; {did_you_mean(starter_name, STARTERS)}")
+        raise RecipeError(
+            "", f"there is no starter checkpoint {starter_name!r}; {did_you_mean(starter_name, STARTERS)}"
+        )
     name = starter_name or default_by_modality.get(modality)
     if modality == "video" and (name is None or STARTERS[name].modality == "image"):
         raise RecipeError(
@@ -125,7 +127,11 @@ def resolve(model: str, modality: str) -> str:
             "encoder: {name: frame_encoder, frame_encoder: {name: pretrained_image, checkpoint: starter}}",
         )
     found = STARTERS[name] if name is not None else None
-    if name is None or found is None or not (found.modality == modality or (modality == "text" and found.is_generative)):
+    if (
+        name is None
+        or found is None
+        or not (found.modality == modality or (modality == "text" and found.is_generative))
+    ):
         raise RecipeError("", f"the starter checkpoint {starter_name!r} does not read {modality}; use `starter`")
     return name
 
