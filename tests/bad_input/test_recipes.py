@@ -32,7 +32,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"inputs": {"length": {"modality": "number", "encoder": "vit"}}}, "inputs.length.encoder", "'vit' reads image"),
     ({"inputs": {"lenght": "number"}}, "inputs.lenght.columns", "did you mean 'length'"),
     ({"inputs": {"grade": "category"}}, "inputs.grade.columns", "is a target"),
-    ({"training": {"param_groups": {"fusoin": {"freeze": True}}}}, "training.param_groups.fusoin", "did you mean 'fusion'"),
+    (
+        {"training": {"param_groups": {"fusoin": {"freeze": True}}}},
+        "training.param_groups.fusoin",
+        "did you mean 'fusion'",
+    ),
     ({"data": {"weight_column": "wieght"}}, "data.weight_column", "did you mean 'weight'"),
 ]
 

@@ -17,7 +17,17 @@ from polymodal.model.model import Model
 #: Whisper's tokenizer is read by its own decoder, which takes no texts of users.
 CHECKPOINTS = [(language_model, kind) for kind in ("llama", "gpt2")]
 CHECKPOINTS += [(seq2seq_checkpoint, kind) for kind in KINDS if kind != "whisper"]
-CONTROL = [*SPECIAL_TOKENS, "<s>", "</s>", "<pad>", "<bos>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|endoftext|>"]
+CONTROL = [
+    *SPECIAL_TOKENS,
+    "<s>",
+    "</s>",
+    "<pad>",
+    "<bos>",
+    "<eos>",
+    "<end_of_turn>",
+    "<start_of_turn>",
+    "<|endoftext|>",
+]
 
 
 @pytest.mark.parametrize(("make", "kind"), CHECKPOINTS, ids=[kind for _, kind in CHECKPOINTS])

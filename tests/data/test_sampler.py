@@ -22,7 +22,10 @@ def case(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @SETTINGS
 @given(
-    st.integers(0, 200), st.integers(1, 20), st.integers(0, 5), st.sampled_from(["plain", "group", "divided", "lengths"])
+    st.integers(0, 200),
+    st.integers(1, 20),
+    st.integers(0, 5),
+    st.sampled_from(["plain", "group", "divided", "lengths"]),
 )
 def test_every_row_once_and_deterministic(n: int, batch: int, seed: int, kind: str) -> None:
     rows, group, lengths = case(n, seed)

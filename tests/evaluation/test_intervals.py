@@ -24,7 +24,7 @@ def test_intervals_cover_a_planted_proportion() -> None:
     rng, covered = np.random.default_rng(0), 0
     for trial in range(200):
         interval = bootstrap(
-            ACCURACY, *rows(rng.random(150) < 0.7), Resampling(samples=200, confidence=0.9, seed=trial)
+            ACCURACY, *rows(rng.random(150) < 0.7), Resampling(samples=200, confidence_level=0.9, seed=trial)
         )
         covered += interval.low <= 0.7 <= interval.high
     assert 0.82 <= covered / 200 <= 0.97

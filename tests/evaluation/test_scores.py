@@ -97,14 +97,14 @@ def test_intervals_follow_the_options_and_groups() -> None:
         assert score.high is not None
         return score.high - score.low
 
-    assert width(bootstrap=200, confidence=0.5) < width(bootstrap=200, confidence=0.95)
-    assert width(np.repeat(np.arange(10), 20), bootstrap=200) > 2 * width(bootstrap=200)
+    assert width(bootstrap_samples=200, confidence_level=0.5) < width(bootstrap_samples=200, confidence_level=0.95)
+    assert width(np.repeat(np.arange(10), 20), bootstrap_samples=200) > 2 * width(bootstrap_samples=200)
     bare = score_output(task, distribution, target, present, None, EvaluationOptions(bootstrap_samples=0))["accuracy"]
     assert bare.value is not None
     assert bare.low is None
 
 
 def test_options_are_strict() -> None:
-    for wrong in ({"bootstrap_samples": -1}, {"confidence": 1.0}, {"unimodal_scores": "all"}, {"samples": 3}):
+    for wrong in ({"bootstrap_samples": -1}, {"confidence_level": 1.0}, {"unimodal_scores": "all"}, {"samples": 3}):
         with pytest.raises(ValidationError):
             EvaluationOptions(**wrong)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from laws.tiny import settled
+from laws.tiny import final_folder
 
 WORDS = ["amber", "birch", "cloud", "drift", "ember", "frost", "grove", "haze"]
 
@@ -22,7 +22,7 @@ def checkpoint(modality: str) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         {"text": _bert, "image": _vit, "audio": _whisper, "video": _videomae}[modality](folder)
-    return settled(folder, modality)
+    return final_folder(folder, modality)
 
 
 def _bert(folder: Path) -> None:

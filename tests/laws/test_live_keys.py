@@ -38,7 +38,7 @@ from polymodal.recipe.training import FeatureCacheOptions, ParamGroupOptions, Tr
 
 ROWS = 48
 #: The column of a modality's sample.
-HEARD = {"audio": "sound", "video": "clip", "time_series": "series"}
+HEARD = {"audio": "sound", "video": "clip", "time_series": "time_series"}
 BASE: dict[str, Any] = {
     "hidden_size": 16,
     "training": {**FIXED, "epochs": 3, "batch_size": 8},
@@ -54,7 +54,7 @@ TURNED = {
     "modalities": {"in_image": {"horizontal_flip": True, "brightness": 0.5}},
 }
 #: Few validation rows show little of a model, so little is asked of it.
-SURE = {"confidence": 0.01}
+SURE = {"min_precision": 0.01}
 SOME_LABELS = {"outputs": {"y_some": "classification"}, "training": {"pseudo_labels": {"rounds": 1, **SURE}}}
 #: Keys of the number format of features: nothing to choose where the processor does not compute in bf16.
 OF_BF16 = ["training.feature_cache.enabled", "training.feature_cache.dtype"]
@@ -64,7 +64,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "data.strict": {"inputs": {"in_text": "text", "in_broken": "number"}},
     "data.limits.megabytes": MEDIA,
     "data.limits.megapixels": MEDIA,
-    **{f"data.limits.{key}": {"inputs": {"in_audio": "audio"}} for key in ("seconds", "channels", "rate")},
+    **{f"data.limits.{key}": {"inputs": {"in_audio": "audio"}} for key in ("seconds", "channels", "sampling_rate")},
     "data.limits.frames": {"inputs": {"in_video": "video"}},
     "data.limits.values": {"inputs": {"in_time_series": "time_series"}},
     **{f"training.distillation.{key}": TAUGHT for key in ("weight", "temperature")},
@@ -82,15 +82,16 @@ BESIDE: dict[str, dict[str, Any]] = {
     "task_tokens": TWO,
     "training.early_stopping_patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
     "training.average_top_k": {"seed": 3, "training": {"epochs": 9, "learning_rate": 0.01}},
-    **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("confidence", "per_class", "weight")},
+    **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("min_precision", "class_balanced", "weight")},
     "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
-    "outputs.y_classification.weight": TWO,
+    "outputs.y_classification.loss_weight": TWO,
 }
 #: Values that only the table can tell; of limits, those that its media and its short runs exceed.
 NAMED: dict[str, list[Any]] = {
-    **{f"data.limits.{key}": [1] for key in ("frames", "channels", "rate", "values")},
+    **{f"data.limits.{key}": [1] for key in ("frames", "channels", "sampling_rate", "values")},
     **{f"data.limits.{key}": [0.001] for key in ("seconds", "megabytes", "megapixels")},
-    **{f"training.{key}_steps": [1] for key in ("log", "checkpoint")},
+    "training.logging_steps": [1],
+    "training.save_steps": [1],
     "data.ignore_columns": [["skewed"]],
     "data.weight_column": ["weight"],
     "data.split.column": ["part"],
@@ -113,7 +114,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training.param_groups.fusion": ParamGroupOptions,
     "evaluation": EvaluationOptions,
 }
-TOP = ["size", "width", "seed", "task_tokens"]
+TOP = ["size", "hidden_size", "seed", "task_tokens"]
 
 
 def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel], str]]:
@@ -128,7 +129,7 @@ def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseMode
 KEYS = [
     *(key for path, model in SECTIONS.items() for key in walk(path, model) if key[0] not in ON_PROCESSES),
     *((name, Recipe, name) for name in TOP),
-    ("outputs.y_classification.weight", OutputSpec, "weight"),
+    ("outputs.y_classification.loss_weight", OutputSpec, "loss_weight"),
     ("inputs.in_text.privileged", InputSpec, "privileged"),
 ]
 

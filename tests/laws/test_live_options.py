@@ -50,11 +50,11 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
             ("decoder", "encoder_decoder"),
         )
         for option, tune in {
-            "layers": "last",
-            "rank": "lora",
-            "rate": "last",
-            "decay": "full",
-            "checkpointing": "full",
+            "num_layers": "last",
+            "lora_rank": "lora",
+            "lr_multiplier": "last",
+            "layer_decay": "full",
+            "gradient_checkpointing": "full",
         }.items()
     },
 }
@@ -72,7 +72,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("task", "text_generation", "history"): ["turns"],
     ("task", "text_generation", "system"): ["Say little."],
     ("task", "text_generation", "metrics"): [["chrf"]],
-    ("task", "text_generation", "generation"): [{"beams": 2}],
+    ("task", "text_generation", "generation"): [{"num_beams": 2}],
     ("decoder", "embed", "matryoshka_dims"): [[12]],
     ("decoder", "encoder_decoder", "input"): ["in_more"],
     ("decoder", "encoder_decoder", "language"): ["de"],
@@ -86,7 +86,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
         for option, values in {
             "inputs": [["in_text", "in_number"], ["in_number"], ["in_text"]],
             "anchor": ["in_text"],
-            "sizes": [[12]],
+            "matryoshka_dims": [[12]],
         }.items()
     },
 }

@@ -28,7 +28,7 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import media
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.media import MediaModality, is_missing, looks_like, match_media
-from polymodal.preparation.preparation import MAX_BLOCK_BYTES, BLOCK_ROWS, MIN_BLOCK_ROWS, Preparation
+from polymodal.preparation.preparation import BLOCK_ROWS, MAX_BLOCK_BYTES, MIN_BLOCK_ROWS, Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 
@@ -298,7 +298,12 @@ class Sized:
 
 @pytest.mark.parametrize(
     ("sizes", "expected"),
-    [([0], BLOCK_ROWS), ([10], BLOCK_ROWS), ([MAX_BLOCK_BYTES / 200, MAX_BLOCK_BYTES / 200], 100), ([1e12], MIN_BLOCK_ROWS)],
+    [
+        ([0], BLOCK_ROWS),
+        ([10], BLOCK_ROWS),
+        ([MAX_BLOCK_BYTES / 200, MAX_BLOCK_BYTES / 200], 100),
+        ([1e12], MIN_BLOCK_ROWS),
+    ],
 )
 def test_blocks_are_bounded_by_the_bytes_of_their_items(sizes: list[float], expected: int) -> None:
     preparation = Preparation(Recipe())

@@ -14,7 +14,7 @@ from polymodal.core.registry import components
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.modalities.time_series import TimeSeries
-from polymodal.modalities.time_series_schema import infer_layout, choose_max_steps
+from polymodal.modalities.time_series_schema import choose_max_steps, infer_layout
 from polymodal.model.model import Model
 from polymodal.recipe.data import LimitOptions
 from polymodal.workflows.fit import fit, plan_fit

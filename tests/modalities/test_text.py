@@ -102,7 +102,11 @@ def test_arrow_and_list_agree_and_equal_texts_are_one_item():
     assert rows(from_list) == rows(from_arrow)
     assert from_list.content_keys == from_arrow.content_keys
     assert len(from_list.items) == 2
-    assert len({len(key) for key in from_list.content_keys}) == 1 == len({from_list.content_keys[0], *from_arrow.content_keys[:1]})
+    assert (
+        len({len(key) for key in from_list.content_keys})
+        == 1
+        == len({from_list.content_keys[0], *from_arrow.content_keys[:1]})
+    )
 
 
 def test_bad_cells_are_quarantined_and_change_no_other_row():

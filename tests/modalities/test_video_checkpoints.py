@@ -1,5 +1,4 @@
-"""Videos for a checkpoint: frames preprocessed as by its own processor, and errors for options that conflict with it.
-"""
+"""Videos for a checkpoint: frames preprocessed as by its own processor, and errors for options that conflict with it."""
 
 from __future__ import annotations
 
@@ -51,7 +50,9 @@ def modality(folder, **options):
 
 
 def block(cells, cache=None):
-    return RowBlock({"gradient_clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache)
+    return RowBlock(
+        {"clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache
+    )
 
 
 def saved(folder, processor):

@@ -37,7 +37,15 @@ def modality(**options):
 
 
 def block(cells, root=None, cache=None, limits=None):
-    return RowBlock({"gradient_clip": cells}, np.arange(len(cells)), root, "table", CellErrors(False), limits or LimitOptions(), cache)
+    return RowBlock(
+        {"clip": cells},
+        np.arange(len(cells)),
+        root,
+        "table",
+        CellErrors(False),
+        limits or LimitOptions(),
+        cache,
+    )
 
 
 def column(values, root=None):

@@ -20,7 +20,7 @@ from polymodal.nn.fusion.combiner import CombineRule
 from polymodal.workflows.fit import fit
 
 TINY = [
-    "width=16",
+    "hidden_size=16",
     "training.num_threads=1",
     "training.precision=fp32",
     "evaluation.bootstrap_samples=20",

@@ -156,7 +156,7 @@ def test_a_model_that_never_ran_has_an_empty_record(tmp_path: Path) -> None:
     [
         ({"histroy": []}, "histroy: there is no such key"),
         ({"seconds": {"sleep": 1.0}}, "seconds.sleep: there is no such key"),
-        ({"parts": {"train": {"table": "t", "rows": "many"}}}, "parts.train.rows"),
+        ({"splits": {"train": {"table": "t", "rows": "many"}}}, "splits.train.rows"),
         ([], "the whole file"),
     ],
     ids=["unknown", "unknown inside", "of another type", "no record"],

@@ -60,7 +60,7 @@ def test_only_one_tower_and_its_projection_are_kept(name: str) -> None:
     network = backbone(name)
     kept = {key.split(".")[0] for key, _ in network.model.named_children()}
     assert ("projection" in kept) == (not name.startswith("siglip"))
-    assert network.embedding == (None if name.startswith("siglip") else 12)
+    assert network.embedding_dim == (None if name.startswith("siglip") else 12)
     other = {"text": ("vision_model", "audio_model"), "image": ("text_model",), "audio": ("text_model",)}
     assert not [key for key in network.state_dict() if key.split(".")[1] in other[name.split(":")[1]]]
 

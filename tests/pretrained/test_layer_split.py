@@ -32,10 +32,10 @@ def test_lower_then_upper_equals_the_whole_at_every_split(name: str) -> None:
         assert network.num_layers >= 3
         for cut in range(1, network.num_layers + 1):
             network.split_index = cut
-            hidden = network.lower(given)
+            hidden = network.forward_lower(given)
             assert hidden.ndim == 3
             assert hidden.shape[2] == network.split_width
-            parts = tensors(network.upper(hidden, blank))
+            parts = tensors(network.forward_upper(hidden, blank))
             assert parts.keys() == whole.keys()
             for key, value in whole.items():
                 torch.testing.assert_close(parts[key], value, rtol=0, atol=1e-6)
@@ -52,8 +52,8 @@ def test_layers_above_the_split_get_the_gradient_of_the_whole(name: str) -> None
     expected = [None if p.grad is None else p.grad.clone() for p in learning]
     network.zero_grad(set_to_none=True)
     with torch.no_grad():
-        hidden = network.lower(given)
-    score(tensors(network.upper(hidden, blank))).backward()
+        hidden = network.forward_lower(given)
+    score(tensors(network.forward_upper(hidden, blank))).backward()
     assert any(gradient is not None and bool(gradient.abs().max() > 0) for gradient in expected)
     for parameter, gradient in zip(learning, expected, strict=True):
         assert (parameter.grad is None) == (gradient is None)
@@ -70,11 +70,11 @@ def test_a_copy_can_be_split(name: str) -> None:
     network, given = backbone(name), inputs(name)
     network.split_index = 2
     with torch.no_grad():
-        expected = tensors(network.upper(network.lower(given), given))
+        expected = tensors(network.forward_upper(network.forward_lower(given), given))
         twin = copy.deepcopy(network)
         for parameter in network.parameters():
             parameter.zero_()
-        found = tensors(twin.upper(twin.lower(given), given))
+        found = tensors(twin.forward_upper(twin.forward_lower(given), given))
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
@@ -83,8 +83,8 @@ def test_the_split_is_exact_in_bf16(name: str) -> None:
     network, given, blank = backbone(name), inputs(name), inputs(name, blank=True)
     network.split_index = 1
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        whole, hidden = tensors(network.forward_full(given)), network.lower(given)
-        parts = tensors(network.upper(hidden, blank))
+        whole, hidden = tensors(network.forward_full(given)), network.forward_lower(given)
+        parts = tensors(network.forward_upper(hidden, blank))
     for key, value in whole.items():
         torch.testing.assert_close(parts[key].float(), value.float(), rtol=0, atol=1e-6)
 
@@ -96,7 +96,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
     for layer in network.layers[1:]:
         layer.requires_grad_(True)
     with torch.no_grad():
-        hidden = network.lower(given)
+        hidden = network.forward_lower(given)
     found = []
     for again in (False, True):
         if again:
@@ -104,7 +104,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str) -> None:
         network.zero_grad(set_to_none=True)
         network.train()
         torch.manual_seed(0)
-        score(tensors(network.upper(hidden, blank))).backward()
+        score(tensors(network.forward_upper(hidden, blank))).backward()
         found.append([p.grad for layer in network.layers[1:] for p in layer.parameters()])
     for kept, computed in zip(*found, strict=True):
         assert (kept is None) == (computed is None)
@@ -118,14 +118,14 @@ def test_front_ends_do_not_run_above_the_split(name: str, dear: str) -> None:
     network.split_index = 1
     calls: list[int] = []
     with torch.no_grad():
-        hidden = network.lower(given)
-        network.upper(hidden, given)
+        hidden = network.forward_lower(given)
+        network.forward_upper(hidden, given)
         for module in network.model.get_submodule(dear).modules():
             if isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d):
                 module.register_forward_hook(lambda *_: calls.append(1))
-        network.upper(hidden, given)
+        network.forward_upper(hidden, given)
         assert not calls
-        network.lower(given)
+        network.forward_lower(given)
         assert calls
 
 
@@ -139,7 +139,7 @@ def test_networks_with_shared_layers_cannot_be_split() -> None:
     network = albert()
     network.split_index = 1
     with pytest.raises(RecipeError, match="frozen or full"):
-        network.upper(torch.zeros(3, 7, 16), inputs("bert"))
+        network.forward_upper(torch.zeros(3, 7, 16), inputs("bert"))
     with pytest.raises(RecipeError, match="frozen or full"):
         fine_tuning.apply_fine_tuning(albert(), PretrainedText.Options(fine_tuning="last"))
 

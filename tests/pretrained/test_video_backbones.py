@@ -313,5 +313,5 @@ def test_a_model_loads_without_its_checkpoint(kind, tmp_path):
     )
     shutil.rmtree(folder)
     again = Model.load(model.save(tmp_path / "model"))
-    cells = {"gradient_clip": columns["clip"]}
+    cells = {"clip": columns["clip"]}
     np.testing.assert_allclose(again.predict_proba(cells), model.predict_proba(cells), atol=1e-6)

@@ -19,7 +19,7 @@ def test_a_summary_tells_the_scenes_of_its_own_clip_in_order() -> None:
     ]
     settings += ["evaluation.bootstrap_samples=0", "inputs.clip.modality.num_frames=2"]
     model = fit(train, recipe="summarize_video", settings=settings, validation=valid, test=test)
-    written = np.array(model.predict({"gradient_clip": test["clip"]}))
+    written = np.array(model.predict({"clip": test["clip"]}))
     right = np.mean(written == np.array(test["summary"]))
     exchanged = np.mean(written == np.array(test["summary"][::-1]))
     assert right > 0.5

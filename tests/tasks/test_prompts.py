@@ -158,7 +158,7 @@ def test_long_conversations_lose_their_oldest_exchange_and_keep_the_system(codec
         "[system]", "Be brief.", "[user]", "new", "[assistant]", "newer", "[end]", "[user]", "how many", "[assistant]",
     ]  # fmt: skip
     assert conversation.prepare(given, codec, 5, "truncate")[0] is None  # what is asked last is never cut
-    assert "maximum is 5" in given.errors.found[-1].reason
+    assert "maximum is 5" in given.errors.errors[-1].reason
 
 
 def test_unusable_conversations_are_faults_where_they_are(codec: TextTokenizer) -> None:
@@ -169,7 +169,7 @@ def test_unusable_conversations_are_faults_where_they_are(codec: TextTokenizer) 
     alone = block(before=[["a", "b"], [{"role": "assistant", "content": "b"}], None, ["a"]])
     found = Conversation(None, "before", None).prepare(alone, codec, 50, "error")
     assert [one is None for one in found] == [False, True, True, False]  # two texts end with the user's
-    assert all("end with a user message" in one.reason for one in alone.errors.found)
+    assert all("end with a user message" in one.reason for one in alone.errors.errors)
 
 
 TURNS = [("user", "a red ball"), ("assistant", "two small dogs"), ("user", "the sea in the evening ?")]

@@ -115,7 +115,7 @@ def test_a_prompt_that_is_too_long_gives_no_answer_in_any_output(run: tuple[Mode
     for suffix in (".csv", ".jsonl", ".parquet"):
         faults, path = CellErrors(), tmp_path / f"out{suffix}"
         assert write_predictions(model, table, faults, path, probabilities=False) == 6
-        assert len(faults.found) == 3
+        assert len(faults.errors) == 3
         if suffix == ".csv":
             with path.open(newline="") as file:
                 found = [row["answer"] for row in csv.DictReader(file)]
@@ -176,13 +176,13 @@ def test_of_several_references_the_first_is_learned_and_all_are_truth() -> None:
     assert task.tokenizer.decode([value[1].ids.tolist()]) == ["two"]
     assert value[1].ids[-1] == task.tokenizer.eos_id
     assert task.truth(value)[1] == ("two", "a pair")
-    assert not faults.found
+    assert not faults.errors
 
 
 def test_an_answer_that_is_no_text_is_a_fault() -> None:
     _, _, (_, present), faults = task_of({"answer": [b"one", b"two", b"\xff\xfe"]})
     assert present.tolist() == [True, True, False]
-    assert [(one.row, one.column) for one in faults.found] == [(2, "answer")]
+    assert [(one.row, one.column) for one in faults.errors] == [(2, "answer")]
 
 
 def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> None:
@@ -190,8 +190,8 @@ def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> Non
     task, preparation, (value, present), faults = task_of({"answer": ["one", "two"] * 4}, token_type="byte", max_target_length=1)
     assert present.all()
     assert [len(answer.ids) for answer in value] == [0] * 8
-    assert len(faults.found) == 8
-    assert "max_target_length" in faults.found[0].reason
+    assert len(faults.errors) == 8
+    assert "max_target_length" in faults.errors[0].reason
     assert task.notes == preparation.tasks["answer"].notes != []  # type: ignore[attr-defined]
 
 
@@ -380,6 +380,6 @@ def test_a_prompt_leaves_room_for_the_answer_among_the_positions_of_a_checkpoint
     )
     room = 128 - 1 - task.max_new_tokens
     assert task.text_shape.max_prompt_length == task.max_prompt_length == room
-    assert {one.reason.split("; ")[1] for one in faults.found} == {f"at most {room} are read"}
+    assert {one.reason.split("; ")[1] for one in faults.errors} == {f"at most {room} are read"}
     assert present.all()
     assert [len(answer.ids) == 0 for answer in value] == [False, True] * 4

@@ -106,7 +106,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     assert model.recipe.inputs["wave"] == theirs.recipe.inputs["wave"]
     assert states(tmp_path / "second")["inputs"]["wave"] == states(start)["inputs"]["wave"]
     assert states(start)["inputs"]["wave"]["deviation"][0] > 2, "of waves three times as high as the labelled ones"
-    facts = json.loads((tmp_path / "second" / "run.json").read_text())["start"]
+    facts = json.loads((tmp_path / "second" / "run.json").read_text())["source_model"]
     assert facts["carried"] == ["inputs.wave"]
     assert facts["new"] == ["fusion", "outputs.kind"]
     shutil.rmtree(first)
@@ -157,9 +157,9 @@ def test_other_classes_get_a_new_decoder(start: Path, tmp_path: Path) -> None:
         ({"inputs": {"wave": {"encoder": "minirocket"}}}, "inputs.wave.encoder", "minirocket", "inception_time"),
         ({"inputs": {"wave": {"encoder": {"name": "inception_time", "kernel_size": 5}}}}, "inputs.wave.encoder.kernel_size", "5", "9"),
         ({"inputs": {"wave": {"modality": {"name": "time_series", "random_crop": 0.5}}}}, "inputs.wave.modality.random_crop", "0.5", "0"),
-        ({"width": 64}, "width", "64", "32"),
+        ({"hidden_size": 64}, "hidden_size", "64", "32"),
     ],
-    ids=["encoder", "kernel", "crop", "width"],
+    ids=["encoder", "kernel", "crop", "hidden_size"],
 )
 def test_a_recipe_that_says_otherwise_is_refused(
     start: Path, change: dict[str, Any], path: str, ours: str, theirs: str
@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
 ) -> None:
     place = shutil.copytree(start, tmp_path / "start")
     given = recipe(epochs=4, batch=8, checkpoint_steps=1, parts={ENCODER: {"freeze": frozen}})
-    arguments: dict[str, Any] = {"recipe": given, "start": place}
+    arguments: dict[str, Any] = {"recipe": given, "init_from": place}
     whole = fit(few(), "kind", **arguments)
     killed(5, monkeypatch, out=tmp_path / "run", **arguments)
     resumed = fit(few(), "kind", out=tmp_path / "run", resume=True, **arguments)
@@ -294,7 +294,7 @@ def test_folds_and_trials_go_on_from_it_too(start: Path, tmp_path: Path) -> None
     assert folds.recipe.inputs["wave"] == Model.load(start).recipe.inputs["wave"]
     plan, parts = plan_fit(few(), "kind", recipe=given)
     space = default_space(Recipe.read(given), plan.recipe, len(parts["train"].rows), None)
-    assert not {"width", "inputs.wave.encoder"} & space.keys()
+    assert not {"hidden_size", "inputs.wave.encoder"} & space.keys()
     assert "outputs.kind.decoder" in space
 
 

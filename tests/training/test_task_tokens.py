@@ -88,7 +88,7 @@ def untrained(fusion: Any, tokens: bool = True) -> tuple[Any, Preparation, Any]:
     data["a"][0] = data["b"][3] = None
     for name in "abc":
         data[name][5] = None
-    plan, parts = plan_fit(data, recipe=recipe(tokens=tokens, fusion=fusion, width=8))
+    plan, parts = plan_fit(data, recipe=recipe(tokens=tokens, fusion=fusion, hidden_size=8))
     preparation = Preparation(plan.recipe)
     preparation.fit(parts["train"].table, np.arange(16))
     prepared = preparation.prepare(parts["train"].table, CellErrors(), folder=None, cache=None)
@@ -155,7 +155,7 @@ def test_a_recipe_with_tokens_pretrains_without_its_outputs() -> None:
 def test_texts_are_written_from_their_own_view() -> None:
     data = {"a": [0.0, 1.0] * 40, "said": ["no", "yes"] * 40, "other": ["up", "down"] * 40}
     outputs = dict.fromkeys(("said", "other"), "text")
-    made = recipe(tokens=True, inputs={"a": "number"}, outputs=outputs, width=16)
+    made = recipe(tokens=True, inputs={"a": "number"}, outputs=outputs, hidden_size=16)
     model = fit(data, recipe=made | {"training": {**TRAINING, "epochs": 30}})
     assert [[texts[0].text for texts in model.generate({"a": [0.0, 1.0]}, output=name)] for name in outputs] == [
         ["no", "yes"],

@@ -36,7 +36,7 @@ def space(choices: dict[str, Any], recipe: dict[str, Any] = RECIPE) -> SearchSpa
         ("inputs.aa.encoder", ["linear"], "did you mean 'a'"),
         ("outputs.targt.decoder", ["mlp"], "did you mean 'target'"),
         ("fusion", ["concat", "gatd"], "did you mean 'gated'"),
-        ("fusion", [{"name": "concat", "layer": 2}], "did you mean 'layers'"),
+        ("fusion", [{"name": "concat", "layer": 2}], "did you mean 'num_layers'"),
         ("inputs.a.encoder", ["linear", "lstm"], "reads text, but this input is number"),
         ("inputs.a.columns", [["a0"], ["a1"]], "all trials share"),
         ("outputs.target.task", ["classification"], "all trials share"),

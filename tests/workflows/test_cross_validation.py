@@ -18,7 +18,7 @@ from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.workflows.cross_validation import CrossValidation, _run_fold, cross_validate
 
-TINY = ["width=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=100"]
+TINY = ["hidden_size=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=100"]
 TWO_INPUTS = {
     "inputs": {
         "a": {"columns": ["a0", "a1", "a2", "a3"], "modality": "number"},

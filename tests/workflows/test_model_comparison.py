@@ -15,7 +15,7 @@ from polymodal.workflows.fit import fit
 from polymodal.workflows.model_comparison import compare
 
 TINY = [
-    "width=16",
+    "hidden_size=16",
     "training.num_threads=1",
     "training.precision=fp32",
     "evaluation.bootstrap_samples=200",

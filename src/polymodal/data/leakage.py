@@ -13,8 +13,8 @@ from polymodal.data.store.items import PreparedInput
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class SharedItems:
-    """Distinct items of an `input` that occur in both splits of `between`, and the rows of the second split that have
-    them."""
+    """Distinct items of an `input` that occur in both splits of `between`, and the rows of the second split that
+    have them."""
 
     input: str
     between: tuple[str, str]

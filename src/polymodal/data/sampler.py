@@ -87,8 +87,8 @@ class BatchSampler:
 
 class _TemperatureMixture:
     """Selects the rows of each epoch. Each data set is a ring of its rows in random order, with the rows of a group
-    next to each other. An epoch takes the next segment of each ring, so the counts of two rows of a data set differ by
-    at most one."""
+    next to each other. An epoch takes the next segment of each ring, so the counts of two rows of a data set differ
+    by at most one."""
 
     def __init__(self, data_set: np.ndarray, temperature: float, seed: int, group: np.ndarray | None) -> None:
         generator = np.random.default_rng(seed)
@@ -114,8 +114,8 @@ class _TemperatureMixture:
 
 
 def mixture_counts(sizes: np.ndarray, temperature: float) -> np.ndarray:
-    """Number of rows that each data set has in an epoch, `[sets]`, in proportion to `sizes^(1/temperature)`. The counts
-    are whole numbers with the sum of `sizes` (largest remainder method)."""
+    """Number of rows that each data set has in an epoch, `[sets]`, in proportion to `sizes^(1/temperature)`. The
+    counts are whole numbers with the sum of `sizes` (largest remainder method)."""
     # relative to the largest, to avoid overflow
     share = (sizes / sizes.max()) ** (1 / temperature)
     exact = sizes.sum() * share / share.sum()
@@ -159,8 +159,8 @@ def _split_groups(group: np.ndarray, most: int, generator: np.random.Generator) 
 
 
 def _pack(order: np.ndarray, sizes: np.ndarray, batch: int) -> list[np.ndarray]:
-    """Divide `order`, which lists whole groups of `sizes` rows one after another, into batches of at most `batch` rows.
-    A new batch begins where the next group does not fit. A group larger than a batch is divided."""
+    """Divide `order`, which lists whole groups of `sizes` rows one after another, into batches of at most `batch`
+    rows. A new batch begins where the next group does not fit. A group larger than a batch is divided."""
     cuts, start, end = [0], 0, 0
     for size in sizes.tolist():
         if end + size - start > batch and end > start:

@@ -115,8 +115,9 @@ def _number_values(values: Sequence[Any] | np.ndarray, gaps_apart: bool = False)
 
 
 def _draw_rows(classes: np.ndarray, shares: dict[str, float], generator: np.random.Generator) -> np.ndarray:
-    """The split of each row, by systematic sampling: rows are sorted by class and each split takes them at equal steps,
-    so that it gets every class in proportion to within one row. One row of each class is reserved for training."""
+    """The split of each row, by systematic sampling: rows are sorted by class and each split takes them at equal
+    steps, so that it gets every class in proportion to within one row. One row of each class is reserved for
+    training."""
     rows = len(classes)
     part = np.zeros(rows, dtype=np.int64)
     order = generator.permutation(rows)
@@ -139,8 +140,8 @@ def _draw_rows(classes: np.ndarray, shares: dict[str, float], generator: np.rand
 def _draw_groups(
     groups: np.ndarray, classes: np.ndarray, shares: dict[str, float], generator: np.random.Generator
 ) -> np.ndarray:
-    """The split of each row, whole groups at a time. Groups come in random order. Each goes to the split that lacks the
-    most rows of the classes in the group."""
+    """The split of each row, whole groups at a time. Groups come in random order. Each goes to the split that lacks
+    the most rows of the classes in the group."""
     names = ["train", *shares]
     count = int(groups.max(initial=-1)) + 1
     if count < len(names):

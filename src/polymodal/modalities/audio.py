@@ -47,7 +47,7 @@ class Audio(MediaModality):
     video without audio counts as missing, without a cell error.
 
     Prepared: `values [items, samples, channels]` int16 and `length [items]`; shorter audio is padded with zeros.
-        Collated: `values [items, channels, samples]` float32, full scale from -1 to 1, and `length`.
+    Collated: `values [items, channels, samples]` float32, full scale from -1 to 1, and `length`.
 
     With a checkpoint, audio has one channel, the sampling rate of its network, and at most the duration that the
     network accepts. Longer audio is cropped as set by `crop`. The limit is 30 s for Whisper, 10.2 s for AST and 10 s
@@ -57,14 +57,14 @@ class Audio(MediaModality):
     class Options(ModalityOptions, SizedModel):
         name: Literal["audio"] = "audio"
         checkpoint: str | None = None
-        """Preprocess audio for this pretrained checkpoint: a preset, a hub id or a folder. Encoders with a checkpoint
-        set it themselves. It sets `sampling_rate` and `channels`, limits `seconds`, and disables augmentation by
-        default."""
+        """Preprocess audio for this pretrained checkpoint: a preset, a hub id or a folder. Encoders with a
+        checkpoint set it themselves. It sets `sampling_rate` and `channels`, limits `seconds`, and disables
+        augmentation by default."""
         sampling_rate: int = Field(default=16_000, ge=1_000, le=192_000)
         """Target sampling rate in Hz. Frequencies up to half of it are kept."""
         channels: int = Field(default=1, ge=1, le=2)
-        """1: the mean of all channels; 2: stereo is kept, and audio with another number of channels has their mean in
-        both."""
+        """1: the mean of all channels; 2: stereo is kept, and audio with another number of channels has their mean
+        in both."""
         seconds: float | None = Field(default=None, gt=0, le=600)
         """Maximum duration in seconds. Default: the 95th percentile of a sample, at most `max_seconds`."""
         max_seconds: float = sized_field(10.0, 30.0, 30.0, gt=0, le=600)

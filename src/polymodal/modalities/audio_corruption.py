@@ -1,7 +1,7 @@
 """Corruptions of audio, for robustness tests.
 
-Every function takes a list of recordings, each float32 `[samples, channels]` of any length, and a strength from 0 (barely
-changed) to 1 (hard to use for a human). It returns new recordings of the same shapes.
+Every function takes a list of recordings, each float32 `[samples, channels]` of any length, and a strength from 0
+(barely changed) to 1 (hard to use for a human). It returns new recordings of the same shapes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Base class of modalities. A modality is one type of input: it matches columns, fits their preparation, and prepares
-them."""
+"""Base class of modalities. A modality is one type of input: it matches columns, fits their preparation, and
+prepares them."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Modality(ABC):
 
     @classmethod
     def group_columns(cls, samples: list[ColumnSample]) -> bool:
-        """Whether automatic planning makes one input of these columns, which all match this modality, or one input per
-        column."""
+        """Whether automatic planning makes one input of these columns, which all match this modality, or one input
+        per column."""
         return cls.many_columns
 
     @classmethod
@@ -112,8 +112,8 @@ class Modality(ABC):
         return {name: torch.from_numpy(array) for name, array in items.items()}
 
     def fingerprint(self, limits: LimitOptions) -> str | None:
-        """Everything except a cell's content that changes its prepared item (options, fitted state, limits), as text.
-        None if items have no content keys, so that nothing computed from them can be cached."""
+        """Everything except a cell's content that changes its prepared item (options, fitted state, limits), as
+        text. None if items have no content keys, so that nothing computed from them can be cached."""
         return None
 
     @property
@@ -122,7 +122,8 @@ class Modality(ABC):
         return False
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Random augmentation of a training batch, drawn from torch's global generator. Never changes `data` in place."""
+        """Random augmentation of a training batch, drawn from torch's global generator. Never changes `data` in
+        place."""
         return data
 
     def corrupt(
@@ -136,8 +137,8 @@ class Modality(ABC):
         raise ValueError(f"{kind!r} is not a corruption of {type(self).__name__.lower()}")
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image | None:
-        """An image of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for reports; None if
-        the cell itself is more readable."""
+        """An image of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for reports; None
+        if the cell itself is more readable."""
         return None
 
     def row_bytes(self) -> float:

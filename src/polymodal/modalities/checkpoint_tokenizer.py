@@ -113,8 +113,8 @@ class CheckpointTokenizer:
         return encoded
 
     def suggest_max_length(self, texts: Sequence[str], most: int) -> int:
-        """The number of tokens that 99 of 100 of these texts fit in, rounded up to a multiple of eight, at most `most`
-        and the checkpoint's limit. This maximum itself if there are no texts."""
+        """The number of tokens that 99 of 100 of these texts fit in, rounded up to a multiple of eight, at most
+        `most` and the checkpoint's limit. This maximum itself if there are no texts."""
         most = min(most, self.max_positions or most)
         lengths = [len(ids) for ids, _ in self.encode(texts, most)]
         enough = math.ceil(float(np.percentile(lengths, 99))) if lengths else most

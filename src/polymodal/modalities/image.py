@@ -43,7 +43,7 @@ class Image(MediaModality):
     image or an array (see `data.media`).
 
     Prepared: `pixels [items, size, size, 3]` uint8. Collated: `pixels [items, 3, size, size]`, a channels-first view of
-        the same memory, as convolutions expect. Items are distinct by content, not by path.
+    the same memory, as convolutions expect. Items are distinct by content, not by path.
     """
 
     class Options(ModalityOptions, SizedModel):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 
 def translate(pixels: Tensor, share: float) -> Tensor:
-    """Translate each image by up to the fraction `share` of its height and width, in whole pixels (at least one). Its
-    edge fills the gap."""
+    """Translate each image by up to the fraction `share` of its height and width, in whole pixels (at least one).
+    Its edge fills the gap."""
     items, _, height, width = pixels.shape
     row = (torch.arange(height) + _whole(items, share, height)).clamp(0, height - 1)
     column = (torch.arange(width) + _whole(items, share, width)).clamp(0, width - 1)

@@ -42,8 +42,8 @@ def contrast(pixels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def occlusion(pixels: np.ndarray, strength: float, draw: np.random.Generator, group: int = 1) -> np.ndarray:
-    """A gray square of up to three quarters of the area, at a random position. `group` consecutive images (the frames
-    of a video) share it."""
+    """A gray square of up to three quarters of the area, at a random position. `group` consecutive images (the
+    frames of a video) share it."""
     covered = pixels.copy()
     height, width = pixels.shape[1:3]
     tall, wide = (round(math.sqrt(0.75 * strength) * size) for size in (height, width))

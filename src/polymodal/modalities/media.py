@@ -33,7 +33,7 @@ from polymodal.recipe.data import LimitOptions
 CHUNK_CELLS = 256
 CHUNK_BYTES = 128 * 2**20
 #: Limits that do not change the content of decoded items: those on reading and on the decoding processes.
-ELSEWHERE = {"megabytes", "timeout_seconds", "memory_mib", "num_workers"}
+UNRELATED_LIMITS = {"megabytes", "timeout_seconds", "memory_mib", "num_workers"}
 
 
 class MediaModality(Modality):
@@ -57,7 +57,8 @@ class MediaModality(Modality):
 
     @abstractmethod
     def request(self) -> Any:
-        """The target format of decoded items: the request of this kind of media, from the options and the fitted state."""
+        """The target format of decoded items: the request of this kind of media, from the options and the fitted
+        state."""
 
     @abstractmethod
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
@@ -150,7 +151,8 @@ class MediaModality(Modality):
         return [key if isinstance(key, MediaError) else unusable.get(key, key) for key in keys]
 
     def _source(self, cell: Any, block: RowBlock) -> tuple[bytes, bytes | Item] | MediaError:
-        """The content key of a cell, and the bytes to decode or the item itself; or the reason why it cannot be used."""
+        """The content key of a cell, and the bytes to decode or the item itself; or the reason why it cannot be
+        used."""
         try:
             converted = self.from_memory(cell, block.limits)
         except MediaError as error:
@@ -200,8 +202,8 @@ def match_media(sample: ColumnSample, test: Callable[[Any], bool], noun: str) ->
 
 
 def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
-    """Whether a cell is a path with one of `suffixes`, a `data:` address of the kind `media`, bytes that begin like one
-    of its formats, or a record of `bytes` and `path` with one of these."""
+    """Whether a cell is a path with one of `suffixes`, a `data:` address of the kind `media`, bytes that begin like
+    one of its formats, or a record of `bytes` and `path` with one of these."""
     if isinstance(cell, dict):
         return looks_like(media, inline_or_path(cell), suffixes)
     if isinstance(cell, str | PurePath):

@@ -33,8 +33,8 @@ class Number(Modality):
     median of |x| over the nonzero training rows.
 
     Prepared: `values [rows, columns]` float32, 0 if missing and for constant columns; `known [rows, columns]` bool,
-        False if missing (also everywhere in a column without a value in the training rows). A row counts as missing if
-        it has no number at all.
+    False if missing (also everywhere in a column without a value in the training rows). A row counts as missing if it
+    has no number at all.
     """
 
     class Options(ModalityOptions):
@@ -173,7 +173,8 @@ def _skewness(values: np.ndarray) -> float:
 
 
 def _looks_like_row_id(sample: ColumnSample, values: np.ndarray) -> bool:
-    """Whether the column numbers its rows: whole numbers, all distinct, and named, ordered or dense like identifiers."""
+    """Whether the column numbers its rows: whole numbers, all distinct, and named, ordered or dense like
+    identifiers."""
     if len(values) < 20 or (values != np.round(values)).any() or len(np.unique(values)) < len(values):
         return False
     steps = np.diff(values)

@@ -11,7 +11,8 @@ _COLORS = ((37, 99, 201), (180, 86, 10), (40, 140, 80), (150, 60, 160), (90, 90,
 
 
 def frame_strip(pixels: np.ndarray) -> Image.Image:
-    """Up to `MAX_FRAMES` frames of a video `[frames, side, side, 3]` uint8, from its first to its last, side by side."""
+    """Up to `MAX_FRAMES` frames of a video `[frames, side, side, 3]` uint8, from its first to its last, side by
+    side."""
     chosen = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(MAX_FRAMES, len(pixels))).round().astype(int))]
     small = [Image.fromarray(np.ascontiguousarray(frame)).resize((HEIGHT, HEIGHT)) for frame in chosen]
     canvas = Image.new("RGB", (len(small) * (HEIGHT + 2) - 2, HEIGHT), "white")
@@ -21,7 +22,8 @@ def frame_strip(pixels: np.ndarray) -> Image.Image:
 
 
 def spectrogram_image(samples: np.ndarray) -> Image.Image:
-    """A spectrogram of audio `[samples]`, time to the right and frequency upwards. Dark is loud, over a range of 60 dB."""
+    """A spectrogram of audio `[samples]`, time to the right and frequency upwards. Dark is loud, over a range of 60
+    dB."""
     window = 512
     samples = np.pad(samples.astype(np.float32), (0, max(0, window - len(samples))))
     starts = np.linspace(0, len(samples) - window, min(WIDTH, max(1, len(samples) // 64))).astype(int)

@@ -46,7 +46,7 @@ class Text(Modality):
     `checkpoint_tokenizer.CheckpointTokenizer`).
 
     Prepared: `values [items, length]` int32, padded with 0, and `length [items]`. Equal texts are one item. Empty and
-        blank texts count as missing. Numbers and dates are converted to text.
+    blank texts count as missing. Numbers and dates are converted to text.
 
     After `prepare`, `num_truncated` counts the rows whose text was longer than `max_length`, and `num_repaired` counts
     those with an invalid character (half a surrogate pair), which was replaced by U+FFFD.
@@ -55,16 +55,16 @@ class Text(Modality):
     class Options(ModalityOptions, SizedModel):
         name: Literal["text"] = "text"
         checkpoint: str | None = None
-        """Use the tokenizer of this pretrained checkpoint: a preset (`starter`, `fast`, `balanced`, `best`), a hub id,
-        or a folder. Default: a tokenizer is trained on the training rows."""
+        """Use the tokenizer of this pretrained checkpoint: a preset (`starter`, `fast`, `balanced`, `best`), a hub
+        id, or a folder. Default: a tokenizer is trained on the training rows."""
         lowercase: bool = False
         """Convert to lower case. Not available with a checkpoint, whose tokenizer defines this."""
         vocab_size: int | None = sized_field(4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000)
-        """Maximum vocabulary size of the trained tokenizer, which is smaller for little text. Null with a checkpoint,
-        whose tokenizer is already trained."""
+        """Maximum vocabulary size of the trained tokenizer, which is smaller for little text. Null with a
+        checkpoint, whose tokenizer is already trained."""
         max_length: int | None = Field(default=None, ge=1, le=8_192)
-        """Maximum tokens of a text; longer texts are truncated. Default: the 99th percentile of a sample, at most 512
-        and at most the positions of the checkpoint."""
+        """Maximum tokens of a text; longer texts are truncated. Default: the 99th percentile of a sample, at most
+        512 and at most the positions of the checkpoint."""
 
         def at_size(self, size: Size) -> Self:
             filled = super().at_size(size)
@@ -289,7 +289,8 @@ def _decoded(cell: bytes) -> str | None:
 
 
 def looks_like_identifiers(texts: list[str]) -> bool:
-    """Whether the texts are identifiers (`A-0017`, a UUID): all distinct, one ASCII word each, nearly all with a digit."""
+    """Whether the texts are identifiers (`A-0017`, a UUID): all distinct, one ASCII word each, nearly all with a
+    digit."""
     if len(texts) < 20 or len(set(texts)) < len(texts):
         return False
     if any(re.search(r"\s", text.strip()) or not text.isascii() for text in texts):

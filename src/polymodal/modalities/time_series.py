@@ -43,7 +43,7 @@ class TimeSeries(MediaModality):
     numbers and the lists of a row are equally long.
 
     Collated: `values [items, steps, channels]` float32, 0 in gaps and padding; `observed` of the same shape, 1 where
-        there is a number; `times [items, steps]` in seconds; `length [items]`.
+    there is a number; `times [items, steps]` in seconds; `length [items]`.
     """
 
     class Options(ModalityOptions, SizedModel):
@@ -55,8 +55,8 @@ class TimeSeries(MediaModality):
         channels: Annotated[int, Field(ge=1)] | list[str] | None = None
         """The number of channels, or their names in records and files with a header. Default: as in the sample."""
         time_channel: Annotated[int, Field(ge=0)] | str | None = None
-        """The channel that holds the time in seconds: its name, or its number from 0. Default: a channel named `time`
-        or `seconds`; without one, steps are spaced by `sampling_rate`."""
+        """The channel that holds the time in seconds: its name, or its number from 0. Default: a channel named
+        `time` or `seconds`; without one, steps are spaced by `sampling_rate`."""
         sampling_rate: float = Field(default=1.0, gt=0)
         """Steps per second, if no channel holds the time."""
         num_steps: int | None = Field(default=None, ge=1, le=100_000)
@@ -66,8 +66,8 @@ class TimeSeries(MediaModality):
         long_series: Literal["truncate", "pool"] = "truncate"
         """What happens to a longer series: its end is truncated, or neighboring steps are averaged."""
         normalization: Literal["standard", "per_item", "none"] = "standard"
-        """Normalize each channel to mean 0 and standard deviation 1: over the training rows, within each series, or not
-        at all."""
+        """Normalize each channel to mean 0 and standard deviation 1: over the training rows, within each series, or
+        not at all."""
         jitter: float = Field(default=0.3, ge=0, le=2)
         """Augmentation: add Gaussian noise of this standard deviation, relative to the standard deviation of the
         channel."""
@@ -118,8 +118,8 @@ class TimeSeries(MediaModality):
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:
-        """Fill `layout`, `channels`, `time_channel` and `num_steps` from sampled cells and from some of the files that
-        they name."""
+        """Fill `layout`, `channels`, `time_channel` and `num_steps` from sampled cells and from some of the files
+        that they name."""
         if len(samples) > 1:
             schemas = [infer_schema(sample, "steps_first", None) for sample in samples]
             names = [sample.name for sample in samples]
@@ -183,8 +183,8 @@ class TimeSeries(MediaModality):
         return replace(block, columns={self.columns[0]: joined})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Fit the mean and standard deviation of each channel over the distinct series of the training rows, ignoring
-        gaps."""
+        """Fit the mean and standard deviation of each channel over the distinct series of the training rows,
+        ignoring gaps."""
         count, total, square = (np.zeros(self.channels) for _ in range(3))
         shift: np.ndarray | None = None  # near the mean, for accurate squares
         for block in blocks:
@@ -245,8 +245,8 @@ class TimeSeries(MediaModality):
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
         """`noise`: Gaussian noise of up to two standard deviations of the channel; `drift`: a slow trend of up to
-        three; `scale`: each channel up to four times larger or smaller; `gaps`: a segment of up to 90 % of each channel
-        is missing; `delay`: everything is delayed by up to half a series, and the end is lost."""
+        three; `scale`: each channel up to four times larger or smaller; `gaps`: a segment of up to 90 % of each
+        channel is missing; `delay`: everything is delayed by up to half a series, and the end is lost."""
         if kind not in self.corruptions:
             return super().corrupt(items, kind, strength, draw)
         values = time_series_corruption.corrupt_series(items["values"], items["length"], self.std, kind, strength, draw)

@@ -46,8 +46,8 @@ class Video(MediaModality):
     GIF, WebP and PNG (also with one frame) are supported.
 
     Prepared: `pixels [items, frames, height, width, 3]` uint8, `times [items, frames]` float32 (seconds from the first
-        frame of the video), `length [items]`; shorter videos are padded with zeros. Collated: `pixels [items, frames,
-        3, height, width]`, a channels-first view of the same memory; `times` and `length` unchanged.
+    frame of the video), `length [items]`; shorter videos are padded with zeros. Collated: `pixels [items, frames, 3,
+    height, width]`, a channels-first view of the same memory; `times` and `length` unchanged.
 
     With a checkpoint, frames are resized, cropped and resampled as its own processor does, and the number of frames is
     that of its network. Its files do not define which frames are used: they are selected by `sampling`.
@@ -56,17 +56,17 @@ class Video(MediaModality):
     class Options(ModalityOptions, SizedModel):
         name: Literal["video"] = "video"
         checkpoint: str | None = None
-        """Preprocess videos for this pretrained checkpoint: a preset, a hub id or a folder, with the prefix `image:` if
-        it is an image network. Encoders with a checkpoint set it themselves. It sets `num_frames` (unless it is an
-        image network), `image_size` and `resize_mode`, and disables augmentation by default."""
+        """Preprocess videos for this pretrained checkpoint: a preset, a hub id or a folder, with the prefix `image:`
+        if it is an image network. Encoders with a checkpoint set it themselves. It sets `num_frames` (unless it is
+        an image network), `image_size` and `resize_mode`, and disables augmentation by default."""
         num_frames: int = sized_field(8, 16, 16, ge=1, le=1_024)
         """Maximum number of frames of a video."""
         sampling: Literal["uniform", "keyframe", "scene"] = "uniform"
         """The selected frames: at the centers of equal parts of the duration; keyframes (fastest, but limited to the
         number and positions chosen by the encoder of the file); or at the centers of the longest scenes."""
         image_size: int | None = Field(default=None, ge=32, le=1_024)
-        """Target height and width of frames. Default: the largest of 32, 64, 96, 128, 160, 192 and 224 that is at most
-        `max_image_size` and at most the median shorter side of a sample."""
+        """Target height and width of frames. Default: the largest of 32, 64, 96, 128, 160, 192 and 224 that is at
+        most `max_image_size` and at most the median shorter side of a sample."""
         max_image_size: int = sized_field(64, 112, 160, ge=32, le=1_024)
         """Upper bound of the default of `image_size`."""
         resize_mode: Literal["crop", "pad", "stretch"] = "crop"
@@ -79,8 +79,8 @@ class Video(MediaModality):
         """Augmentation: drop each frame with this probability."""
 
         def at_size(self, size: Size) -> Self:
-            """Fill options that depend on the recipe's size. The number of frames stays unset if a checkpoint defines
-            it."""
+            """Fill options that depend on the recipe's size. The number of frames stays unset if a checkpoint
+            defines it."""
             filled = super().at_size(size)
             if self.checkpoint is None or "num_frames" in self.model_fields_set:
                 return filled
@@ -194,8 +194,8 @@ class Video(MediaModality):
         return {**items, "pixels": changed}
 
     def shape(self) -> dict[str, Any]:
-        """`frames`, the maximum number, and `height`, `width` and `channels` of each; `checkpoint`, its configuration,
-        if there is one."""
+        """`frames`, the maximum number, and `height`, `width` and `channels` of each; `checkpoint`, its
+        configuration, if there is one."""
         height, width = self.request().frame_size
         shape = {"frames": self.options.num_frames, "height": height, "width": width, "channels": 3}
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
@@ -249,8 +249,8 @@ def _corrupted(frames: np.ndarray, kind: str, strength: float, draw: np.random.G
 
 
 def _looks_like(cell: Any) -> Literal["video", "perhaps"] | None:
-    """The kind of a cell by its name or its first bytes. `perhaps` if only opening it can decide (an image that may be
-    animated, a container that may have only audio)."""
+    """The kind of a cell by its name or its first bytes. `perhaps` if only opening it can decide (an image that may
+    be animated, a container that may have only audio)."""
     if isinstance(cell, dict):
         return _looks_like(inline_or_path(cell))
     if isinstance(cell, np.ndarray):

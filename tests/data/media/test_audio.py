@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from polymodal.data.media import audio_effects
-from polymodal.data.media.audio import AudioRequest, decode, read_header, layout, audio_from_array
+from polymodal.data.media.audio import AudioRequest, audio_from_array, decode, layout, read_header
 from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
@@ -265,7 +265,9 @@ def test_what_is_kept_of_a_long_audio() -> None:
     samples = np.arange(3_000, dtype=np.int16)
     data = written(samples, 1_000)
     np.testing.assert_array_equal(values(data, sampling_rate=1_000, seconds=1)[:, 0], samples[:1_000])
-    np.testing.assert_array_equal(values(data, sampling_rate=1_000, seconds=1, crop="center")[:, 0], samples[1_000:2_000])
+    np.testing.assert_array_equal(
+        values(data, sampling_rate=1_000, seconds=1, crop="center")[:, 0], samples[1_000:2_000]
+    )
     np.testing.assert_array_equal(values(data, sampling_rate=1_000, seconds=5, crop="center")[:, 0], samples)
 
 

@@ -108,12 +108,16 @@ def test_what_a_file_leaves_out_is_what_its_processor_does() -> None:
         module = import_module(f"transformers.models.{folder}.image_processing_pil_{folder}")
         whole = json.loads(getattr(module, f"{name}ImageProcessorPil")().to_json_string())
         for suffix in ("ImageProcessor", "ImageProcessorFast", "FeatureExtractor"):
-            assert ImagePreprocessing.from_config({"image_processor_type": name + suffix}, {}) == ImagePreprocessing.from_config(whole, {})
+            assert ImagePreprocessing.from_config(
+                {"image_processor_type": name + suffix}, {}
+            ) == ImagePreprocessing.from_config(whole, {})
 
 
 def test_a_file_that_names_no_processor_is_read_by_the_network() -> None:
     for network, name in (("swin", "ViT"), ("resnet", "ConvNext"), ("dinov2", "Bit"), ("siglip", "Siglip")):
-        assert ImagePreprocessing.from_config({}, {"model_type": network}) == ImagePreprocessing.from_config({"image_processor_type": name}, {})
+        assert ImagePreprocessing.from_config({}, {"model_type": network}) == ImagePreprocessing.from_config(
+            {"image_processor_type": name}, {}
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,9 @@ def test_very_long_images_are_within_one_level_of_cutting_the_whole() -> None:
 
 
 def test_a_request_says_what_is_stored_and_survives_json(files: list[bytes]) -> None:
-    geometry = ImagePreprocessing.from_config({"image_processor_type": "BitImageProcessor", "size": 40, "crop_size": 30}, {})
+    geometry = ImagePreprocessing.from_config(
+        {"image_processor_type": "BitImageProcessor", "size": 40, "crop_size": 30}, {}
+    )
     plain = geometry.without_normalization()
     assert plain == ImagePreprocessing(30, 30, 3, shortest_edge=40)
     request = ImageRequest(30, "crop", plain)

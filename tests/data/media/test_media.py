@@ -16,7 +16,7 @@ from PIL import Image
 
 from polymodal.data.media.formats import FORMATS as ALLOWED
 from polymodal.data.media.formats import check_format, detect_format
-from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, read_image_size, layout
+from polymodal.data.media.image import FORMATS, ImageRequest, decode, decode_image, layout, read_image_size
 from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.recipe.data import LimitOptions

@@ -17,8 +17,8 @@ from polymodal.data.media.audio import read_header
 from polymodal.data.media.image import read_image_size
 from polymodal.data.media.metadata import MediaMetadata, read_metadata
 from polymodal.data.media.probe import ProbeRequest, decode, layout
-from polymodal.data.media.time_series import read_file
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.time_series import read_file
 from polymodal.data.media.video import read_video_metadata
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.table.sample import ColumnSample
@@ -92,7 +92,9 @@ def test_of_audio() -> None:
     stated = read_header(data)
     assert stated is not None
     found = one("audio", data)
-    assert found == MediaMetadata("WAV", seconds=stated.seconds, sampling_rate=stated.sampling_rate, channels=stated.channels)
+    assert found == MediaMetadata(
+        "WAV", seconds=stated.seconds, sampling_rate=stated.sampling_rate, channels=stated.channels
+    )
     assert (found.seconds, found.sampling_rate, found.channels) == (0.5, 8_000, 2)
 
 
@@ -116,7 +118,11 @@ def test_of_series(data: bytes, form: str) -> None:
     found = one("time_series", data)
     sides = (found.rows,) if found.columns is None else (found.rows, found.columns)
     assert sides == raw.values.shape
-    assert (found.format, found.column_names, bool(found.rows_are_steps)) == (form, raw.column_names, raw.rows_are_steps)
+    assert (found.format, found.column_names, bool(found.rows_are_steps)) == (
+        form,
+        raw.column_names,
+        raw.rows_are_steps,
+    )
 
 
 def test_what_a_file_does_not_tell_is_nan_in_its_fields() -> None:
@@ -141,7 +147,14 @@ def test_in_order_with_the_reasons_of_those_that_cannot_be_read(tmp_path: Path) 
         5,
     ]
     found = list(read_metadata("image", cells, tmp_path, small))
-    assert [one.width if isinstance(one, MediaMetadata) else None for one in found] == [None, 10, *[None] * 4, 30, 10, None]
+    assert [one.width if isinstance(one, MediaMetadata) else None for one in found] == [
+        None,
+        10,
+        *[None] * 4,
+        30,
+        10,
+        None,
+    ]
     reasons = [str(one) for one in found if isinstance(one, MediaError)]
     parts = ["does not exist", "leaves the root", "empty", "those of WAV", "over the limit", "expected a path"]
     assert all(part in reason for part, reason in zip(parts, reasons, strict=True))
@@ -149,7 +162,11 @@ def test_in_order_with_the_reasons_of_those_that_cannot_be_read(tmp_path: Path) 
 
 
 def test_a_file_that_takes_too_long_costs_itself() -> None:
-    found = list(read_metadata("time_series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(num_workers=1, timeout_seconds=0.25)))
+    found = list(
+        read_metadata(
+            "time_series", [npy((5,)), SLOW_TABLE, npy((6,))], None, LimitOptions(num_workers=1, timeout_seconds=0.25)
+        )
+    )
     assert isinstance(found[1], MediaError)
     assert "longer than 0.25 s" in str(found[1])
     assert [one.rows for one in found[::2] if isinstance(one, MediaMetadata)] == [5, 6]

@@ -247,7 +247,14 @@ def test_a_package_that_is_not_there_is_an_error_of_the_run(tmp_path: Path, monk
     pool = DecodePool(LimitOptions(num_workers=1))
     clip = bytes.fromhex("1a45dfa3") + bytes(100)
     with pytest.raises(MissingExtraError, match=r"needs .*: pip install 'polymodal\["):
-        list(pool.map([(FILES[0], SMALL), (clip, VideoRequest(num_frames=2, image_size=16, resize_mode="crop", sampling="uniform"))]))
+        list(
+            pool.map(
+                [
+                    (FILES[0], SMALL),
+                    (clip, VideoRequest(num_frames=2, image_size=16, resize_mode="crop", sampling="uniform")),
+                ]
+            )
+        )
     pool.close()
     assert pool.pids() == []
 

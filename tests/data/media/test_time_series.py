@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from polymodal.data.media import time_series
-from polymodal.data.media.time_series import RawTimeSeries, TimeSeriesRequest, build_series, decode, read_cell, read_file, parse_text
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.time_series import (
+    RawTimeSeries,
+    TimeSeriesRequest,
+    build_series,
+    decode,
+    parse_text,
+    read_cell,
+    read_file,
+)
 from polymodal.recipe.data import LimitOptions
 
 LIMITS = LimitOptions()

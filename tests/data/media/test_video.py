@@ -13,7 +13,7 @@ from polymodal.data.media import video
 from polymodal.data.media.frame_sampling import FrameTimeline, even_positions, scene_frames, uniform_frames
 from polymodal.data.media.image import resize_to_square
 from polymodal.data.media.source import MediaError
-from polymodal.data.media.video import VideoRequest, read_video_metadata, count_frames, decode
+from polymodal.data.media.video import VideoRequest, count_frames, decode, read_video_metadata
 from polymodal.data.media.video_reader import VideoReader
 from polymodal.recipe.data import LimitOptions
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from polymodal.cli import commands
 from polymodal.core.errors import PolymodalError
 from polymodal.data.store import eviction
-from polymodal.data.store.eviction import CacheWarning, evict, cache_budget, list_packs, usage
+from polymodal.data.store.eviction import CacheWarning, cache_budget, evict, list_packs, usage
 from polymodal.data.store.store import MediaStore, content_key
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks, so nothing is evicted")

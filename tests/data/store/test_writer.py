@@ -56,7 +56,9 @@ def test_fixed_items_come_back(blocks: list[list[int | None]], with_keys: bool, 
         assert taken["small"][:, 0, 0].tolist() == there
         assert taken["flag"].tolist() == [content > 5 for content in there]
         assert len(joined.items) == (len(set(there)) if with_keys else len(there))
-        assert joined.content_keys is None or [joined.content_keys[item][0] for item in joined.index if item >= 0] == there
+        assert (
+            joined.content_keys is None or [joined.content_keys[item][0] for item in joined.index if item >= 0] == there
+        )
 
 
 @settings(max_examples=60, deadline=None)

@@ -99,8 +99,8 @@ def test_logits_are_those_of_the_checkpoint_itself(kind: str) -> None:
 
     model = decoder(language_model(kind), conditioning="cross_attention")
     with torch.no_grad():
-        for block in model.readers.blocks:  # type: ignore[union-attr]
-            block.alpha.zero_()  # type: ignore[operator, union-attr]
+        for block in model.adapters.blocks:  # type: ignore[union-attr]
+            block.gates.zero_()  # type: ignore[operator, union-attr]
     reference = AutoModelForCausalLM.from_pretrained(language_model(kind)).eval()
     view, prompt, _ = rows()
     with torch.inference_mode():
@@ -143,7 +143,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
     from polymodal.pretrained import language_model as module
 
     def slope(most: int) -> Tensor:
-        monkeypatch.setattr(module, "MOST_LOGITS", most)
+        monkeypatch.setattr(module, "MAX_LOGITS", most)
         model = decoder(language_model("gemma2"), resampler_tokens=2, label_smoothing=0.1).train()
         model.target_nll(*rows())[:, 0].square().sum().backward()
         found = model.reduce.out.weight.grad
@@ -170,7 +170,7 @@ def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) 
         pytest.importorskip("peft")
     frozen = decoder(language_model(kind), resampler_tokens=2)
     tuned = decoder(language_model(kind), resampler_tokens=2, fine_tuning=tune)
-    tuned.load_state_dict({**tuned.state_dict(), **{n: t for n, t in frozen.state_dict().items() if "reduce" in n}})
+    tuned.load_state_dict({**tuned.state_dict(), **{n: t for n, t in frozen.state_dict().items() if "connector" in n}})
     assert torch.allclose(tuned.target_nll(*rows()), frozen.target_nll(*rows()), rtol=1e-4)
     learning = [one for one in tuned.language.parameters() if one.requires_grad]
     assert learning
@@ -236,8 +236,8 @@ def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
 
     model = decoder("starter/gemma3-270m", 262_144, conditioning="cross_attention")
     with torch.no_grad():
-        for block in model.readers.blocks:  # type: ignore[union-attr]
-            block.alpha.zero_()  # type: ignore[operator, union-attr]
+        for block in model.adapters.blocks:  # type: ignore[union-attr]
+            block.gates.zero_()  # type: ignore[operator, union-attr]
     tokenizer = Tokenizer.from_file(str(tokenizer_file(read_checkpoint_config("starter/gemma3-270m", "text"))))
     texts = [
         "The capital of France is",

@@ -37,8 +37,8 @@ def decoder(kind: str, **options: Any) -> EncoderDecoder:
     chosen = EncoderDecoder.Options(checkpoint=seq2seq_checkpoint(kind), **{"encoder_source": "fusion", **options})
     found = EncoderDecoder(chosen, width=WIDTH, shape=OutputShape(size, "text", text=text))
     found.load_pretrained()
-    if found.options.read == "fused":
-        torch.nn.init.normal_(found.map.weight)
+    if found.options.encoder_source == "fusion":
+        torch.nn.init.normal_(found.connector.weight)
     return found.eval()
 
 
@@ -121,7 +121,7 @@ def test_losses_are_those_of_the_steps(kind: str) -> None:
     assert found[:, 1].tolist() == (answer >= 0).sum(1).tolist()
 
 
-@pytest.mark.parametrize("tune", ["frozen", "last", "lora", "full"])
+@pytest.mark.parametrize("tune", ["freeze", "last", "lora", "full"])
 def test_only_what_is_tuned_learns(kind: str, tune: str) -> None:
     if tune == "lora":
         pytest.importorskip("peft")
@@ -129,12 +129,12 @@ def test_only_what_is_tuned_learns(kind: str, tune: str) -> None:
     model.target_nll(view, prompt, answer)[:, 0].sum().backward()
     learning = {name for name, one in model.sequence.named_parameters() if one.requires_grad}
     moved = {name for name, one in model.sequence.named_parameters() if one.grad is not None}
-    assert bool(learning) == (tune != "frozen")
+    assert bool(learning) == (tune != "freeze")
     assert moved <= learning
-    assert any(float(one.grad.abs().max()) > 0 for one in model.map.parameters() if one.grad is not None)
+    assert any(float(one.grad.abs().max()) > 0 for one in model.connector.parameters() if one.grad is not None)
     if tune == "lora":
         assert all("lora_" in name for name in learning)
-    if tune != "frozen":
+    if tune != "freeze":
         assert moved
         assert set(model.lr_multipliers()) == {one for one in model.sequence.parameters() if one.requires_grad}
 

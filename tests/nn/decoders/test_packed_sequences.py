@@ -54,7 +54,7 @@ def test_rows_that_hardly_save_a_line_are_left_as_they_are() -> None:
 def language_model(rows: int) -> FusionOutput:
     fusion = UnconditionalInput(WIDTH)
     torch.nn.init.normal_(fusion.token)
-    return fusion.view(rows)
+    return fusion.output(rows)
 
 
 def one_vector(rows: int) -> FusionOutput:
@@ -85,7 +85,7 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
     monkeypatch.setattr(transformer, "pack_sequences", watched)
     found = []
     for worth in (0.0, 1.0):
-        monkeypatch.setattr(transformer, "WORTH_PACKING", worth)
+        monkeypatch.setattr(transformer, "MIN_PACKING_SAVING", worth)
         losses = writer.target_nll(view, prompt, answer)
         writer.zero_grad()
         losses[:, 0].sum().backward(retain_graph=True)

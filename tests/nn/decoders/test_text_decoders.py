@@ -71,7 +71,7 @@ def test_the_loss_is_what_the_draft_says(kind: type[TextDecoder], options: dict[
     view, prompt, answer = data(kind)
     with torch.no_grad():
         if kind is CTC:  # the loss may also say the end token itself, which no state does
-            writer.frames.decide.bias[END] = -1e4  # type: ignore[union-attr, index]
+            writer.ctc_head.classifier.bias[END] = -1e4  # type: ignore[union-attr, index]
         losses = writer.target_nll(view, prompt, answer)
         state = writer.init_state(view, prompt, answer.shape[1])
         said = torch.zeros(5)

@@ -113,7 +113,7 @@ def test_many_rows_are_decided_in_turn_with_the_same_results_and_gradients(monke
         return decided.detach(), [p.grad.clone() for p in made.parameters() if p.grad is not None]
 
     whole = run()
-    monkeypatch.setattr(timeline, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(timeline, "MAX_LAYER_SIZE", 1)
     torch.testing.assert_close(run(), whole, atol=1e-5, rtol=1e-4)
 
 

@@ -81,11 +81,11 @@ MAKERS: dict[str, Callable[[int, np.random.Generator, bool], Columns]] = {
 SPECS: dict[str, dict[str, Any]] = {
     "image": {"modality": {"image_size": 32, "translate": 0}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
     "video": {
-        "modality": {"pixels": 32, "shift": 0, "frames": 2},
+        "modality": {"image_size": 32, "translate": 0, "num_frames": 2},
         "encoder": {"name": "video_transformer", "tubelet": 8, "num_layers": 1},
     },
-    "audio": {"modality": {"rate": 8_000, "shift": 0, "gain": 0}, "encoder": {"name": "audio_cnn", "channels": 8}},
-    "time_series": {"modality": {"jitter": 0, "crop": 0}, "encoder": "series_lstm"},
+    "audio": {"modality": {"sampling_rate": 8_000, "time_shift": 0, "gain_db": 0}, "encoder": {"name": "audio_cnn", "channels": 8}},
+    "time_series": {"modality": {"jitter": 0, "random_crop": 0}, "encoder": "series_lstm"},
     "text": {"modality": {}, "encoder": {"name": "transformer", "num_layers": 1}},
     "number": {"modality": {}},
     "category": {"modality": {}},

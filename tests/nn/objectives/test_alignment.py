@@ -61,7 +61,7 @@ def test_rows_that_lack_an_input_take_no_part() -> None:
 
 def test_shorter_embeddings_are_learned_by_themselves() -> None:
     """The mean of the losses of both lengths; of one number, only the sign is left."""
-    objective = contrastive("a", "b", sizes=[1], temperature=1)
+    objective = contrastive("a", "b", matryoshka_dims=[1], temperature=1)
     (term,) = objective(step({"a": ONE, "b": OTHER}))
     (long,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}))
     cut = {"a": ONE * torch.tensor([1.0, 0.0]), "b": OTHER * torch.tensor([1.0, 0.0])}
@@ -72,7 +72,7 @@ def test_shorter_embeddings_are_learned_by_themselves() -> None:
     assert objective.embedding_dims == [1, 2]
 
 
-@pytest.mark.parametrize("options", [{"sizes": [2]}, {"sizes": [0]}, {"anchor": "c"}])
+@pytest.mark.parametrize("options", [{"matryoshka_dims": [2]}, {"matryoshka_dims": [0]}, {"anchor": "c"}])
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(options))):
         contrastive("a", "b", **options)
@@ -84,7 +84,7 @@ def test_an_anchor_binds_every_other_input() -> None:
 
 
 def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
-    objective = contrastive("a", "b", memory=4, temperature=1)
+    objective = contrastive("a", "b", memory_bank_size=4, temperature=1)
     objective(step({"a": ONE, "b": OTHER}, rows=[0, 1, 2]))
     objective.after_step(None)
     assert objective.memory_rows.tolist() == [[0, 1, 2, -1]] * 2
@@ -105,7 +105,7 @@ def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
 
 
 def test_what_the_memory_holds_of_a_row_that_shares_an_item_is_no_negative() -> None:
-    objective = contrastive("a", "b", memory=2, temperature=1)
+    objective = contrastive("a", "b", memory_bank_size=2, temperature=1)
     objective(step({"a": ONE[:2], "b": OTHER[:2]}, rows=[3, 4]))
     objective.after_step(None)
     (term,) = objective(step({"a": ONE, "b": OTHER}, rows=[7, 3, 8], index={"a": [0, 0, 1]}))
@@ -129,7 +129,7 @@ def test_chunks_keep_every_negative_and_the_gradient() -> None:
     """`training.grad_cache_chunk_size`: loss and gradient of a batch that is encoded in chunks are those of the whole."""
     columns, recipe = sample_table(["text", "image"], [], rows=12)
     for name, encoder in (("in_text", "transformer"), ("in_image", "vit")):
-        recipe["inputs"][name]["encoder"] = {"name": encoder, "layers": 1, "dropout": 0}
+        recipe["inputs"][name]["encoder"] = {"name": encoder, "num_layers": 1, "dropout": 0}
     gradients = []
     for chunk in (None, 5):
         preparation, prepared = prepare(

@@ -32,7 +32,7 @@ def redundancy(**options: Any) -> BarlowTwins:
     ],
 )
 def test_the_loss_by_hand(other: torch.Tensor, loss: float) -> None:
-    (term,) = redundancy(off_diagonal=0.5)(step({"a": SQUARE, "b": other}))
+    (term,) = redundancy(off_diagonal_weight=0.5)(step({"a": SQUARE, "b": other}))
     assert float(term.loss) == pytest.approx(loss, abs=1e-4)
     assert term.baseline == 1
 

@@ -32,7 +32,7 @@ SQUARE = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
     ],
 )
 def test_the_loss_by_hand(other: Tensor, loss: float) -> None:
-    (term,) = cca(ridge=1e-6)(step({"a": SQUARE, "b": other}))
+    (term,) = cca(regularization=1e-6)(step({"a": SQUARE, "b": other}))
     assert float(term.loss) == pytest.approx(loss, abs=1e-3)
     assert term.baseline == 1
 

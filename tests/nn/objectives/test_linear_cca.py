@@ -38,7 +38,7 @@ def test_the_heads_are_the_canonical_directions() -> None:
     values of S_a^-1/2 S_ab S_b^-1/2, in their order."""
     torch.manual_seed(0)
     rows = correlated(400)
-    objective = taught(linear_cca(3, size=3, ridge=1e-6, power=0), rows)
+    objective = taught(linear_cca(3, embedding_dim=3, regularization=1e-6, power=0), rows)
     found = [objective.heads[name](rows[name]) for name in "ab"]
     together = torch.corrcoef(torch.cat(found, 1).T)
     roots = [torch.linalg.cholesky(torch.cov(rows[name].T)) for name in "ab"]
@@ -52,7 +52,7 @@ def test_the_heads_are_the_canonical_directions() -> None:
 def test_a_power_weighs_directions_by_their_correlation() -> None:
     torch.manual_seed(0)
     rows = correlated(400)
-    plain, weighted = (taught(linear_cca(3, size=3, ridge=1e-6, power=power), rows) for power in (0, 2))
+    plain, weighted = (taught(linear_cca(3, embedding_dim=3, regularization=1e-6, power=power), rows) for power in (0, 2))
     ratio = weighted.heads["a"](rows["a"]).std(0) / plain.heads["a"](rows["a"]).std(0)
     together = torch.corrcoef(torch.cat([plain.heads[name](rows[name]) for name in "ab"], 1).T)
     torch.testing.assert_close(ratio, together[:3, 3:].diagonal() ** 2, atol=1e-3, rtol=1e-2)
@@ -64,7 +64,7 @@ def test_a_ridge_trusts_directions_of_small_variance_less() -> None:
     rows = {"a": hidden * torch.tensor([1.0, 0.01]), "b": hidden}
     shares = []
     for ridge in (1e-6, 1.0):
-        vectors = taught(linear_cca(2, size=2, ridge=ridge, power=0), rows).heads["a"](rows["a"])
+        vectors = taught(linear_cca(2, embedding_dim=2, regularization=ridge, power=0), rows).heads["a"](rows["a"])
         small = torch.corrcoef(torch.cat([vectors, hidden], 1).T)[:2, 3].square() @ vectors.var(0)
         shares.append(float(small / vectors.var(0).sum()))
     assert shares[0] == pytest.approx(0.5, abs=0.05)
@@ -78,7 +78,7 @@ def test_batches_tell_what_one_pass_over_all_rows_does(batches: int) -> None:
     rows = correlated(200)
     there = torch.rand(200) > 0.3
     both, own = {name: one[there] for name, one in rows.items()}, rows["a"]
-    objective: Any = linear_cca(3, size=2, momentum=1)
+    objective: Any = linear_cca(3, embedding_dim=2, momentum=1)
     for part in torch.arange(200).chunk(batches):
         present = {"b": there[part].tolist()}
         taught(objective, {name: one[part] for name, one in rows.items()}, present=present).train()
@@ -95,7 +95,7 @@ def test_three_inputs_share_one_space() -> None:
     hidden = torch.randn(600, 4)
     rows = {name: hidden @ torch.randn(4, 6) + 0.1 * torch.randn(600, 6) for name in "abc"}
     for anchor in (None, "a"):
-        objective = taught(linear_cca(6, "abc", size=4, anchor=anchor, ridge=1e-3), rows)
+        objective = taught(linear_cca(6, "abc", embedding_dim=4, anchor=anchor, regularization=1e-3), rows)
         given = step(rows)
         b, c = (objective.embed(name, given.tokens[name]) for name in "bc")
         assert float((b @ c.T).argmax(1).eq(torch.arange(600)).float().mean()) > 0.5
@@ -103,18 +103,18 @@ def test_three_inputs_share_one_space() -> None:
 
 def test_unrelated_inputs_cost_chance_and_related_ones_less() -> None:
     torch.manual_seed(0)
-    noise = taught(linear_cca(8, size=8), {name: torch.randn(400, 8) for name in "ab"})
+    noise = taught(linear_cca(8, embedding_dim=8), {name: torch.randn(400, 8) for name in "ab"})
     (term,) = noise(step({name: torch.randn(2000, 8) for name in "ab"}))
     assert float(term.loss) == pytest.approx(1, abs=0.05)
     rows = correlated(400)
-    (term,) = taught(linear_cca(3, size=2), rows)(step(rows))
+    (term,) = taught(linear_cca(3, embedding_dim=2), rows)(step(rows))
     assert float(term.loss) < 0.5
 
 
 def test_what_shifts_all_rows_alike_gains_nothing() -> None:
     torch.manual_seed(0)
     rows = correlated(400)
-    objective = taught(linear_cca(3, size=2), rows)
+    objective = taught(linear_cca(3, embedding_dim=2), rows)
     (before,) = objective(step(rows))
     (after,) = objective(step({name: one + torch.randn(3) for name, one in rows.items()}))
     torch.testing.assert_close(after.loss, before.loss)
@@ -123,16 +123,16 @@ def test_what_shifts_all_rows_alike_gains_nothing() -> None:
 def test_moments_and_heads_are_fp32_where_training_is_not() -> None:
     torch.manual_seed(0)
     rows = correlated(100)
-    exact = taught(linear_cca(3, size=2), rows)
+    exact = taught(linear_cca(3, embedding_dim=2), rows)
     with torch.autocast("cpu", torch.bfloat16):
-        found = taught(linear_cca(3, size=2), rows)
+        found = taught(linear_cca(3, embedding_dim=2), rows)
         torch.testing.assert_close(found.heads["a"](rows["a"]), exact.heads["a"](rows["a"]))
 
 
 def test_encoders_learn_from_solved_heads() -> None:
     torch.manual_seed(0)
     rows = correlated(50)
-    objective = taught(linear_cca(3, size=2), rows).train()
+    objective = taught(linear_cca(3, embedding_dim=2), rows).train()
     learned = rows["a"].clone().requires_grad_()
     (term,) = objective(step({"a": learned, "b": rows["b"]}))
     (gradient,) = torch.autograd.grad(term.loss, learned)
@@ -156,7 +156,7 @@ def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
 def test_numbers_beyond_what_varies_are_zero() -> None:
     torch.manual_seed(0)
     rows = {name: torch.randn(3, 8) for name in "ab"}
-    objective = taught(linear_cca(8, size=8), rows)
+    objective = taught(linear_cca(8, embedding_dim=8), rows)
     vectors = objective.embed("a", step(rows).tokens["a"])
     assert vectors[:, 2:].abs().max() < 1e-3
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))

@@ -22,13 +22,13 @@ from polymodal.preparation.preparation import Preparation
 
 #: Of each modality the size of a part, and the share of the chance loss that is reached.
 PLANTED: dict[str, tuple[dict[str, Any], float]] = {
-    "image": ({"patch": 8}, 0.8),
-    "video": ({"patch": 8}, 0.8),
-    "audio": ({"patch": 4}, 0.7),
-    "time_series": ({"patch": 3}, 0.2),
+    "image": ({"patch_size": 8}, 0.8),
+    "video": ({"patch_size": 8}, 0.8),
+    "audio": ({"patch_size": 4}, 0.7),
+    "time_series": ({"patch_size": 3}, 0.2),
     "text": ({}, 0.3),
-    "number": ({"share": 0.5}, 0.2),
-    "category": ({"share": 0.5}, 0.2),
+    "number": ({"mask_ratio": 0.5}, 0.2),
+    "category": ({"mask_ratio": 0.5}, 0.2),
 }
 
 

@@ -47,7 +47,7 @@ def test_rows_that_share_an_item_are_no_strangers() -> None:
 
 def test_the_loss_by_hand() -> None:
     """With a head that says log 3 of every row: p = 3/4 for true and for exchanged rows."""
-    objective = matching(exchange=["b"])
+    objective = matching(exchanged_inputs=["b"])
     linear = objective.head[1]
     assert isinstance(linear, torch.nn.Linear)
     torch.nn.init.zeros_(linear.weight)
@@ -103,8 +103,8 @@ def test_rows_without_both_inputs_take_no_part() -> None:
 
 
 def test_an_input_that_is_not_there_is_refused() -> None:
-    with pytest.raises(RecipeError, match="exchange"):
-        matching(exchange=["c"])
+    with pytest.raises(RecipeError, match="exchanged_inputs"):
+        matching(exchanged_inputs=["c"])
 
 
 def test_a_fusion_that_keeps_inputs_apart_is_refused() -> None:

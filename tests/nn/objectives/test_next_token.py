@@ -35,7 +35,7 @@ def test_neither_an_input_of_another_row_nor_the_text_itself_does() -> None:
     model = model_of(True)
     assert below_chance(model)["next_token.text"] > 0.95
     assert len(at_chance(model)) == 1
-    assert below_chance(model_of(False, given=[]))["next_token.text"] > 0.95
+    assert below_chance(model_of(False, context_inputs=[]))["next_token.text"] > 0.95
 
 
 def test_without_other_inputs_the_words_before_tell_the_next() -> None:
@@ -94,8 +94,8 @@ def test_what_would_teach_nothing_is_refused() -> None:
     columns, recipe = sample_table(["text", "number"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     for objective, message in (
-        ({"given": []}, r"objectives\.0\.inputs: 'in_text' is told from itself alone"),
-        ({"given": ["in_image"]}, r"objectives\.0\.given: there is no input 'in_image'"),
+        ({"context_inputs": []}, r"objectives\.0\.inputs: 'in_text' is predicted only from itself"),
+        ({"context_inputs": ["in_image"]}, r"objectives\.0\.context_inputs: there is no input 'in_image'"),
     ):
         with pytest.raises(RecipeError, match=message):
             network_of(prepare(columns, inputs=recipe["inputs"], objectives=[{"name": "next_token", **objective}])[0])

@@ -54,7 +54,7 @@ def test_scale_and_bias_begin_as_published() -> None:
     objective = siglip()
     assert float(objective.logit_scale) == pytest.approx(10)
     assert float(objective.bias) == -10
-    assert float(siglip(bias=-3).bias) == -3
+    assert float(siglip(initial_bias=-3).bias) == -3
 
 
 def test_planted_pairs_are_found() -> None:

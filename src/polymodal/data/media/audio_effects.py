@@ -28,8 +28,8 @@ def trim_silence(values: np.ndarray, rate: int, below: float) -> np.ndarray:
 
 
 def normalize(values: np.ndarray, by: Literal["peak", "rms"]) -> np.ndarray:
-    """Scale the audio to the target level (`PEAK_LEVEL` or `RMS_LEVEL`), but never over full scale. Digital silence is
-    unchanged."""
+    """Scale the audio to the target level (`PEAK_LEVEL` or `RMS_LEVEL`), but never over full scale. Digital silence
+    is unchanged."""
     peak = float(np.abs(values).max(initial=0))
     if peak == 0:
         return values

@@ -47,8 +47,8 @@ def _matroska(data: bytes) -> bool:
 
 
 def _number(data: bytes, position: int, keep_mark: bool = False) -> tuple[int | None, int]:
-    """A number of one to eight bytes, whose first set bit gives its length, and the position after it. None if all bits
-    are set, which means an unknown length."""
+    """A number of one to eight bytes, whose first set bit gives its length, and the position after it. None if all
+    bits are set, which means an unknown length."""
     first = data[position] if position < len(data) else 0
     size = 9 - first.bit_length()
     if size > 8 or position + size > len(data):

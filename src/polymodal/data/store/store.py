@@ -166,8 +166,8 @@ class StoreItems:
         return len(self.pack)
 
     def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        """Each field of the items `ids [n]`: `[n, ...]`; for a ragged store `[n, longest, ...]` padded with zeros, and
-        `length [n]` int64."""
+        """Each field of the items `ids [n]`: `[n, ...]`; for a ragged store `[n, longest, ...]` padded with zeros,
+        and `length [n]` int64."""
         pack, starts, counts = self.pack[ids], self.starts[ids], self.counts[ids]
         used = np.unique(pack)
         longest = int(counts.max(initial=1))

@@ -118,8 +118,8 @@ class ConcatTable(Table):
         return pa.chunked_array([pa.concat_arrays([chunk for part in parts for chunk in part.chunks]).take(back)])
 
     def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
-        """Up to `limit` rows spread over the tables that have the column. Paths are rewritten to be relative to `root`,
-        which contains the roots of all tables."""
+        """Up to `limit` rows spread over the tables that have the column. Paths are rewritten to be relative to
+        `root`, which contains the roots of all tables."""
         kind = self.column_type(column)
         having = [number for number, one in enumerate(self.tables) if column in one.columns]
         rows = np.flatnonzero(np.isin(self.data_set, having))

@@ -168,8 +168,8 @@ class Table(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A hash (32 hex digits) of column names, types and cells. The same table has the same fingerprint whatever its
-        source. Media files that cells name are not read."""
+        """A hash (32 hex digits) of column names, types and cells. The same table has the same fingerprint whatever
+        its source. Media files that cells name are not read."""
 
     def check_rows(self, rows: np.ndarray) -> np.ndarray:
         """`rows` as int64.

@@ -209,8 +209,8 @@ class WorkerProcess:
         return bytes(data)
 
     def _fill(self, wanted: memoryview, deadline: float) -> None:
-        """Read until `wanted` is full: first from the read-ahead buffer, then large arrays directly into their memory
-        buffer."""
+        """Read until `wanted` is full: first from the read-ahead buffer, then large arrays directly into their
+        memory buffer."""
         done = 0
         while done < len(wanted):
             if self._from < self._to:
