@@ -28,27 +28,27 @@ LENGTHS = [3, 9, 1, 4, 2, 2, 8, 5]
 
 def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
     tokens = ragged(LENGTHS)
-    lines = pack_sequences(tokens)
+    packed = pack_sequences(tokens)
     assert lines is not None
-    assert len(lines.tokens) == 4  # 9, 8 + 1, 5 + 4, 3 + 2 + 2: the fewest for 34 tokens in lines of 9
+    assert len(packed.tokens) == 4  # 9, 8 + 1, 5 + 4, 3 + 2 + 2: the fewest for 34 tokens in lines of 9
     for row, length in enumerate(LENGTHS):
-        line, start = int(lines.line[row]), int(lines.start[row])
+        line, start = int(packed.pack[row]), int(packed.start[row])
         part = slice(start, start + length)
-        assert torch.equal(lines.tokens[line, part], tokens[row, :length])
-        assert lines.place[line, part].tolist() == list(range(length))
-        assert (lines.owner[line, part] == row).all()
+        assert torch.equal(packed.tokens[line, part], tokens[row, :length])
+        assert packed.position[line, part].tolist() == list(range(length))
+        assert (packed.owner[line, part] == row).all()
         for place in range(length):
-            assert lines.attend[line, start + place].nonzero().squeeze(1).tolist() == list(
+            assert packed.attend[line, start + place].nonzero().squeeze(1).tolist() == list(
                 range(start, start + place + 1)
             )
-    assert int((lines.tokens >= 0).sum()) == sum(LENGTHS)
-    assert lines.attend.any(2).all()  # also of padding, or a softmax would be empty
+    assert int((packed.tokens >= 0).sum()) == sum(LENGTHS)
+    assert packed.attend.any(2).all()  # also of padding, or a softmax would be empty
 
 
 def test_rows_that_hardly_save_a_line_are_left_as_they_are() -> None:
-    assert pack_sequences(ragged([4, 4, 3]), worth=0.2) is None
-    assert pack_sequences(ragged([4, 1, 1, 2, 4]), worth=0.2) is not None  # three lines
-    assert pack_sequences(ragged([4, 1, 1, 2, 4]), worth=0.5) is None
+    assert pack_sequences(ragged([4, 4, 3]), min_saving=0.2) is None
+    assert pack_sequences(ragged([4, 1, 1, 2, 4]), min_saving=0.2) is not None  # three lines
+    assert pack_sequences(ragged([4, 1, 1, 2, 4]), min_saving=0.5) is None
 
 
 def language_model(rows: int) -> FusionOutput:
@@ -76,22 +76,22 @@ def test_packed_losses_and_gradients_equal_unpacked_ones(
     answer[4] = -1
     prompt = ragged([2, 0, 5, 1, 1, 3, 0, 4], seed=1) if prompted else answer.new_zeros(len(LENGTHS), 0)
     view = view_of(len(LENGTHS))
-    packed_lines: list[PackedSequences | None] = []
+    all_packed: list[PackedSequences | None] = []
 
-    def watched(tokens: Tensor, worth: float) -> PackedSequences | None:
-        packed_lines.append(pack_sequences(tokens, worth))
-        return packed_lines[-1]
+    def spy(tokens: Tensor, min_saving: float) -> PackedSequences | None:
+        all_packed.append(pack_sequences(tokens, min_saving))
+        return all_packed[-1]
 
-    monkeypatch.setattr(transformer, "pack_sequences", watched)
+    monkeypatch.setattr(transformer, "pack_sequences", spy)
     found = []
-    for worth in (0.0, 1.0):
-        monkeypatch.setattr(transformer, "MIN_PACKING_SAVING", worth)
+    for min_saving in (0.0, 1.0):
+        monkeypatch.setattr(transformer, "MIN_PACKING_SAVING", min_saving)
         losses = writer.target_nll(view, prompt, answer)
         writer.zero_grad()
         losses[:, 0].sum().backward(retain_graph=True)
         gradients = {name: p.grad.clone() for name, p in writer.named_parameters() if p.grad is not None}
         found.append((losses.detach(), gradients))
-    assert [lines is not None for lines in packed_lines] == [True, False]
+    assert [lines is not None for lines in all_packed] == [True, False]
     (packed, packed_gradients), (plain, gradients) = found
     torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-5)
     assert packed_gradients.keys() == gradients.keys()
