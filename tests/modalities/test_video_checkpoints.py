@@ -1,4 +1,4 @@
-"""Videos for a checkpoint: frames preprocessed as by its own processor, and errors for options that conflict with it."""
+"""Videos for a checkpoint: frames preprocessed as by its own processor; conflicting options are errors."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class Audio(MediaModality):
         if chosen.noise_snr_db is not None:
             values = audio_augment.add_noise(values, length, chosen.noise_snr_db)
         if chosen.gain_db:
-            values = audio_augment.gain(values, chosen.gain_db)
+            values = audio_augment.random_gain(values, chosen.gain_db)
         return {**data, "values": values}
 
     def corrupt(

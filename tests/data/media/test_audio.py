@@ -183,7 +183,7 @@ def test_an_animation_is_a_video_without_audio(data: bytes) -> None:
 
 @pytest.mark.parametrize("form", ["WEBP", "PNG", "JPEG"])
 def test_a_still_image_is_no_audio(form: str) -> None:
-    with pytest.raises(MediaError, match="has no audio|not an audio file"):
+    with pytest.raises(MediaError, match=r"has no audio|not an audio file"):
         decode(animation(form, 1) if form != "JPEG" else b"\xff\xd8\xff" + bytes(50), AudioRequest(), LIMITS)
 
 
