@@ -116,7 +116,7 @@ def test_features_do_not_depend_on_the_batch(kind: str, tokens: int | None) -> N
 def test_forward_from_cached_hidden_states(kind: str, tune: str) -> None:
     """Same result as the whole network, for batches and for single items of several lengths."""
     if tune == "last" and kind in UNCUT:
-        with pytest.raises(RecipeError, match="frozen or full"):
+        with pytest.raises(RecipeError, match="`freeze` or `full`"):
             encoder(kind, None, tune="last", layers=1)
         return
     tuning = {"fine_tuning": tune, "num_layers": 1} if tune == "last" else {"fine_tuning": tune}

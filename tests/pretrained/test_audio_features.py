@@ -137,8 +137,8 @@ def test_the_default_extractor_follows_from_the_model_type() -> None:
 @pytest.mark.parametrize(
     ("preprocessor", "model_type", "said"),
     [
-        ({}, "bert", "says nothing of how it reads sounds"),
-        ({"image_processor_type": "ViTImageProcessor"}, "vit", "says nothing of how it reads sounds"),
+        ({}, "bert", "has no audio feature extractor"),
+        ({"image_processor_type": "ViTImageProcessor"}, "vit", "has no audio feature extractor"),
         ({"feature_extractor_type": "EncodecFeatureExtractor"}, "encodec", "EncodecFeatureExtractor"),
         ({"feature_extractor_type": "ClapFeatureExtractor", "padding": "mirror"}, "clap", "'mirror'"),
     ],

@@ -71,7 +71,7 @@ def test_unused_poolers_are_removed(name: str) -> None:
 
 
 def test_an_encoder_of_another_modality_is_rejected() -> None:
-    with pytest.raises(RecipeError, match="pixel_values: it does not encode text"):
+    with pytest.raises(RecipeError, match="pixel_values, so it cannot encode text"):
         Backbone(card("vit"), "text")
 
 
@@ -82,7 +82,7 @@ def test_unknown_model_types_are_rejected() -> None:
 
 def test_quantized_weights_are_rejected() -> None:
     config = {**card("bert").config, "quantization_config": {"bits": 4}}
-    with pytest.raises(RecipeError, match="quantised"):
+    with pytest.raises(RecipeError, match="quantized"):
         Backbone(CheckpointConfig("x", "", "", "", {"config": config}), "text")
 
 

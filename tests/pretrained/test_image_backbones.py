@@ -218,7 +218,7 @@ def test_masked_autoencoders_are_rejected(tmp_path: Path) -> None:
     transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, image_size=64)).save_pretrained(tmp_path)
     processor("vit").save_pretrained(tmp_path)
     modality, _ = prepared(str(tmp_path), pictures())
-    with pytest.raises(RecipeError, match=r"model: a vit_mae hides parts"):
+    with pytest.raises(RecipeError, match=r"checkpoint: .*vit_mae masks parts"):
         encoder(str(tmp_path), modality)
 
 
@@ -229,5 +229,5 @@ def test_images_of_another_size_than_the_position_embeddings_are_rejected(tmp_pa
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "size": {"height": 96, "width": 96}}))
     modality, _ = prepared(str(tmp_path), pictures())
-    with pytest.raises(RecipeError, match=r"model: .*\(64, 64\).*\(96, 96\)"):
+    with pytest.raises(RecipeError, match=r"checkpoint: .*\(64, 64\).*\(96, 96\)"):
         encoder(str(tmp_path), modality)

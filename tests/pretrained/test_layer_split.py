@@ -138,9 +138,9 @@ def albert() -> Backbone:
 def test_networks_with_shared_layers_cannot_be_split() -> None:
     network = albert()
     network.split_index = 1
-    with pytest.raises(RecipeError, match="frozen or full"):
+    with pytest.raises(RecipeError, match="`freeze` or `full`"):
         network.forward_upper(torch.zeros(3, 7, 16), inputs("bert"))
-    with pytest.raises(RecipeError, match="frozen or full"):
+    with pytest.raises(RecipeError, match="`freeze` or `full`"):
         fine_tuning.apply_fine_tuning(albert(), PretrainedText.Options(fine_tuning="last"))
 
 

@@ -26,7 +26,7 @@ MODALITIES = ["text", "image", "audio", "video"]
 
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_kept", {})
+    monkeypatch.setattr(weights, "_weight_cache", {})
 
 
 def loaded(part: str, folder: str | None = None, *, learning: int = 0) -> Backbone:

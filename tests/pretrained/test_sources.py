@@ -42,7 +42,7 @@ def test_a_folder_is_read_in_place(folder: Path) -> None:
 
 def test_a_configuration_round_trips_through_json(folder: Path) -> None:
     card = read_checkpoint_config(str(folder), "text")
-    assert type(card).of(json.loads(json.dumps(card.to_dict()))) == card
+    assert type(card).from_dict(json.loads(json.dumps(card.to_dict()))) == card
 
 
 def test_a_relative_folder_is_stored_as_an_absolute_path(

@@ -68,10 +68,10 @@ def test_a_file_is_verified_once_until_it_changes(package: Path, monkeypatch: py
     folder("minilm")
     assert is_verified("minilm", package)
     with monkeypatch.context() as patch:
-        patch.setattr(starter, "_check", lambda *_: pytest.fail("checked again"))
+        patch.setattr(starter, "_verify", lambda *_: pytest.fail("checked again"))
         folder("minilm")
     package.write_bytes(b"abd")
-    with pytest.raises(RecipeError, match="not what was published"):
+    with pytest.raises(RecipeError, match="is corrupt"):
         folder("minilm")
 
 

@@ -243,7 +243,7 @@ def test_cached_hidden_states_give_the_same_features(kind):
 def test_a_network_of_another_size_than_its_preprocessor_is_rejected(tmp_path):
     VideoMAEModel(VideoMAEConfig(**MAE)).save_pretrained(tmp_path)
     VideoMAEImageProcessor().save_pretrained(tmp_path)
-    with pytest.raises(RecipeError, match="32 x 32 pixels, but clips are prepared as 4 of 224 x 224"):
+    with pytest.raises(RecipeError, match="32 x 32 pixels, but videos are prepared as 4 frames of 224 x 224"):
         encoder_of(tmp_path)
 
 

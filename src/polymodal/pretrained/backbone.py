@@ -80,7 +80,8 @@ class Backbone(nn.Module):
         return self.model(**inputs)
 
     def forward_lower(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The input of layer `split_index`: hidden states `[items, length, n]`; feature maps are flattened to `length`."""
+        """The input of layer `split_index`: hidden states `[items, length, n]`; feature maps are flattened to
+        `length`."""
         hidden = layer_split.run_lower(self.model, self.layer_list(), self.split_index, inputs)
         return hidden if hidden.ndim == 3 else hidden.flatten(2).transpose(1, 2)
 

@@ -16,7 +16,8 @@ from polymodal.nn.encoders.pixels import channels_last, pack_frames, scale_pixel
 
 
 class AdjacentFrames:
-    """The previous and the next frame of each packed frame; zeros before the first and after the last frame of a video."""
+    """The previous and the next frame of each packed frame; zeros before the first and after the last frame of a
+    video."""
 
     def __init__(self, real: Tensor) -> None:
         video = torch.arange(len(real), device=real.device).unsqueeze(1).expand_as(real)[real]

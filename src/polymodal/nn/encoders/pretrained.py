@@ -86,7 +86,8 @@ class PretrainedEncoder(Encoder):
         if `max_tokens` is 1, else all tokens."""
 
     def compute_times(self, data: dict[str, Tensor], length: int) -> Tensor | None:
-        """The center of each of `length` tokens, `[items, length]` fp32 in seconds. None without a time axis (default)."""
+        """The center of each of `length` tokens, `[items, length]` fp32 in seconds. None without a time axis
+        (default)."""
         return None
 
     @property

@@ -53,7 +53,7 @@ class PretrainedAudio(PretrainedEncoder):
         self.equal_length_only = isinstance(self.layout, WaveformTokenLayout) and self.layout.equal_length_only
         if getattr(self.backbone.model.config, "add_adapter", False) and options.fine_tuning not in ("freeze", "full"):
             raise RecipeError(
-                "fine_tuning", f"{self.checkpoint.name} has convolutions behind its layers; frozen or full"
+                "fine_tuning", f"{self.checkpoint.name} has convolutions after its layers; use `freeze` or `full`"
             )
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

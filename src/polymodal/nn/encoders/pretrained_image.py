@@ -59,7 +59,7 @@ class PretrainedImage(PretrainedEncoder):
         self.positions = options.position_embedding
         if options.position_embedding != "none" and options.max_tokens is not None:
             raise RecipeError(
-                "position_embedding", "one token, or averages of neighbours, have no place; set tokens to null"
+                "position_embedding", "a single token and averaged tokens have no position; set max_tokens to null"
             )
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -72,9 +72,7 @@ class PretrainedImage(PretrainedEncoder):
         """The position embedding of `length` tokens that cover the image in row-major order, `[length, width]`."""
         rows = round(math.sqrt(length * self.geometry.height / self.geometry.width))
         if rows == 0 or length % rows:
-            raise RecipeError(
-                "position_embedding", f"the {length} tokens of this checkpoint are no rows and columns of a grid"
-            )
+            raise RecipeError("position_embedding", f"the {length} tokens of this checkpoint do not form a grid")
         return grid_positions(rows, length // rows, self.width)
 
     def prepare_inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,16 +119,16 @@ def _check_image_size(tower: Any, geometry: ImagePreprocessing) -> None:
     if getattr(tower.config, "mask_ratio", 0):
         raise RecipeError(
             "checkpoint",
-            f"a {tower.config.model_type} hides parts of each image at random whenever it runs; save its encoder as a "
-            "ViTModel and name that",
+            f"a {tower.config.model_type} masks parts of each image at random in every forward pass; save "
+            "its encoder as a ViTModel and use that folder",
         )
     fixed = "interpolate_pos_encoding" in inspect.signature(tower.forward).parameters
     size, given = _pair(getattr(tower.config, "image_size", None)), (geometry.height, geometry.width)
     if fixed and size not in (None, given):
         raise RecipeError(
             "checkpoint",
-            f"its network reads images of {size} (height, width), but its preprocessor_config.json brings them to "
-            f"{given}",
+            f"its network reads images of {size} (height, width), but its preprocessor_config.json resizes them "
+            f"to {given}",
         )
 
 

@@ -136,13 +136,13 @@ def _tubelet_grid(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
     height, width = _pair(getattr(config, "image_size", None) or config.crop_size)
     if getattr(config, "attention_type", "") == "space_only":
         raise RecipeError(
-            "checkpoint", "a TimeSformer of attention_type space_only sees no time; name another checkpoint"
+            "checkpoint", "a TimeSformer of attention_type space_only ignores time; use another checkpoint"
         )
     if (shape["frames"], shape["height"], shape["width"]) != (frames, height, width):
         raise RecipeError(
             "checkpoint",
-            f"its network reads {frames} frames of {height} x {width} pixels, but clips are prepared as "
-            f"{shape['frames']} of {shape['height']} x {shape['width']}; its preprocessor_config.json does not fit it",
+            f"its network reads {frames} frames of {height} x {width} pixels, but videos are prepared as "
+            f"{shape['frames']} frames of {shape['height']} x {shape['width']}; its preprocessor_config.json does not match it",
         )
     rows, columns = (side // part for side, part in zip((height, width), _pair(patch), strict=True))
     return frames // tubelet, rows * columns

@@ -40,9 +40,7 @@ class TextPooling:
         modes = modes or ["lasttoken" if is_decoder(checkpoint) else "mean"]
         unknown = [mode for mode in modes if mode not in _MODES]
         if unknown:
-            raise RecipeError(
-                "checkpoint", f"{checkpoint.name} pools its tokens by {unknown[0]!r}, which is not known here"
-            )
+            raise RecipeError("checkpoint", f"{checkpoint.name} uses the unsupported pooling mode {unknown[0]!r}")
         modules: list[dict[str, Any]] = checkpoint.files.get("modules", [])
         normalize = any(module.get("type", "").endswith("Normalize") for module in modules)
         return cls(tuple(modes), normalize)
