@@ -115,9 +115,9 @@ def test_planted_copies_and_swaps(folder: Path) -> None:
     judged = [one for one in lines(folder / "found" / "mismatches.jsonl") if one["table"] == "data"]
     assert len(judged) == ROWS + COPIED
     wrong = [one["row"] < SWAPPED for one in judged]
-    assert roc_auc_score(wrong, [-one["fit"] for one in judged]) > 0.95
-    assert [one["fit"] for one in judged] == sorted(one["fit"] for one in judged)
-    listed = [one["row"] < SWAPPED for one in judged if one["listed"]]
+    assert roc_auc_score(wrong, [-one["z_score"] for one in judged]) > 0.95
+    assert [one["z_score"] for one in judged] == sorted(one["z_score"] for one in judged)
+    listed = [one["row"] < SWAPPED for one in judged if one["flagged"]]
     assert sum(listed) >= SWAPPED / 2
     assert listed.count(False) <= 1
 
@@ -134,7 +134,7 @@ def test_rows_trained_on_are_named(folder: Path) -> None:
     assert run.exit_code == 0, run.output
     assert "trained on rows of this table" in " ".join(run.output.split())
     assert "trained on rows of this table" in (folder / "trained" / "curation.html").read_text(encoding="utf-8")
-    without = [one for one in lines(folder / "trained" / "mismatches.jsonl") if one["listed"]]
+    without = [one for one in lines(folder / "trained" / "mismatches.jsonl") if one["flagged"]]
     assert len(without) <= 1
 
 
@@ -144,7 +144,7 @@ def test_any_model_finds_duplicates_and_only_aligned_ones_mismatches(folder: Pat
     found = curate(model, data)
     assert found.mismatches == {}
     assert [7, 40] in [group.rows.tolist() for group in found.duplicates["x"].exact]
-    with pytest.raises(RecipeError, match="no objective of this model aligns inputs"):
+    with pytest.raises(RecipeError, match="alignment objective"):
         curate(model, data, CurationOptions(find=["mismatches"]))
     with pytest.raises(RecipeError, match="did you mean"):
         curate(Model.load(folder / "model"), str(folder / "held.jsonl"), CurationOptions(inputs=["imag"]))

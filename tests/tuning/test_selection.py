@@ -70,8 +70,8 @@ def test_an_ensemble_of_independent_opinions_beats_each_and_never_falls_below_th
     several = opinions(made, 6, 0.4)
     chosen = select_ensemble(several, made)
     assert chosen is not None
-    assert chosen.score >= chosen.best == max(one.score for one in several)
-    assert chosen.score > chosen.best + 0.03
+    assert chosen.score >= chosen.best_single_score == max(one.score for one in several)
+    assert chosen.score > chosen.best_single_score + 0.03
     assert len(chosen.members) > 1
     assert sum(chosen.weights) == pytest.approx(1)
     copies = select_ensemble([candidate(f"trial {n}", made, several[0].distributions["y"]) for n in range(4)], made)
@@ -83,7 +83,7 @@ def test_an_ensemble_of_independent_opinions_beats_each_and_never_falls_below_th
 def test_pruned_candidates_and_baselines_are_no_members(tmp_path: Path) -> None:
     made = folds(tmp_path)
     first, second, third = opinions(made, 3, 2.0)
-    pruned = candidate("trial 9", made, second.distributions["y"], folds=2)
+    pruned = candidate("trial 9", made, second.distributions["y"], num_folds=2)
     baseline = candidate("ridge", made, third.distributions["y"], kind="baseline", recipe=None)
     chosen = select_ensemble([first, pruned, baseline], made)
     assert chosen is not None
@@ -98,7 +98,7 @@ def test_numbers_are_averaged_too(tmp_path: Path) -> None:
     several = [candidate(f"trial {n}", made, (truth + draw.normal(size=ROWS))[:, None]) for n in range(5)]
     chosen = select_ensemble(several, made)
     assert chosen is not None
-    assert chosen.score > chosen.best
+    assert chosen.score > chosen.best_single_score
     assert len(chosen.members) <= MAX_PICKS
 
 

@@ -37,21 +37,21 @@ def space(choices: dict[str, Any], recipe: dict[str, Any] = RECIPE) -> SearchSpa
         ("outputs.targt.decoder", ["mlp"], "did you mean 'target'"),
         ("fusion", ["concat", "gatd"], "did you mean 'gated'"),
         ("fusion", [{"name": "concat", "layer": 2}], "did you mean 'num_layers'"),
-        ("inputs.a.encoder", ["linear", "lstm"], "reads text, but this input is number"),
+        ("inputs.a.encoder", ["linear", "lstm"], "is for text, but this input is number"),
         ("inputs.a.columns", [["a0"], ["a1"]], "all trials share"),
         ("outputs.target.task", ["classification"], "all trials share"),
         ("data.split.validation_size", [0.1, 0.2], "same rows"),
         ("seed", [0, 1], "same rows"),
         ("training.modality_dropout", {"low": 0.0, "high": 1.0}, "less than 1"),
-        ("training.epochs", [], "write choices"),
-        ("training.epochs", 5, "write choices"),
+        ("training.epochs", [], "must be choices"),
+        ("training.epochs", 5, "must be choices"),
         ("training.epochs", [5, 5], "twice"),
-        ("training.epochs", {"low": 5, "hihg": 9}, "write choices"),
+        ("training.epochs", {"low": 5, "hihg": 9}, "must be choices"),
         ("training.epochs", {"low": 5, "high": 9, "lg": True}, "did you mean 'log'"),
         ("training.epochs", {"low": 9, "high": 5}, "less than high"),
         ("training.weight_decay", {"low": 0.0, "high": 0.1, "log": True}, "above 0"),
         ("training.weight_decay", {"low": "none", "high": 0.1}, "numbers"),
-        ("fusion.layers", [1, 99], "less than or equal to 8"),
+        ("fusion.num_layers", [1, 99], "less than or equal to 8"),
     ],
 )
 def test_what_a_recipe_cannot_have_is_refused(path: str, value: Any, said: str) -> None:
@@ -127,29 +127,29 @@ def test_a_search_begins_at_the_first_choices_and_then_varies_one_component_at_a
 
 def test_what_a_trial_does_not_choose_still_follows_from_what_it_does() -> None:
     """The size dial moves widths that the recipe leaves open, and only those."""
-    recipe = {key: value for key, value in RECIPE.items() if key != "width"}
+    recipe = {key: value for key, value in RECIPE.items() if key != "hidden_size"}
     found = space({"size": ["tiny", "small"]}, {**recipe, "fusion": {"name": "concat", "dropout": 0.2}})
     table = as_table(data(), None)
     assert table is not None
     plans = [make_plan(table, found.recipe({"size": size})).recipe for size in ("tiny", "small")]
     assert [plan.hidden_size for plan in plans] == [96, 192]
-    assert [plan.outputs["target"].decoder.hidden for plan in plans] == [128, 256]  # type: ignore[union-attr]
+    assert [plan.outputs["target"].decoder.hidden_size for plan in plans] == [128, 256]  # type: ignore[union-attr]
     assert [plan.fusion.dropout for plan in plans] == [0.2, 0.2]  # type: ignore[union-attr]
 
 
-def test_the_default_space_leaves_what_the_recipe_says() -> None:
+def test_the_default_space_does_not_contain_settings_of_the_recipe() -> None:
     table = as_table(data(), None)
     assert table is not None
     open_recipe = {key: value for key, value in RECIPE.items() if key in ("inputs", "outputs")}
     given = as_recipe(open_recipe, None)
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
     assert found["inputs.a.encoder"] == ["linear", "periodic"]
-    assert {"fusion", "width", "training.learning_rate", "outputs.target.decoder"} <= set(found)
+    assert {"fusion", "hidden_size", "training.learning_rate", "outputs.target.decoder"} <= set(found)
     assert space(found, open_recipe).initial_points(1)
     said = {**open_recipe, "fusion": "gated", "hidden_size": 32, "training": {"learning_rate": 0.01, "epochs": 3}}
     given = as_recipe(said, ["inputs.a.encoder=linear"])
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
-    assert not {"fusion", "width", "inputs.a.encoder", "training.learning_rate", "training.epochs"} & set(found)
+    assert not {"fusion", "hidden_size", "inputs.a.encoder", "training.learning_rate", "training.epochs"} & set(found)
     assert "inputs.b.encoder" in found
 
 
@@ -167,8 +167,8 @@ def test_pretrained_encoders_are_tuned_only_where_there_is_time() -> None:
         {"inputs": {"text": "text"}, "outputs": {"y": "classification"}, "pretrained": "starter", "fusion": "concat"}
     )
     short = default_space(plan, plan, rows=100, seconds=600)["inputs.text.encoder"]
-    assert [choice["tokens"] for choice in short] == [1, 8]
-    assert all(choice["name"] == "pretrained_text" and choice["model"] == "starter" for choice in short)
+    assert [choice["max_tokens"] for choice in short] == [1, 8]
+    assert all(choice["name"] == "pretrained_text" and choice["checkpoint"] == "starter" for choice in short)
     for seconds in (1000, None):
         choices = default_space(plan, plan, rows=100, seconds=seconds)["inputs.text.encoder"]
         assert [choice.get("fine_tuning") for choice in choices] == [None, None, "last"]

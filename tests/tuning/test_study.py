@@ -156,7 +156,7 @@ def test_a_fault_of_the_program_is_not_taken_for_a_failed_trial(
 
 
 def test_what_a_search_costs_can_be_searched_for_too(tmp_path: Path) -> None:
-    study, folds = search(tmp_path / "out", {"width": [16, 64]}, objectives=["score", "size"])
+    study, folds = search(tmp_path / "out", {"hidden_size": [16, 64]}, objectives=["score", "size"])
     work(study, folds, tmp_path, most=2)
     assert [attempt.status for attempt in study.records()] == ["complete"] * 2
     values = [trial.values for trial in study.study.get_trials()]

@@ -25,7 +25,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> TuningResult:
         return tune(
             data(80),
             recipe={**RECIPE, "inputs": inputs, "training": {"epochs": 2, "batch_size": 32}},
-            space={"width": [8, 16]},
+            space={"hidden_size": [8, 16]},
             folds=2,
             trials=2,
             seconds=None,
@@ -69,7 +69,7 @@ def test_the_page_shows_candidates_audit_and_recipe(found: TuningResult, tmp_pat
         assert audited.summary in text
     assert found.audit.outputs["target"].summary in text
     assert "Pairs of inputs" in text
-    assert "milliseconds for one row" in text
+    assert "milliseconds per row" in text
     assert "fusion:" in text, "the recipe"
     assert MARKUP not in page
     assert MARKUP in text

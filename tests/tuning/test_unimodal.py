@@ -66,7 +66,7 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
     said: list[str] = []
     with scratch_folder() as place:
         bench = TrialRunner(made, place)
-        settings = [made.recipe.model_copy(update={"width": width}) for width in (16, 32)]
+        settings = [made.recipe.model_copy(update={"hidden_size": width}) for width in (16, 32)]
         trials = [run_trial(bench, one, f"trial {n}", lambda _: None) for n, one in enumerate(settings)]
         first = run_unimodal(trials, bench, tmp_path / "unimodal", deadline=None, log=said.append)
         again = run_unimodal(trials, bench, tmp_path / "unimodal", deadline=None, log=lambda _: pytest.fail("ran twice"))

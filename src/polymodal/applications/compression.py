@@ -118,13 +118,13 @@ def compress(
         for name, weight_format in FORMATS.items()
         if weight_format.arithmetic == "float" or supports_int8()
     }
-    faults = CellErrors()
+    cell_errors = CellErrors()
     with scratch_folder() as folder:
         prepared = model.preparation.prepare(
-            model.open(data, root, targets=True), faults, folder=folder, cache=media_cache_folder()
+            model.open(data, root, targets=True), cell_errors, folder=folder, cache=media_cache_folder()
         )
         measurements = _measure(model, variants, prepared)
-    warn_cell_errors(faults.errors)
+    warn_cell_errors(cell_errors.errors)
     task = next(iter(model.tasks.values()))
     chosen = dtype or _select(measurements, tolerance, task.metrics[0].greater_is_better)
     result = CompressionResult(variants[chosen], chosen, task.metrics[0].name, measurements)

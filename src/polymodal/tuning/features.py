@@ -171,11 +171,11 @@ class FrozenFeatures:
         rows = np.arange(len(self.folds.table))
         modality.fit(self._blocks(modality, rows))
 
-    def _blocks(self, modality: Modality, rows: np.ndarray, faults: CellErrors | None = None) -> Any:
+    def _blocks(self, modality: Modality, rows: np.ndarray, cell_errors: CellErrors | None = None) -> Any:
         table, limits = self.folds.table, self.folds.recipe.data.limits
         size = int(np.clip(256 * 2**20 / max(modality.row_bytes(), 1.0), 16, 4096))
         return table.blocks(
-            rows, modality.columns, size, errors=faults or CellErrors(), limits=limits, cache=media_cache_folder()
+            rows, modality.columns, size, errors=cell_errors or CellErrors(), limits=limits, cache=media_cache_folder()
         )
 
     def _per_row(self, modality: Modality, extract: Any) -> tuple[np.ndarray, np.ndarray]:

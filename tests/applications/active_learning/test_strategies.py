@@ -152,7 +152,7 @@ def test_near_duplicates_are_chosen_once(by: str) -> None:
 def test_there_are_fewer_where_nothing_else_differs() -> None:
     distinct = DuplicateFilter(np.repeat(np.eye(3), 5, axis=0))
     assert len(top_scores(distinct, np.arange(15.0), 10)) == 3
-    assert distinct.alike == 12
+    assert distinct.num_duplicates == 12
 
 
 def test_gradient_seeds_are_those_of_the_products_written_out() -> None:

@@ -154,14 +154,14 @@ def test_rows_without_the_input_have_no_class_and_teach_nothing() -> None:
     assert len(fitted.head.keys) == 23  # type: ignore[attr-defined]
     assert [row for row, answer in enumerate(fitted.predict(rows)) if answer is None] == [0]
     scores = fitted.evaluate(rows)["what"]["accuracy"]
-    assert (scores["rows"], scores["left_out"]) == (24 - 1, 1)
+    assert (scores["rows"], scores["skipped"]) == (24 - 1, 1)
 
 
 def test_what_cannot_be_fitted() -> None:
     model = aligned()
     with pytest.raises(RecipeError, match=r"head.*did you mean 'linear'"):
         FewShot.fit(model, FEW, "what", "linar")  # type: ignore[arg-type]
-    with pytest.raises(RecipeError, match="reads no texts"):
+    with pytest.raises(RecipeError, match="uses no class texts"):
         FewShot.fit(model, FEW, "what", "linear", templates=["a {}"])
     with pytest.raises(RecipeError, match="descriptions"):
         FewShot.fit(model, FEW, "what", "tip", descriptions={"a": "b", "c": "d"})
@@ -179,20 +179,20 @@ def test_what_cannot_be_fitted() -> None:
 def test_another_model_or_an_altered_head_is_refused(tmp_path: Path) -> None:
     place = aligned().save(tmp_path / "model")
     FewShot.fit(place, FEW, "what", input="picture").save(tmp_path / "head")
-    with pytest.raises(PolymodalError, match="holds a model"):
+    with pytest.raises(PolymodalError, match="contains a model"):
         FewShot.load(tmp_path / "head").save(place)
-    with pytest.raises(ArtifactError, match="holds no few-shot head"):
+    with pytest.raises(ArtifactError, match="contains no few-shot head"):
         FewShot.load(place)
     other = aligned(shuffled=True).save(tmp_path / "other")
     with pytest.raises(ArtifactError, match="is not the model"):
         FewShot.load(tmp_path / "head", model=other)
     place.rename(tmp_path / "away")
-    with pytest.raises(ArtifactError, match="name the directory"):
+    with pytest.raises(ArtifactError, match="pass its new directory"):
         FewShot.load(tmp_path / "head")
     assert FewShot.load(tmp_path / "head", model=tmp_path / "away").predict(MANY)
     arrays = tmp_path / "head" / "head.safetensors"
     arrays.write_bytes(arrays.read_bytes()[:-8] + b"changed!")
-    with pytest.raises(ArtifactError, match="altered"):
+    with pytest.raises(ArtifactError, match="modified"):
         FewShot.load(tmp_path / "head", model=tmp_path / "away")
 
 

@@ -27,10 +27,10 @@ def test_classes_never_seen_are_named() -> None:
     accuracy = classifier.evaluate(rows)["what"]["accuracy"]
     assert accuracy["low"] > 0.7
     assert accuracy["p_value"] < 1e-9
-    assert (accuracy["chance"], accuracy["baseline"], accuracy["rows"]) == (0.2, 0.2, 100)
+    assert (accuracy["chance_level"], accuracy["baseline"], accuracy["rows"]) == (0.2, 0.2, 100)
     answers = classifier.predict(rows)
-    assert accuracy["right"] == sum(one == other for one, other in zip(answers, rows["what"], strict=True))
-    assert accuracy["value"] == accuracy["right"] / 100
+    assert accuracy["correct"] == sum(one == other for one, other in zip(answers, rows["what"], strict=True))
+    assert accuracy["value"] == accuracy["correct"] / 100
 
 
 def test_shuffled_pairs_name_nothing() -> None:
@@ -82,7 +82,7 @@ def test_rows_without_the_input_have_no_class() -> None:
     assert np.isnan(classifier.predict_proba(rows)[3]).all()
     with pytest.warns(BadCellsWarning, match="row 6, column 'what'"):
         accuracy = classifier.evaluate(rows)["what"]["accuracy"]
-    assert (accuracy["rows"], accuracy["left_out"]) == (7, 1)
+    assert (accuracy["rows"], accuracy["skipped"]) == (7, 1)
     with pytest.raises(DataError, match="a class of its own"):
         classifier.evaluate(rows, strict=True)
     with pytest.raises(DataError, match="whatt"):
@@ -92,13 +92,13 @@ def test_rows_without_the_input_have_no_class() -> None:
 @pytest.mark.parametrize(
     ("classes", "templates", "message"),
     [
-        ([], None, "nothing to choose from"),
-        (["cat"], None, "nothing to choose from"),
-        (["cat", "dog", "cat"], None, "'cat' is named twice"),
-        (["cat", " "], None, "a text for its name"),
+        ([], None, "at least two classes"),
+        (["cat"], None, "at least two classes"),
+        (["cat", "dog", "cat"], None, "the class 'cat' is given twice"),
+        (["cat", " "], None, "must be a non-empty text"),
         ("cat,dog", None, "not the text"),
-        (["cat", "dog"], ["a photo of"], "has no place"),
-        ({"cat": [], "dog": ["barks"]}, None, "needs a description"),
+        (["cat", "dog"], ["a photo of"], "has no placeholder"),
+        ({"cat": [], "dog": ["barks"]}, None, "one or several descriptions"),
     ],
 )
 def test_what_cannot_be_classes(classes: Any, templates: list[str] | None, message: str) -> None:
@@ -115,15 +115,15 @@ def test_inputs_that_are_not_aligned(tmp_path: Path) -> None:
     model = aligned()
     with pytest.raises(RecipeError, match=r"input.*did you mean 'picture'"):
         ZeroShot(model, HELD_OUT, input="pictures")
-    with pytest.raises(RecipeError, match="no aligned input of texts"):
+    with pytest.raises(RecipeError, match="not an aligned text input"):
         ZeroShot(model, HELD_OUT, text="picture")
-    with pytest.raises(PolymodalError, match="aligned input of texts"):
+    with pytest.raises(PolymodalError, match="aligned text input"):
         ZeroShot(model, HELD_OUT, input="caption")
     rows = planted_pairs(HELD_OUT, 20, seed=9)
     plain: Model = trained(
         {"train": rows, "validation": rows}, tmp_path, outputs={"what": "classification"}, training={"epochs": 1}
     )
-    with pytest.raises(PolymodalError, match="aligned nothing"):
+    with pytest.raises(PolymodalError, match="alignment objective"):
         ZeroShot(plain, HELD_OUT)
 
 

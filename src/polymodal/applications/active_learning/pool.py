@@ -59,7 +59,7 @@ class TablePredictions:
 
 
 def make_pool(
-    model: Model | Ensemble, table: Table, faults: CellErrors, *, output: str | None, target: str | None
+    model: Model | Ensemble, table: Table, cell_errors: CellErrors, *, output: str | None, target: str | None
 ) -> Pool:
     """Predict every row of `table`, and leave out rows with a label, with a bad cell, or without any input.
 
@@ -68,11 +68,11 @@ def make_pool(
     """
     labeled = labeled_rows(model, table, output, target)
     members = model.members if isinstance(model, Ensemble) else [model]
-    before = len(faults.errors)
-    tables = [predict_table(member, table, faults) for member in members]
-    faults.errors[before:] = dict.fromkeys(faults.errors[before:])
+    before = len(cell_errors.errors)
+    tables = [predict_table(member, table, cell_errors) for member in members]
+    cell_errors.errors[before:] = dict.fromkeys(cell_errors.errors[before:])
     bad = np.zeros(len(table), dtype=bool)
-    bad[[fault.row for fault in faults.errors[before:]]] = True
+    bad[[error.row for error in cell_errors.errors[before:]]] = True
     present = np.any([table.present for table in tables], axis=0)
     rows = np.flatnonzero(~labeled & ~bad & present)
     features = (
@@ -144,13 +144,13 @@ def resolve_output(model: Model | Ensemble, output: str | None) -> str:
     return name
 
 
-def predict_table(model: Model, table: Table, faults: CellErrors) -> TablePredictions:
+def predict_table(model: Model, table: Table, cell_errors: CellErrors) -> TablePredictions:
     """Predict every row of `table` with `model`, block by block.
 
     If the model has no outputs, its fusion is not trained, so the features are the row embeddings of `Model.embed`.
     """
     blocks = [
-        _predict_block(model, block) for block in model.preparation.blocks(table, faults, size=PREDICTION_BATCH_SIZE)
+        _predict_block(model, block) for block in model.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE)
     ]
     predictions = {name: np.concatenate([one.predictions[name] for one in blocks]) for name in blocks[0].predictions}
     features = np.concatenate([one.features for one in blocks])

@@ -113,10 +113,10 @@ def suggest(
     model = load(model) if isinstance(model, Path | str) else model
     used_output = _strategy_output(model, strategy, output)
     table = model.open(data, root)
-    faults = CellErrors(strict)
-    pool = make_pool(model, table, faults, output=used_output, target=target)
-    warn_cell_errors(faults.errors)
-    bad = len({fault.row for fault in faults.errors})
+    cell_errors = CellErrors(strict)
+    pool = make_pool(model, table, cell_errors, output=used_output, target=target)
+    warn_cell_errors(cell_errors.errors)
+    bad = len({error.row for error in cell_errors.errors})
     if not len(pool.rows):
         raise DataError(
             f"no row is left to suggest: {len(pool.labeled_features)} rows have a label, {bad} have a cell that "
@@ -135,7 +135,7 @@ def suggest(
         len(pool.labeled_features),
         pool.num_empty,
         duplicate_filter.num_duplicates,
-        faults.errors,
+        cell_errors.errors,
     )
 
 

@@ -131,7 +131,7 @@ def _prepare_rows(
     preparation = model.preparation.inputs_only(names)
     unweighted = preparation.recipe.data.model_copy(update={"weight_column": None})
     preparation.recipe = preparation.recipe.model_copy(update={"data": unweighted})
-    faults = CellErrors(strict)
+    cell_errors = CellErrors(strict)
     with scratch_folder() as folder:
         tables, prepared = [], []
         for name, data in sources:
@@ -139,14 +139,14 @@ def _prepare_rows(
             with bar.task(f"prepare {table.name}", len(table)) as advance:
                 prepared.append(
                     preparation.prepare(
-                        table, faults, folder=folder / name, cache=media_cache_folder(), advance=advance
+                        table, cell_errors, folder=folder / name, cache=media_cache_folder(), advance=advance
                     )
                 )
             tables.append(table)
         starts = [0, *accumulate(len(table) for table in tables)]
         index = {name: item_ids([one.inputs[name] for one in prepared]) for name in names}
         yield CurationRows([name for name, _ in sources], tables, prepared, preparation, starts, index)
-    warn_cell_errors(faults.errors)
+    warn_cell_errors(cell_errors.errors)
 
 
 def item_ids(prepared: list[PreparedInput]) -> np.ndarray:

@@ -39,7 +39,7 @@ class EmbeddingClassifierTask(ClassificationTask):
 
 
 def read_target(
-    task: EmbeddingClassifierTask, table: Table, faults: CellErrors, *, fit: bool = False
+    task: EmbeddingClassifierTask, table: Table, cell_errors: CellErrors, *, fit: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """The class index `[rows]` of each row of `table`, and whether the row has a label, `[rows]` bool.
 
@@ -51,7 +51,7 @@ def read_target(
     rows, limits = np.arange(len(table)), LimitOptions()
     if fit:
         task.fit(table.blocks(rows, task.columns, errors=CellErrors(), limits=limits))
-    parts = [task.prepare(block) for block in table.blocks(rows, task.columns, errors=faults, limits=limits)]
+    parts = [task.prepare(block) for block in table.blocks(rows, task.columns, errors=cell_errors, limits=limits)]
     if not parts:
         raise DataError("the table has no rows", file=table.name)
     return np.concatenate([value for value, _ in parts]), np.concatenate([known for _, known in parts])
@@ -63,7 +63,7 @@ def score_classification(
     """All classification metrics as in `metrics.json`, over rows with a label and the input.
 
     Accuracy also has `rows` and `correct`, the number of scored and correctly classified rows, `skipped`, the number of
-    rows with a label but without the input, `baseline`, one over the number of classes, and `p_value`, the p-value of
+    rows with a label but without the input, `chance_level`, one over the number of classes, and `p_value`, the p-value of
     the exact one-sided binomial test against this chance level.
 
     Raises:
@@ -78,12 +78,12 @@ def score_classification(
     options, seed = model.recipe.evaluation, model.recipe.seed
     results = score_output(task, distribution[scored], target[scored], scored[scored], None, options, seed=seed)
     scores = {name: score.model_dump() for name, score in results.items()}
-    baseline = 1 / task.output_size
+    chance_level = 1 / task.output_size
     scores["accuracy"] |= {
         "rows": rows,
         "correct": correct,
         "skipped": int(present.sum()) - rows,
-        "baseline": baseline,
-        "p_value": float(binomtest(correct, rows, baseline, alternative="greater").pvalue),
+        "chance_level": chance_level,
+        "p_value": float(binomtest(correct, rows, chance_level, alternative="greater").pvalue),
     }
     return scores

@@ -78,9 +78,9 @@ class FewShot:
         if head == "tip":
             input, _ = aligned_inputs(model, input, None)
         table = model.open_columns(rows, root, [*_columns(model, input), target])
-        task, faults = EmbeddingClassifierTask(target), CellErrors(strict)
-        value, present = read_target(task, table, faults, fit=True)
-        warn_cell_errors(faults.errors)
+        task, cell_errors = EmbeddingClassifierTask(target), CellErrors(strict)
+        value, present = read_target(task, table, cell_errors, fit=True)
+        warn_cell_errors(cell_errors.errors)
         zero_shot = _zero_shot(model, task, descriptions, templates, input) if head == "tip" else None
         features = model.embed(table, input=input, strict=strict).astype(np.float64)
         known = present & ~np.isnan(features).any(1)
@@ -117,9 +117,9 @@ class FewShot:
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on labeled rows, by output and metric as in `Model.evaluate`; see `score_classification`."""
         target = self.task.columns[0]
-        table, faults = self.open(data, root, targets=True), CellErrors(strict)
-        value, present = read_target(self.task, table, faults)
-        warn_cell_errors(faults.errors)
+        table, cell_errors = self.open(data, root, targets=True), CellErrors(strict)
+        value, present = read_target(self.task, table, cell_errors)
+        warn_cell_errors(cell_errors.errors)
         probabilities = self.predict_proba(table, strict=strict)
         return {target: score_classification(self.task, self.model, probabilities, value, present)}
 
@@ -128,9 +128,9 @@ class FewShot:
         columns = [*_columns(self.model, self.input), *(self.task.columns if targets else [])]
         return self.model.open_columns(data, root, columns)
 
-    def stream(self, table: Table, faults: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
-        probabilities = self.predict_proba(table, strict=faults.strict)
+        probabilities = self.predict_proba(table, strict=cell_errors.strict)
         yield np.arange(len(table)), {self.task.columns[0]: probabilities}
 
     def save(self, folder: Path | str) -> Path:

@@ -109,9 +109,9 @@ class ZeroShot:
 
     def score(self, probabilities: np.ndarray, table: Table, *, strict: bool = False) -> dict[str, Any]:
         """Like `evaluate`, for `probabilities [rows, k]` that were already predicted for the rows of `table`."""
-        faults = CellErrors(strict)
-        value, present = read_target(self.task, table, faults)
-        warn_cell_errors(faults.errors)
+        cell_errors = CellErrors(strict)
+        value, present = read_target(self.task, table, cell_errors)
+        warn_cell_errors(cell_errors.errors)
         return {self.task.columns[0]: score_classification(self.task, self.model, probabilities, value, present)}
 
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
@@ -123,9 +123,9 @@ class ZeroShot:
         columns = [*self.model.recipe.inputs[self.input].columns, *(self.task.columns if targets else [])]
         return self.model.open_columns(data, root, columns)
 
-    def stream(self, table: Table, faults: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
-        yield np.arange(len(table)), {self.task.columns[0]: self.predict_proba(table, strict=faults.strict)}
+        yield np.arange(len(table)), {self.task.columns[0]: self.predict_proba(table, strict=cell_errors.strict)}
 
 
 def class_prompts(classes: Classes, templates: Sequence[str] | None) -> dict[str, list[str]]:
