@@ -1,4 +1,4 @@
-"""Going on from a saved model: what is carried, what is refused, and that it pays on planted data."""
+"""Training that starts from a saved model: which weights are loaded, what is refused, and the gain on planted data."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_few_labels_go_further_from_a_model_that_saw_pairs(start: Path) -> None:
     assert right(with_start) > right(scratch) + 0.15
 
 
-def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tmp_path: Path) -> None:
+def test_unset_options_and_the_preparation_come_from_the_source_model(start: Path, tmp_path: Path) -> None:
     """Also where it is gone on from the copy of a copy, and none of them is there any more."""
     first = shutil.copytree(start, tmp_path / "first")
     model = fit(few(), "kind", recipe=recipe(epochs=1), init_from=first, out=tmp_path / "second")
@@ -107,7 +107,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     assert states(tmp_path / "second")["inputs"]["wave"] == states(start)["inputs"]["wave"]
     assert states(start)["inputs"]["wave"]["deviation"][0] > 2, "of waves three times as high as the labelled ones"
     facts = json.loads((tmp_path / "second" / "run.json").read_text())["source_model"]
-    assert facts["carried"] == ["inputs.wave"]
+    assert facts["loaded"] == ["inputs.wave"]
     assert facts["new"] == ["fusion", "outputs.kind"]
     shutil.rmtree(first)
     last = fit(few(7), "kind", recipe=recipe(epochs=0), init_from=tmp_path / "second", out=tmp_path / "third")
@@ -117,7 +117,7 @@ def test_what_is_silent_and_what_was_fitted_is_that_of_the_start(start: Path, tm
     assert np.array_equal(Model.load(tmp_path / "third").predict_proba(test), model.predict_proba(test))
 
 
-def test_tokens_and_objectives_are_carried(start: Path) -> None:
+def test_tokens_and_objectives_are_loaded(start: Path) -> None:
     """The names of other rows would give another tokenizer."""
     pairs = without(waves(60, 3), "kind")
     pairs["name"] = [name.upper() for name in pairs["name"]]
@@ -167,7 +167,7 @@ def test_a_recipe_that_says_otherwise_is_refused(
     with pytest.raises(RecipeError) as told:
         fit(few(), "kind", recipe={**recipe(epochs=1), **change}, init_from=start)
     assert told.value.path == path
-    assert f"says {ours}" in str(told.value).replace("'", "")
+    assert f"the recipe has {ours}" in str(told.value).replace("'", "")
     assert f"has {theirs}" in str(told.value).replace("'", "")
 
 
@@ -178,15 +178,15 @@ def test_a_recipe_that_says_the_same_is_not(start: Path) -> None:
 
 def test_no_common_input_is_refused_with_those_there_are(start: Path) -> None:
     renamed = {"curve" if name == "wave" else name: cells for name, cells in few().items()}
-    with pytest.raises(RecipeError, match=r"training\.start.*wave \(series\), name \(text\).*curve \(series\)"):
+    with pytest.raises(RecipeError, match=r"training\.init_from.*wave \(time_series\), name \(text\).*curve \(time_series\)"):
         fit(renamed, "kind", recipe=recipe(epochs=1), init_from=start)
 
 
 def test_a_start_that_is_not_there_or_was_altered_is_refused(start: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"training\.start: .*is not there"):
+    with pytest.raises(RecipeError, match=r"training\.init_from: .*does not exist"):
         fit(few(), "kind", init_from=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecipeError, match=r"training\.start: .*holds no model"):
+    with pytest.raises(RecipeError, match=r"training\.init_from: .*holds no model"):
         fit(few(), "kind", init_from=tmp_path / "empty")
     copy = shutil.copytree(start, tmp_path / "copy")
     weights = bytearray((copy / "model.safetensors").read_bytes())
@@ -215,11 +215,11 @@ def killed(step: int, patch: pytest.MonkeyPatch, **arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_killed_run_goes_on_to_the_same_end(
+def test_an_interrupted_run_resumes_to_the_same_end(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
 ) -> None:
     place = shutil.copytree(start, tmp_path / "start")
-    given = recipe(epochs=4, batch=8, checkpoint_steps=1, parts={ENCODER: {"freeze": frozen}})
+    given = recipe(epochs=4, batch_size=8, save_steps=1, param_groups={ENCODER: {"freeze": frozen}})
     arguments: dict[str, Any] = {"recipe": given, "init_from": place}
     whole = fit(few(), "kind", **arguments)
     killed(5, monkeypatch, out=tmp_path / "run", **arguments)
@@ -252,8 +252,8 @@ def test_a_frozen_encoder_of_the_start_runs_once_for_each_item(
     found, runs = [], []
     for cache in (True, False):
         ran.clear()
-        features = {"cache": cache, "format": "fp32"}
-        options = recipe(epochs=6, parts={ENCODER: {"freeze": True}}, features=features)
+        features = {"enabled": cache, "dtype": "fp32"}
+        options = recipe(epochs=6, param_groups={ENCODER: {"freeze": True}}, feature_cache=features)
         found.append(fit(few(), "kind", recipe=options, init_from=tmp_path / "still"))
         runs.append(sum(ran))
     assert runs[0] == 40
@@ -275,21 +275,21 @@ def test_a_tuned_checkpoint_goes_on_frozen_without_its_files(tmp_path: Path) -> 
     shutil.rmtree(files)
     frozen = {"name": "pretrained_text", "fine_tuning": "freeze"}
     again = {**recipe(epochs=2), "inputs": {"name": {"modality": "text", "encoder": frozen}}}
-    other = {**frozen, "model": "fast"}
-    with pytest.raises(RecipeError, match=r"inputs\.name\.encoder\.model"):
+    other = {**frozen, "checkpoint": "fast"}
+    with pytest.raises(RecipeError, match=r"inputs\.name\.encoder\.checkpoint"):
         fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": other}}}, init_from=tmp_path / "first")
     second = fit(names, "kind", recipe=again, init_from=tmp_path / "first")
     tuned = first.network.encoders()["name"].state_dict()
     for name, tensor in second.network.encoders()["name"].state_dict().items():
         assert torch.equal(tensor, tuned[name]), name
     adapters = {**frozen, "fine_tuning": "lora"}
-    with pytest.raises(RecipeError, match=r"inputs\.name: .*do not fit"):
+    with pytest.raises(RecipeError, match=r"inputs\.name: cannot load its weights"):
         fit(names, "kind", recipe={**again, "inputs": {"name": {"encoder": adapters}}}, init_from=tmp_path / "first")
 
 
 def test_folds_and_trials_go_on_from_it_too(start: Path, tmp_path: Path) -> None:
-    """A search leaves alone what is carried."""
-    given = recipe(epochs=2, start=str(start))
+    """A search does not change loaded parts."""
+    given = recipe(epochs=2, init_from=str(start))
     folds = cross_validate(few(), "kind", recipe=given, folds=2)
     assert folds.recipe.inputs["wave"] == Model.load(start).recipe.inputs["wave"]
     plan, parts = plan_fit(few(), "kind", recipe=given)
@@ -298,7 +298,7 @@ def test_folds_and_trials_go_on_from_it_too(start: Path, tmp_path: Path) -> None
     assert "outputs.kind.decoder" in space
 
 
-def test_the_command_line_tells_what_is_carried(start: Path, tmp_path: Path) -> None:
+def test_the_command_line_lists_the_loaded_parts(start: Path, tmp_path: Path) -> None:
     table = tmp_path / "few.jsonl"
     rows = [dict(zip(few(), row, strict=True)) for row in zip(*few().values(), strict=True)]
     table.write_text("\n".join(json.dumps(row) for row in rows))

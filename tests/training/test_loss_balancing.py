@@ -126,15 +126,15 @@ def differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_every_balance_trains_and_trains_otherwise(tmp_path: Path) -> None:
     plain = run(tmp_path / "plain")
     for balance in ("uncertainty", "gradnorm", "pcgrad"):
-        found = run(tmp_path / balance, balance=balance)
+        found = run(tmp_path / balance, loss_balancing=balance)
         assert differ(plain, found), balance
         assert all(bool(torch.isfinite(tensor).all()) for tensor in found.values())
     for method in ("ogm", "ogm_ge"):
-        assert differ(plain, run(tmp_path / method, input_balance={"method": method})), method
+        assert differ(plain, run(tmp_path / method, modality_balancing={"method": method})), method
     late = run(tmp_path / "late", fusion="hybrid")
-    assert differ(late, run(tmp_path / "blend", fusion="hybrid", input_balance={"method": "blend", "epochs": 1}))
+    assert differ(late, run(tmp_path / "blend", fusion="hybrid", modality_balancing={"method": "gradient_blending", "interval_epochs": 1}))
 
 
 def test_blending_needs_decisions_of_single_inputs(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"input_balance\.method.*hybrid"):
-        run(tmp_path, input_balance={"method": "blend"})
+    with pytest.raises(RecipeError, match=r"modality_balancing\.method.*hybrid"):
+        run(tmp_path, modality_balancing={"method": "gradient_blending"})

@@ -139,7 +139,7 @@ def test_the_monitor_notices_an_input_without_gradient() -> None:
     monitor.notices, monitor.zero_grad_steps = [], {}
     for _ in range(7):
         monitor.check_gradients({"image": 0.0, "text": 0.3})
-    assert monitor.notices == ["input 'image' gets no gradient: nothing it encodes reaches the loss"]
+    assert monitor.notices == ["input 'image' gets no gradient: its encoder output does not reach the loss"]
 
 
 def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
@@ -147,13 +147,13 @@ def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
     columns["target"] = np.random.default_rng(1).permutation(columns["target"]).tolist()
     plan, parts = plan_fit(columns, "target", settings=[*SETTINGS, "training.learning_rate=0.00001"])
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
-    assert any("is at chance after 3 epochs" in notice for notice in trainer(one).run().notices)
+    assert any("has not improved on its baseline after 3 epochs" in notice for notice in trainer(one).run().notices)
     assert not trainer(experiment(tmp_path / "good", "training.learning_rate=0.02", rows=600)).run().notices
 
 
 def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(3)
-    network, memory, calls = nn.Linear(8, 8), tmp_path / "machine.json", []
+    network, memory, calls = nn.Linear(8, 8), tmp_path / "compute_autotune.json", []
     weights, state = network.weight.clone(), torch.get_rng_state()
 
     def step(trial: nn.Module) -> None:

@@ -100,8 +100,8 @@ def untrained(fusion: Any, tokens: bool = True) -> tuple[Any, Preparation, Any]:
 def test_every_joint_fusion_is_told_which_output_is_asked_for(fusion: str) -> None:
     network, preparation, batch = untrained(fusion)
     (view,) = network.encode_and_fuse(batch)
-    assert list(view.asked) == network.outputs
-    vectors = torch.stack([one.pooled for one in view.asked.values()])
+    assert list(view.per_task) == network.outputs
+    vectors = torch.stack([one.pooled for one in view.per_task.values()])
     for one, other in itertools.combinations(range(len(vectors)), 2):
         assert not torch.allclose(vectors[one], vectors[other], atol=1e-4)
     torch.testing.assert_close(view.pooled, vectors.mean(0))
@@ -154,7 +154,7 @@ def test_a_recipe_with_tokens_pretrains_without_its_outputs() -> None:
 
 def test_texts_are_written_from_their_own_view() -> None:
     data = {"a": [0.0, 1.0] * 40, "said": ["no", "yes"] * 40, "other": ["up", "down"] * 40}
-    outputs = dict.fromkeys(("said", "other"), "text")
+    outputs = dict.fromkeys(("said", "other"), "text_generation")
     made = recipe(tokens=True, inputs={"a": "number"}, outputs=outputs, hidden_size=16)
     model = fit(data, recipe=made | {"training": {**TRAINING, "epochs": 30}})
     assert [[texts[0].text for texts in model.generate({"a": [0.0, 1.0]}, output=name)] for name in outputs] == [
@@ -164,6 +164,6 @@ def test_texts_are_written_from_their_own_view() -> None:
 
 
 def test_without_inputs_there_is_nothing_to_fuse() -> None:
-    made = {"inputs": {}, "outputs": dict.fromkeys(("one", "other"), "text"), "task_tokens": True}
+    made = {"inputs": {}, "outputs": dict.fromkeys(("one", "other"), "text_generation"), "task_tokens": True}
     with pytest.raises(RecipeError, match=r"task_tokens.*without inputs"):
         fit({"one": ["a b", "c d"] * 20, "other": ["up", "down"] * 20}, recipe=made | {"training": {"epochs": 1}})

@@ -148,8 +148,8 @@ def _with_features(
 
     If no encoder has frozen layers or the feature cache is off: the unchanged rows and 0.
     """
-    settled = [name for name, encoder in network.encoders().items() if encoder.frozen_prefix() is not None]
-    if not settled or not recipe.training.feature_cache.enabled:
+    frozen = [name for name, encoder in network.encoders().items() if encoder.frozen_prefix() is not None]
+    if not frozen or not recipe.training.feature_cache.enabled:
         return prepared, 0.0
     block = first.table.block(
         first.rows,
@@ -160,7 +160,7 @@ def _with_features(
     some = preparation.prepare_block(block, targets=True)
     inputs = dict(some.inputs)
     begun = time.perf_counter()
-    for name in settled:
+    for name in frozen:
         encoder, modality = network.encoders()[name], preparation.modalities[name]
         settings = FeatureSettings(recipe.training.feature_cache, recipe.data.limits)
         inputs[name] = encode_frozen_input(encoder, modality, inputs[name], settings, folder=None) or inputs[name]

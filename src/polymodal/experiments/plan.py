@@ -259,15 +259,15 @@ def infer_encoder(modality: str, recipe: Recipe) -> Options:
     """
     pretrained = components("encoder").get(f"pretrained_{modality}")
     if modality == "video" and recipe.pretrained == "starter":
-        clip: Options = find("encoder", "frame_encoder").Options(
+        video_encoder: Options = find("encoder", "frame_encoder").Options(
             frame_encoder={"name": "pretrained_image", "checkpoint": "starter"}
         )
-        return clip
+        return video_encoder
     if recipe.pretrained != "none" and pretrained is not None:
-        options: Options = pretrained.Options(model=recipe.pretrained)
+        options: Options = pretrained.Options(checkpoint=recipe.pretrained)
         return options
-    silent: Options = find("encoder", find("modality", modality).default_encoder).Options()
-    return silent
+    default: Options = find("encoder", find("modality", modality).default_encoder).Options()
+    return default
 
 
 def _with_required_options(path: str, kind: str, prepared: Options, network: Options, size: Size) -> Options:

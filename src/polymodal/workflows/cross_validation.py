@@ -74,7 +74,7 @@ class CrossValidation:
             "scores": self.scores,
             "comparison": self.comparison,
             "classes": self.classes,
-            "faults": {"count": len(self.cell_errors.errors), "by_column": self.cell_errors.counts()},
+            "cell_errors": {"count": len(self.cell_errors.errors), "by_column": self.cell_errors.counts()},
         }
 
     def save(self, folder: Path | str) -> Path:
