@@ -212,7 +212,7 @@ def test_learns_planted_tones(name, rate, steps):
 @pytest.mark.parametrize("name", ["audio_transformer", "conformer"])
 def test_heads_must_divide_the_width(name):
     with pytest.raises(RecipeError, match="heads"):
-        build(name, heads=3)
+        build(name, num_heads=3)
 
 
 def test_the_stride_must_not_exceed_the_window():

@@ -29,7 +29,7 @@ def build(name, shape=None, **options):
     torch.manual_seed(0)
     component = components("encoder")[name]
     if name == "vgg16":
-        options.setdefault("scale", 0.0625)
+        options.setdefault("width_multiplier", 0.0625)
     return component(component.Options(**options), shape=shape or SHAPES[OF[name]], width=WIDTH)
 
 
@@ -82,7 +82,7 @@ def test_an_item_does_not_depend_on_its_batch(name):
 @pytest.mark.parametrize("name", TEXT)
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_changes_nothing(name, training):
-    options = {"layers": 2, "dropout": 0.0} | ({"word_dropout": 0.0} if name == "embedding_bag" else {})
+    options = {"num_layers": 2, "dropout": 0.0} | ({"token_dropout": 0.0} if name == "embedding_bag" else {})
     encoder = build(name, **options).train(training)
     data = items("text")
     length = data["length"]
@@ -167,7 +167,7 @@ def test_vgg16_at_full_scale_is_the_published_network():
     with torch.device("meta"):
         component = components("encoder")["vgg16"]
         encoder = component(
-            component.Options(scale=1.0), shape={"height": 224, "width": 224, "channels": 3}, width=WIDTH
+            component.Options(width_multiplier=1.0), shape={"height": 224, "width": 224, "channels": 3}, width=WIDTH
         )
     weights = {name: value.numel() for name, value in encoder.named_parameters() if value.ndim > 1}
     convolutions = sum(size for name, size in weights.items() if name.startswith("convolutions"))
@@ -188,11 +188,11 @@ def test_patches_are_in_row_major_order():
 @pytest.mark.parametrize("name", ["vit", "transformer"])
 def test_heads_must_divide_the_width(name):
     with pytest.raises(RecipeError, match="heads"):
-        build(name, heads=3)
+        build(name, num_heads=3)
 
 
 def test_patches_must_divide_the_image():
-    with pytest.raises(RecipeError, match=r"patch: 5 does not divide an image of 32 x 32 pixels; \[4, 8, 16, 32\]"):
+    with pytest.raises(RecipeError, match=r"patch_size: 5 does not divide an image of 32 x 32 pixels; \[4, 8, 16, 32\]"):
         build("vit", patch_size=5)
 
 

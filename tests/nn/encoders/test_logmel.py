@@ -89,7 +89,7 @@ def test_standard_features_at_other_rates(rate, window, hop):
 
 @pytest.mark.parametrize("normalise", ["standard", "whisper"])
 def test_an_item_does_not_depend_on_its_batch(normalise):
-    front = build(normalise=normalise)
+    front = build(normalization=normalise)
     clips = [noise(samples, seed) for seed, samples in enumerate(LENGTHS)]
     together, real = front(*batch(clips))
     for item, clip in enumerate(clips):
@@ -101,7 +101,7 @@ def test_an_item_does_not_depend_on_its_batch(normalise):
 def test_standard_features_ignore_loudness_and_whisper_features_do_not():
     clip = noise(4000)
     for normalise, same in (("standard", True), ("whisper", False)):
-        mel, _ = build(normalise=normalise)(*batch([clip, clip * 0.25]))
+        mel, _ = build(normalization=normalise)(*batch([clip, clip * 0.25]))
         assert torch.allclose(mel[0], mel[1], atol=1e-3) == same
 
 
@@ -122,8 +122,8 @@ def test_a_steady_tone_stands_out_in_its_band():
 
 def test_channels_are_kept_on_a_common_scale():
     left, right = noise(4000, 1), noise(4000, 2)
-    stereo, _ = build(normalise="whisper")(*batch([np.concatenate([left, 0.1 * right])]))
-    alone, _ = build(normalise="whisper")(*batch([left]))
+    stereo, _ = build(normalization="whisper")(*batch([np.concatenate([left, 0.1 * right])]))
+    alone, _ = build(normalization="whisper")(*batch([left]))
     assert torch.allclose(stereo[0, 0], alone[0, 0], atol=1e-6)
     assert (stereo[0, 0].mean() - stereo[0, 1].mean()).item() == pytest.approx(2 / 4, abs=0.1)
 
@@ -175,7 +175,7 @@ def test_masks_are_applied_in_training_only():
     plain, _ = front(*data)
     torch.manual_seed(1)
     assert not torch.equal(front.train()(*data)[0], plain)
-    assert torch.equal(build(time_masks=0, band_masks=0).train()(*data)[0], plain)
+    assert torch.equal(build(num_time_masks=0, num_freq_masks=0).train()(*data)[0], plain)
 
 
 @pytest.mark.parametrize(

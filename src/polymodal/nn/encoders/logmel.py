@@ -83,8 +83,8 @@ class LogMel(nn.Module):
         if not bool(filters.any(0).all()):
             raise RecipeError(
                 "n_mels",
-                f"some of {options.n_mels} bands are too narrow for a window of {options.window_seconds:g} s at {sampling_rate} Hz; "
-                "use fewer bands or a longer window",
+                f"some of {options.n_mels} bands are too narrow for a window of {options.window_seconds:g} s at "
+                f"{sampling_rate} Hz; use fewer bands or a longer window",
             )
         self.register_buffer("window", torch.hann_window(self.window_samples), persistent=False)
         self.register_buffer("filters", filters, persistent=False)

@@ -142,7 +142,8 @@ def _tubelet_grid(config: Any, shape: dict[str, Any]) -> tuple[int, int]:
         raise RecipeError(
             "checkpoint",
             f"its network reads {frames} frames of {height} x {width} pixels, but videos are prepared as "
-            f"{shape['frames']} frames of {shape['height']} x {shape['width']}; its preprocessor_config.json does not match it",
+            f"{shape['frames']} frames of {shape['height']} x {shape['width']}; "
+            "its preprocessor_config.json does not match it",
         )
     rows, columns = (side // part for side, part in zip((height, width), _pair(patch), strict=True))
     return frames // tubelet, rows * columns

@@ -27,11 +27,11 @@ class Resampler(nn.Module):
         (torch.Size([2, 4, 32]), torch.Size([2, 4]))
     """
 
-    def __init__(self, num_tokens: int, width: int, out_width: int, *, num_layers: int = 2, heads: int = 4) -> None:
+    def __init__(self, num_tokens: int, width: int, out_width: int, *, num_layers: int = 2, num_heads: int = 4) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(num_tokens, width) * 0.02)
-        heads = next(candidate for candidate in range(min(heads, width), 0, -1) if width % candidate == 0)
-        self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads, 0.0) for _ in range(num_layers))
+        num_heads = next(candidate for candidate in range(min(num_heads, width), 0, -1) if width % candidate == 0)
+        self.blocks = nn.ModuleList(CrossAttentionBlock(width, num_heads, 0.0) for _ in range(num_layers))
         self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, out_width)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
