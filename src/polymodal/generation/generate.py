@@ -34,24 +34,14 @@ def generate(
         TrainingError: the logits of the decoder are not finite.
 
     Example:
-    import torch
-        >>> tokenizer = TextTokenizer.train(["a b c"], 262, merge=False)
-        >>> class Toy(DecodingState):
-        ...     def step(self, tokens):
-        ...         (best,) = tokenizer.encode(["a"])[0] if tokens is None else [tokenizer.eos_id]
-        ...         return torch.eye(tokenizer.vocab_size)[[best]] >>>     A decoder that predicts a fixed text:
+        A decoder that predicts a fixed text:
 
         >>> import torch
         >>> tokenizer = TextTokenizer.train(["a b c"], 262, merge=False)
         >>> ids = [*tokenizer.encode(["a b"])[0], tokenizer.eos_id]
         >>> class Toy(DecodingState):
         ...     def step(self, tokens):
-        ...         return torch.eye(tokenizer.vocab_size)[[ids.pop(0)]] >>> import torch
-        >>> tokenizer = TextTokenizer.train(["a b c"], 262, merge=False)
-        >>> class Toy(DecodingState):
-        ...     def step(self, tokens):
-        ...         (best,) = tokenizer.encode(["a"])[0] if tokens is None else [tokenizer.eos_id]
-        ...         return torch.eye(tokenizer.vocab_size)[[best]]
+        ...         return torch.eye(tokenizer.vocab_size)[[ids.pop(0)]]
         ...     def reorder(self, rows):
         ...         pass
         >>> ((output,),) = generate(Toy(), 1, GenerationConfig(), tokenizer, 8)

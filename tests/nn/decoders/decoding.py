@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polymodal.core.types import Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, Tokens
 
 ROWS = 8
 

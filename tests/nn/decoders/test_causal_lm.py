@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from decoding import ROWS, greedy, one, views
 from torch import Tensor, nn
 
+from decoding import ROWS, greedy, one, views
 from laws.lm_checkpoints import LANGUAGE_MODELS, VOCABULARY, language_model
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape, TextShape, Tokens
 from polymodal.nn.decoders.causal_lm import CausalLanguageModel
 from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.pretrained.starter.registry import location
@@ -205,7 +205,9 @@ def test_bf16_writes_and_learns(kind: str) -> None:
 
 def test_checkpointing_computes_the_layers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    model = decoder(language_model("llama"), resampler_tokens=2, fine_tuning="full", gradient_checkpointing=True).train()
+    model = decoder(
+        language_model("llama"), resampler_tokens=2, fine_tuning="full", gradient_checkpointing=True
+    ).train()
     layer: nn.Module = model.language.layers[0]
     layer.self_attn.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr, operator]
     model.target_nll(*rows())[:, 0].sum().backward()

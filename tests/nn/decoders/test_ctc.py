@@ -11,8 +11,8 @@ from torch import Tensor
 
 from laws.samples import trained
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
-from polymodal.nn.decoders.ctc import CTC, CTCHead, CTCBestPathState
+from polymodal.core.types import FusionOutput, OutputShape, TextShape, Tokens
+from polymodal.nn.decoders.ctc import CTC, CTCBestPathState, CTCHead
 from polymodal.nn.decoders.ctc_prefix_state import CTCPrefixState
 
 END, VOCABULARY = 2, 4

@@ -7,7 +7,7 @@ import torch
 
 from laws.samples import network_of, prepare, sample_table, whole_batch
 from polymodal.core.errors import RecipeError
-from polymodal.nn.layers.embedding_head import EmbeddingHead, halved_dims, matryoshka_prefixes, l2_normalize
+from polymodal.nn.layers.embedding_head import EmbeddingHead, halved_dims, l2_normalize, matryoshka_prefixes
 
 torch.set_num_threads(1)
 
@@ -24,7 +24,11 @@ def test_vectors_have_unit_length() -> None:
 
 @pytest.mark.parametrize(
     ("decoder", "sizes"),
-    [({}, [8, 16, 32, 64]), ({"embedding_dim": 48, "matryoshka_dims": []}, [48]), ({"embedding_dim": 48, "matryoshka_dims": [5, 12]}, [5, 12, 48])],
+    [
+        ({}, [8, 16, 32, 64]),
+        ({"embedding_dim": 48, "matryoshka_dims": []}, [48]),
+        ({"embedding_dim": 48, "matryoshka_dims": [5, 12]}, [5, 12, 48]),
+    ],
 )
 def test_its_sizes_are_those_of_the_task(decoder: dict[str, object], sizes: list[int]) -> None:
     columns, recipe = sample_table(["number"], ["metric_learning"])
@@ -35,7 +39,7 @@ def test_its_sizes_are_those_of_the_task(decoder: dict[str, object], sizes: list
 
 def test_the_size_follows_the_dial() -> None:
     columns, recipe = sample_table(["number"], ["metric_learning"])
-    assert prepare(columns, **recipe, size="base")[0].tasks["y_metric_learning"].outputs == 256
+    assert prepare(columns, **recipe, size="base")[0].tasks["y_metric_learning"].output_size == 256
 
 
 def test_a_size_that_the_task_contradicts_is_refused() -> None:
@@ -75,7 +79,7 @@ def test_a_head_with_a_hidden_layer_bends() -> None:
     first, second = torch.tensor([[1.0, -1.0, 1.0, -1.0]]), torch.tensor([[1.0, 1.0, -1.0, -1.0]])
 
     def bend(head: EmbeddingHead) -> float:
-        inside = head.map
+        inside = head.projection
         return float((inside((first + second) / 2) - (inside(first) + inside(second)) / 2).abs().max().detach())
 
-    assert bend(EmbeddingHead(4, 3)) < 1e-6 < 1e-3 < bend(EmbeddingHead(4, 3, hidden=8))
+    assert bend(EmbeddingHead(4, 3)) < 1e-6 < 1e-3 < bend(EmbeddingHead(4, 3, hidden_size=8))

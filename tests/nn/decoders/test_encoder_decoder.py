@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoding import ROWS, greedy, one, views
 from torch import Tensor
 
+from decoding import ROWS, greedy, one, views
 from laws.samples import Columns, network_of, prepare, sounds, texts, trained, whole_batch
 from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.types import Batch, OutputShape, TextShape, FusionOutput
+from polymodal.core.types import Batch, FusionOutput, OutputShape, TextShape
 from polymodal.data.store.items import PreparedInput
 from polymodal.model.model import Model, make_network
 from polymodal.nn.decoders.encoder_decoder import EncoderDecoder

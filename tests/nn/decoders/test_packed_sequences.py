@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape, TextShape, Tokens
 from polymodal.nn.decoders import transformer
 from polymodal.nn.decoders.packed_sequences import PackedSequences, pack_sequences
 from polymodal.nn.decoders.transformer import TransformerDecoder
@@ -29,7 +29,7 @@ LENGTHS = [3, 9, 1, 4, 2, 2, 8, 5]
 def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
     tokens = ragged(LENGTHS)
     packed = pack_sequences(tokens)
-    assert lines is not None
+    assert packed is not None
     assert len(packed.tokens) == 4  # 9, 8 + 1, 5 + 4, 3 + 2 + 2: the fewest for 34 tokens in lines of 9
     for row, length in enumerate(LENGTHS):
         line, start = int(packed.pack[row]), int(packed.start[row])

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from polymodal.core.types import OutputShape, TextShape, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape, TextShape, Tokens
 from polymodal.nn.decoders.ctc import CTC
 from polymodal.nn.decoders.lstm import LSTMDecoder
 from polymodal.nn.decoders.state_mixtures import LinearMixture
-from polymodal.nn.decoders.transformer import TransformerDecoder
 from polymodal.nn.decoders.text_decoder import TextDecoder, encoder_memory
+from polymodal.nn.decoders.transformer import TransformerDecoder
 from polymodal.nn.layers.causal import CACHE_PAGE
 
 WIDTH, VOCABULARY, END = 16, 30, 2
@@ -130,11 +130,11 @@ def test_room_is_made_as_tokens_come() -> None:
     with torch.no_grad():
         state = writer.init_state(view, prompt, 10_000)
         state.step(None)
-        assert state.cache.store.shape[4] == CACHE_PAGE
+        assert state.cache.buffer.shape[4] == CACHE_PAGE
         text = torch.arange(3 * CACHE_PAGE) % 20 + 3
         for token in text:
             logits = state.step(token.expand(2))
-        assert state.cache.store.shape[4] < 5 * CACHE_PAGE
+        assert state.cache.buffer.shape[4] < 5 * CACHE_PAGE
         whole = writer.target_nll(view, prompt, torch.cat([text, torch.tensor([END])]).expand(2, -1))
         less = writer.target_nll(view, prompt, text.expand(2, -1))
     torch.testing.assert_close(-logits.log_softmax(-1)[:, END], (whole - less)[:, 0], atol=1e-2, rtol=1e-3)

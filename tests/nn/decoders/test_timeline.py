@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.types import TimeGrid, OutputShape, Tokens, FusionOutput
+from polymodal.core.types import FusionOutput, OutputShape, TimeGrid, Tokens
 from polymodal.nn.decoders import timeline
 from polymodal.nn.decoders.timeline import Timeline, on_grid
 

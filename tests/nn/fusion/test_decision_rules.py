@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from polymodal.core.errors import RecipeError, TrainingError
 from polymodal.core.registry import find
-from polymodal.core.types import TaskOutput, Space, Tokens
+from polymodal.core.types import Space, TaskOutput, Tokens
 from polymodal.nn.fusion.base import Fusion
 
 torch.set_num_threads(1)
@@ -218,7 +218,7 @@ def test_rules_without_parameters_have_nothing_to_calibrate(rule: str) -> None:
 def test_calibration_refuses_a_loss_that_is_not_finite() -> None:
     fusion = make(inputs=("a", "b"), combine="product")
     decoded, _ = planted("categorical", 20, seed=1)
-    with pytest.raises(TrainingError, match="outputs.y: the validation loss is not finite"):
+    with pytest.raises(TrainingError, match=r"outputs\.y: the validation loss is not finite"):
         fusion.calibrate(decoded, {n: torch.ones(20) for n in "ab"}, lambda v: v.sum() * math.nan, "categorical", "y")
     assert not any(parameter.requires_grad for parameter in fusion.parameters())
 
@@ -260,14 +260,20 @@ def test_hybrid_builds_its_joint_from_a_name_or_a_mapping() -> None:
     assert type(mean.joint) is find("fusion", "mean")
     assert not mean.models_interactions
     assert make("hybrid", joint_fusion={"name": "attention", "num_heads": 2}).models_interactions
-    again = options.model_validate(options(joint_fusion={"name": "perceiver", "num_latents": 5}).model_dump(mode="json"))
+    again = options.model_validate(
+        options(joint_fusion={"name": "perceiver", "num_latents": 5}).model_dump(mode="json")
+    )
     assert again.joint_fusion.num_latents == 5
 
 
 def test_hybrid_size_dial_reaches_the_joint() -> None:
     options = find("fusion", "hybrid").Options
     sized = options(joint_fusion={"name": "attention", "num_heads": 2}).at_size("base")
-    assert sized.joint_fusion.num_layers == options().joint_fusion.at_size("base").num_layers > options().joint_fusion.num_layers
+    assert (
+        sized.joint_fusion.num_layers
+        == options().joint_fusion.at_size("base").num_layers
+        > options().joint_fusion.num_layers
+    )
     assert sized.joint_fusion.num_heads == 2
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import TaskOutput, Space, Tokens
+from polymodal.core.types import Space, TaskOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, VectorFusion
 from polymodal.nn.fusion.bilinear import Bilinear, power_normalize
 from polymodal.nn.fusion.concat import Concat

@@ -82,8 +82,9 @@ class EncoderDecoder(TextDecoder):
         self.sequence = Seq2SeqDecoder(CheckpointConfig.from_dict(self.text.checkpoint), options.language)
         needed = len(self.sequence.start_tokens) + self.text.max_prompt_length + self.text.max_target_length - 1
         if self.sequence.max_positions is not None and needed > self.sequence.max_positions:
-            problem = f"{self.sequence.checkpoint.name} has {self.sequence.max_positions} positions, but start, prompt and answer"
-            raise RecipeError("", f"{problem} need {needed}; reduce max_prompt_length or max_target_length of the task")
+            problem = f"{self.sequence.checkpoint.name} has {self.sequence.max_positions} positions"
+            advice = "reduce max_prompt_length or max_target_length of the task"
+            raise RecipeError("", f"{problem}, but start, prompt and answer need {needed}; {advice}")
         fine_tuning.apply_fine_tuning(self.sequence, options)
         if options.encoder_source == "fusion":
             self.connector = nn.Linear(width, self.sequence.width)
