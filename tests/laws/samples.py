@@ -81,7 +81,7 @@ def clips(rows: int, draw: np.random.Generator) -> Columns:
                 container.mux(stream.encode(av.VideoFrame.from_image(picture)))
             container.mux(stream.encode())
         films.append(file.getvalue())
-    return {"gradient_clip": [films[row // 3] for row in range(rows)]}
+    return {"clip": [films[row // 3] for row in range(rows)]}
 
 
 def series(rows: int, draw: np.random.Generator) -> Columns:
@@ -194,7 +194,7 @@ def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tup
 
 def small(modality: str) -> dict[str, Any]:
     """Options of a modality under which its networks stay quick."""
-    return {"name": modality, "pixels": 32} if modality in ("image", "video") else {"name": modality}
+    return {"name": modality, "image_size": 32} if modality in ("image", "video") else {"name": modality}
 
 
 def light(options: dict[str, Any]) -> dict[str, Any]:

@@ -143,7 +143,10 @@ def test_ties_count_against_the_model() -> None:
 
 def test_metrics_rank_once_and_follow_weights() -> None:
     draw = np.random.default_rng(0)
-    points, groups = l2_normalize(torch.from_numpy(draw.normal(size=(30, 4)))).double().numpy(), draw.integers(0, 12, 30)
+    points, groups = (
+        l2_normalize(torch.from_numpy(draw.normal(size=(30, 4)))).double().numpy(),
+        draw.integers(0, 12, 30),
+    )
     queries, ranking = leave_one_out(points, groups)
     weight = draw.random(30)
     for metric, values in zip(
@@ -198,7 +201,10 @@ def test_training_draws_rows_of_a_group_together(tmp_path: Path) -> None:
     columns = planted(200, 2, seed=0)
     columns["who"][0] = None
     found = experiment(
-        {"train": columns, "validation": columns}, tmp_path, outputs={"who": "metric_learning"}, training={"batch_size": 16}
+        {"train": columns, "validation": columns},
+        tmp_path,
+        outputs={"who": "metric_learning"},
+        training={"batch_size": 16},
     )
     network = make_network(found.recipe, found.preparation)
     trainer = Trainer(found.recipe, network, found.preparation, found.splits)

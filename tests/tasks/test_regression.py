@@ -95,7 +95,9 @@ def test_log_refuses_numbers_without_a_logarithm() -> None:
 
 @pytest.mark.parametrize("targets", [1, 2])
 @pytest.mark.parametrize("transform", ["none", "log"])
-@pytest.mark.parametrize(("loss", "delta"), [("squared_error", None), ("absolute_error", None), ("huber", None), ("huber", 0.3)])
+@pytest.mark.parametrize(
+    ("loss", "delta"), [("squared_error", None), ("absolute_error", None), ("huber", None), ("huber", 0.3)]
+)
 def test_loss_equals_torch_and_chance_is_the_best_constant(
     loss: str, delta: float | None, transform: str, targets: int
 ) -> None:

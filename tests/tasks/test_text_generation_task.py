@@ -79,9 +79,7 @@ def test_answers_follow_from_prompt_and_input(run: tuple[Model, Path]) -> None:
 def test_cut_answers_and_faults_are_told_after_fit_and_after_loading(run: tuple[Model, Path]) -> None:
     model, folder = run
     facts = json.loads((folder / "run.json").read_text())
-    assert facts["task_notes"] == {
-        "answer": ["targets of more than 20 tokens, which are truncated: 1"]
-    }
+    assert facts["task_notes"] == {"answer": ["targets of more than 20 tokens, which are truncated: 1"]}
     assert facts["task_notes"]["answer"][0] in (folder / "report.html").read_text()
     faults = [json.loads(line) for line in (folder / "cell_errors.jsonl").read_text().splitlines()]
     assert [(one["row"], one["column"]) for one in faults] == [(1, "question")]
@@ -109,7 +107,7 @@ def test_the_report_shows_written_texts_with_what_was_asked(run: tuple[Model, Pa
 def test_a_prompt_that_is_too_long_gives_no_answer_in_any_output(run: tuple[Model, Path], tmp_path: Path) -> None:
     model, _ = run
     asked = [{"colour": "red", "question": "what " * 60}, {"colour": "red", "question": "what"}]
-    with pytest.warns(BadCellsWarning, match="row 0, column 'question': its prompt has .* at most 40"):
+    with pytest.warns(BadCellsWarning, match="row 0, column 'question': the prompt has .* maximum is 40"):
         assert model.predict(asked) == [None, "we have red"]
     table = model.open(asked * 3)
     for suffix in (".csv", ".jsonl", ".parquet"):
@@ -187,7 +185,9 @@ def test_an_answer_that_is_no_text_is_a_fault() -> None:
 
 def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> None:
     """Single bytes: the first token of a text is the blank before it."""
-    task, preparation, (value, present), faults = task_of({"answer": ["one", "two"] * 4}, token_type="byte", max_target_length=1)
+    task, preparation, (value, present), faults = task_of(
+        {"answer": ["one", "two"] * 4}, token_type="byte", max_target_length=1
+    )
     assert present.all()
     assert [len(answer.ids) for answer in value] == [0] * 8
     assert len(faults.errors) == 8
@@ -275,10 +275,10 @@ def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
     [
         ({"prompt": "{qestion}"}, "outputs.answer.task", "question"),
         ({"prompt": "question"}, "outputs.answer.task.prompt", "braces"),
-        ({"prompt": "{answer}"}, "outputs.answer.task", "target itself"),
+        ({"prompt": "{answer}"}, "outputs.answer.task", "must not use the target"),
         ({"system": "Be brief."}, "outputs.answer.task.system", "instruction"),
         ({"history": "bevore"}, "outputs.answer.task", "no column"),
-        ({"tokenizer": "/nowhere"}, "outputs.answer.task.tokenizer", "saved model"),
+        ({"tokenizer": "/nowhere"}, "outputs.answer.task.tokenizer", "not a model directory"),
         ({"answers": "closed", "max_target_length": 2}, "outputs.answer.task.max_target_length", "longest"),
     ],
 )
@@ -342,7 +342,7 @@ def test_closed_answers_are_all_that_is_ever_written() -> None:
     asked = rows(30, seed=6)
     answers = model.predict(asked)
     assert set(answers) <= known
-    freely = [texts[0].text for texts in model.generate(asked, choices=["only this"], max_tokens=20)]
+    freely = [texts[0].text for texts in model.generate(asked, choices=["only this"], max_new_tokens=20)]
     assert set(freely) == {"only this"}
 
 

@@ -53,4 +53,4 @@ def recall(model: Model, k: int = 10, by: str = "text", wanted: str = "numbers")
 
 def chance_notices(model: Model) -> list[str]:
     """What the monitor says of objectives that learn nothing."""
-    return [notice for notice in model.run.notices if "at chance" in notice]
+    return [notice for notice in model.run.notices if "baseline" in notice]

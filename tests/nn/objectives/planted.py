@@ -79,12 +79,18 @@ MAKERS: dict[str, Callable[[int, np.random.Generator, bool], Columns]] = {
 }
 #: The modality and the encoder of each, small and without random changes of the items.
 SPECS: dict[str, dict[str, Any]] = {
-    "image": {"modality": {"image_size": 32, "translate": 0}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
+    "image": {
+        "modality": {"image_size": 32, "translate": 0},
+        "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1},
+    },
     "video": {
         "modality": {"image_size": 32, "translate": 0, "num_frames": 2},
         "encoder": {"name": "video_transformer", "tubelet": 8, "num_layers": 1},
     },
-    "audio": {"modality": {"sampling_rate": 8_000, "time_shift": 0, "gain_db": 0}, "encoder": {"name": "audio_cnn", "channels": 8}},
+    "audio": {
+        "modality": {"sampling_rate": 8_000, "time_shift": 0, "gain_db": 0},
+        "encoder": {"name": "audio_cnn", "channels": 8},
+    },
     "time_series": {"modality": {"jitter": 0, "random_crop": 0}, "encoder": "series_lstm"},
     "text": {"modality": {}, "encoder": {"name": "transformer", "num_layers": 1}},
     "number": {"modality": {}},
@@ -121,5 +127,5 @@ def below_chance(model: Model) -> dict[str, float]:
 
 
 def at_chance(model: Model) -> list[str]:
-    """The notices of the monitor on losses at chance."""
-    return [notice for notice in model.run.notices if "at chance" in notice]
+    """The notices of the monitor on losses at the baseline."""
+    return [notice for notice in model.run.notices if "baseline" in notice]

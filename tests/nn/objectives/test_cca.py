@@ -47,7 +47,9 @@ def test_linear_heads_reach_the_canonical_correlations() -> None:
     across = torch.cov(torch.cat([a, b], 1).T)[:3, 3:]
     whitened = torch.linalg.solve(roots[0], across) @ torch.linalg.inv(roots[1]).T
     best = 1 - torch.linalg.svdvals(whitened)[:2].mean()
-    objective = DeepCCA(DeepCCA.Options(embedding_dim=2, regularization=1e-6, momentum=0), inputs=reads("a", "b"), width=3)
+    objective = DeepCCA(
+        DeepCCA.Options(embedding_dim=2, regularization=1e-6, momentum=0), inputs=reads("a", "b"), width=3
+    )
     for name in "ab":
         objective.heads.add_module(name, torch.nn.Linear(3, 2))
     optimiser = torch.optim.Adam(objective.parameters(), 0.05)

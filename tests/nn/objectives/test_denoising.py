@@ -22,17 +22,17 @@ def model_of(modality: str, shuffled: bool, epochs: int = 8) -> Model:
 def test_the_other_cells_tell_what_was_swapped(modality: str) -> None:
     model = model_of(modality, shuffled=False)
     found = below_chance(model)
-    assert found["denoise.x"] < 0.5
+    assert found["denoising.x"] < 0.5
     if modality == "category":  # which of several numbers is odd, a decoder of one layer learns late
-        assert found["denoise.x.changed"] < 0.7
+        assert found["denoising.x.changed"] < 0.7
         assert at_chance(model) == []
 
 
 @pytest.mark.parametrize("modality", ["number", "category"])
 def test_cells_that_tell_nothing_of_each_other_stay_at_chance(modality: str) -> None:
     model = model_of(modality, shuffled=True, epochs=4)
-    assert below_chance(model)["denoise.x"] > 0.98
-    assert any("'denoise.x'" in notice for notice in at_chance(model))
+    assert below_chance(model)["denoising.x"] > 0.98
+    assert any("'denoising.x'" in notice for notice in at_chance(model))
 
 
 def test_swapping_keeps_every_column_to_itself() -> None:

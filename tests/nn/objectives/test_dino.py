@@ -102,7 +102,7 @@ def test_a_text_keeps_its_ends_and_its_order() -> None:
 
 
 def test_what_cannot_be_changed_is_refused() -> None:
-    with pytest.raises(RecipeError, match="no random changes of graph"):
+    with pytest.raises(RecipeError, match="graph has no augmentations"):
         DINO(DINO.Options(), inputs=reads("a", modality="graph"), width=4)
     assert AugmentedView("a", "text", 0.5).name == "a"
 

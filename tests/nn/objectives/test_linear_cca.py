@@ -52,7 +52,9 @@ def test_the_heads_are_the_canonical_directions() -> None:
 def test_a_power_weighs_directions_by_their_correlation() -> None:
     torch.manual_seed(0)
     rows = correlated(400)
-    plain, weighted = (taught(linear_cca(3, embedding_dim=3, regularization=1e-6, power=power), rows) for power in (0, 2))
+    plain, weighted = (
+        taught(linear_cca(3, embedding_dim=3, regularization=1e-6, power=power), rows) for power in (0, 2)
+    )
     ratio = weighted.heads["a"](rows["a"]).std(0) / plain.heads["a"](rows["a"]).std(0)
     together = torch.corrcoef(torch.cat([plain.heads[name](rows[name]) for name in "ab"], 1).T)
     torch.testing.assert_close(ratio, together[:3, 3:].diagonal() ** 2, atol=1e-3, rtol=1e-2)

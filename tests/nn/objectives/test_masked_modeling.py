@@ -113,7 +113,7 @@ def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeyp
         return real & (real.cumsum(1) > (real.sum(1, keepdim=True) > 1).int())
 
     monkeypatch.setattr("polymodal.nn.objectives.masked_modeling.sample_mask", first)
-    monkeypatch.setattr("polymodal.nn.objectives.masking.text_tokens.HIDDEN", 1.0)
+    monkeypatch.setattr("polymodal.nn.objectives.masking.text_tokens.MASK_RATE", 1.0)
     rows = np.flatnonzero(prepared.inputs[f"in_{modality}"].index >= 0)
     with torch.no_grad():
         (together,) = terms(network, preparation.batch(prepared, rows))
@@ -210,7 +210,7 @@ def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() 
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=named)
     with pytest.raises(RecipeError, match=r"in_text.*is frozen"):
         network_of(preparation)
-    training = {"units": {"inputs.x": {"freeze": True}}, "epochs": 1}
+    training = {"param_groups": {"inputs.x": {"freeze": True}}, "epochs": 1}
     train = MAKERS["number"](32, np.random.default_rng(0), False)
     with pytest.raises(RecipeError, match=r"inputs\.x is frozen"):
         pretrained(train, train, {"x": spec("number", train)}, {"name": "masked_modeling"}, **training)
@@ -221,5 +221,5 @@ def test_a_patch_must_divide_the_image() -> None:
     preparation, _ = prepare(
         columns, inputs=recipe["inputs"], objectives=[{"name": "masked_modeling", "patch_size": 5}]
     )
-    with pytest.raises(RecipeError, match=r"objectives\.0\.patch: 5 does not divide 32 x 32 pixels"):
+    with pytest.raises(RecipeError, match=r"objectives\.0\.patch_size: 5 does not divide the image of 32 x 32 pixels"):
         network_of(preparation)

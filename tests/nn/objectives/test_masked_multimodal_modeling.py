@@ -29,20 +29,24 @@ def model_of(shuffled: bool, **objective: Any) -> Any:
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_the_other_input_tells_what_is_hidden(share: float) -> None:
-    model = model_of(False, name="masked_multimodal_modeling", predicted_inputs=["labels"], mask_ratio=share, hidden_size=32)
-    assert below_chance(model)["masked_multimodal.labels"] < 0.4
+    model = model_of(
+        False, name="masked_multimodal_modeling", predicted_inputs=["labels"], mask_ratio=share, hidden_size=32
+    )
+    assert below_chance(model)["masked_multimodal_modeling.labels"] < 0.4
     assert at_chance(model) == []
 
 
 def test_of_pairs_that_do_not_belong_together_it_does_not() -> None:
-    model = model_of(True, name="masked_multimodal_modeling", predicted_inputs=["labels"], mask_ratio=0.5, hidden_size=32)
-    assert below_chance(model)["masked_multimodal.labels"] > 0.98
+    model = model_of(
+        True, name="masked_multimodal_modeling", predicted_inputs=["labels"], mask_ratio=0.5, hidden_size=32
+    )
+    assert below_chance(model)["masked_multimodal_modeling.labels"] > 0.98
     assert len(at_chance(model)) == 1
 
 
 def test_the_input_alone_does_not() -> None:
     model = model_of(True, name="masked_modeling", inputs=["labels"], mask_ratio=0.5, hidden_size=32)
-    assert below_chance(model)["masked.labels"] > 0.98
+    assert below_chance(model)["masked_modeling.labels"] > 0.98
 
 
 def test_only_what_is_told_is_read_raw() -> None:
@@ -58,5 +62,7 @@ def test_only_what_is_told_is_read_raw() -> None:
         "predicted_inputs": ["in_category"],
     }
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[wrong])
-    with pytest.raises(RecipeError, match=r"objectives\.0\.predicted_inputs: 'in_category' is not an input of this objective"):
+    with pytest.raises(
+        RecipeError, match=r"objectives\.0\.predicted_inputs: 'in_category' is not an input of this objective"
+    ):
         network_of(preparation)

@@ -87,7 +87,7 @@ def test_the_embedding_is_the_encoders_own() -> None:
     (term,) = terms(network, batch)
     term.loss.backward()
     assert bool(network.encoders()["in_text"].embedding.weight.grad.any())
-    assert not any("embedding" in name for name, _ in network.objectives.named_parameters())
+    assert not any(".embedding." in name for name, _ in network.objectives.named_parameters())
 
 
 def test_what_would_teach_nothing_is_refused() -> None:

@@ -29,17 +29,17 @@ class AudioPatches(NumericUnits):
         chosen = own.options if isinstance(own, LogMel) else LogMelOptions(name="logmel")
         plain = {"normalization": "standard", "num_time_masks": 0, "num_freq_masks": 0}
         mel = LogMel(chosen.model_copy(update=plain), shape["rate"])
-        frames = patch or max(1, round(PATCH_SECONDS / mel.seconds))
-        longest = -(-shape["samples"] // mel.hop)
+        frames = patch or max(1, round(PATCH_SECONDS / mel.hop_seconds))
+        longest = -(-shape["samples"] // mel.hop_samples)
         super().__init__(-(-longest // frames), frames * shape["channels"] * chosen.n_mels)
         self.mel, self.frames = mel, frames
 
     def valid_units(self, data: Data) -> Tensor:
-        return valid_segments(data["length"], data["values"].shape[2], self.frames * self.mel.hop)
+        return valid_segments(data["length"], data["values"].shape[2], self.frames * self.mel.hop_samples)
 
     def apply_mask(self, data: Data, mask: Tensor) -> Data:
         values = data["values"]
-        area = mask.repeat_interleave(self.frames * self.mel.hop, 1)[:, None, : values.shape[2]]
+        area = mask.repeat_interleave(self.frames * self.mel.hop_samples, 1)[:, None, : values.shape[2]]
         return {**data, "values": values.masked_fill(area, 0.0)}
 
     def targets(self, data: Data) -> tuple[Tensor, Tensor]:
