@@ -52,7 +52,7 @@ def presets(modality: str) -> dict[str, Preset]:
 
     Example:
         >>> sorted(presets("image"))
-        ['balanced', 'best', 'fast']
+        ['balanced', 'best', 'fast', 'joint']
         >>> presets("number")
         {}
     """

@@ -20,7 +20,7 @@ def example(keys: int = 7) -> tuple[MultiHeadAttention, Tensor, Tensor, Tensor]:
     return MultiHeadAttention(16, 4), torch.randn(3, 5, 16), torch.randn(3, keys, 16), mask
 
 
-@pytest.mark.parametrize("masked_modeling", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("paired", [True, False])
 def test_both_kernels_give_the_same_values_and_gradients(
     monkeypatch: pytest.MonkeyPatch, masked: bool, paired: bool

@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         ...     def forward(self, data):
         ...         features = data["values"].unsqueeze(-1) * self.weight  # [items, columns, width]
         ...         return features, torch.ones(features.shape[:2], dtype=torch.bool)
-        >>> encoder = Scaled(EncoderOptions(), shape={"columns": 3}, width=8)
+        >>> encoder = Scaled(EncoderOptions(name="scaled"), shape={"columns": 3}, width=8)
         >>> features, mask = encoder({"values": torch.randn(5, 3)})
         >>> tuple(features.shape), tuple(mask.shape)
         ((5, 3, 8), (5, 3))
