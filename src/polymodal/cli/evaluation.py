@@ -9,7 +9,18 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import all_tables
-from polymodal.cli.options import Data, Folds, Json, ModelDir, AdditionalData, RecipeFile, Root, Settings, Strict, Target
+from polymodal.cli.options import (
+    AdditionalData,
+    Data,
+    Folds,
+    Json,
+    ModelDir,
+    RecipeFile,
+    Root,
+    Settings,
+    Strict,
+    Target,
+)
 from polymodal.cli.output import print_result, rows_table, scores_table, separated
 from polymodal.core.terminal import labeled_lines
 

@@ -43,10 +43,16 @@ def print_result(
     console = Console(highlight=False)
     for part in shown:
         console.print(part)
-    if then:
+    print_next(then)
+
+
+def print_next(commands: Sequence[Sequence[str]]) -> None:
+    """Print the commands to run next; `commands` are the words of each, without `polymodal`."""
+    console = Console(highlight=False)
+    if commands:
         console.print("\nnext", style="bold")
-        for words in then:
-            console.print(Text(f"  polymodal {_shell(words)}", style="cyan"), soft_wrap=True)
+    for words in commands:
+        console.print(Text(f"  polymodal {_shell(words)}", style="cyan"), soft_wrap=True)
 
 
 def _shell(words: Sequence[str]) -> str:

@@ -12,11 +12,11 @@ from rich.console import RenderableType
 
 from polymodal.cli.inputs import all_tables, single_or_list, training_settings
 from polymodal.cli.options import (
+    AdditionalData,
     Data,
     InitFrom,
     Json,
     ModelOut,
-    AdditionalData,
     Overwrite,
     RecipeFile,
     Resume,
@@ -27,7 +27,7 @@ from polymodal.cli.options import (
     Test,
     Validation,
 )
-from polymodal.cli.output import print_note, print_result, rows_table
+from polymodal.cli.output import print_next, print_note, print_result, rows_table
 
 if TYPE_CHECKING:
     from polymodal.model.model import Model
@@ -168,7 +168,7 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
             ]
         ),
     ]
-    print_result(value, shown, as_json=as_json, then=then or _next_steps(model, out))
+    print_result(value, ["", *shown, ""], as_json=as_json)
     if as_json:
         return
     for shared in run.shared_items:
@@ -183,6 +183,7 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
         by_column = ", ".join(f"{column}: {count}" for column, count in faults.by_column.items())
         cells = count_noun(faults.count, "cell")
         print_note(f"{cells} could not be used ({by_column}); see {out / 'cell_errors.jsonl'}")
+    print_next(then or _next_steps(model, out))
 
 
 def _next_steps(model: Model, out: Path) -> list[list[str]]:

@@ -10,7 +10,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.options import Data, Folds, Json, Root, Settings, Target
-from polymodal.cli.output import print_note, print_result
+from polymodal.cli.output import print_next, print_note, print_result
 from polymodal.core.errors import RecipeError
 from polymodal.core.formatting import metric_name
 from polymodal.core.terminal import labeled_lines
@@ -70,10 +70,11 @@ def tune(
     )
     shown = [] if as_json else summary(found)
     then = [["predict", str(found.folder / "best"), "NEW_ROWS", "--out", "predictions.csv"]]
-    print_result({"out": str(out), **found.to_dict()}, shown, as_json=as_json, then=then)
+    print_result({"out": str(out), **found.to_dict()}, ["", *shown, ""], as_json=as_json)
     if not as_json:
         for text in notes(found):
             print_note(text)
+        print_next(then)
 
 
 def as_seconds(text: str) -> float | None:
