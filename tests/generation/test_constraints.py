@@ -136,7 +136,7 @@ def test_beams_find_the_likeliest_choice_and_draws_the_share_of_each() -> None:
 
 
 def test_a_draw_is_from_what_the_constraint_leaves() -> None:
-    table = torch.zeros(1, BYTES.vocabulary + 1, BYTES.vocabulary + 1, BYTES.vocabulary)
+    table = torch.zeros(1, BYTES.vocab_size + 1, BYTES.vocab_size + 1, BYTES.vocab_size)
     shares = {"x": 0.5, "y": 0.3, "z": 0.2}
     for letter, share in shares.items():
         table[..., BYTES.encode([letter])[0][-1]] = torch.tensor(share).log()
