@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from polymodal.data.table.cell_errors import CellError
 
 #: Cell errors that are printed one by one, and rows of a table.
-MOST_FAULTS, MOST_ROWS = 10, 50
+MAX_CELL_ERRORS, MAX_ROWS = 10, 50
 
 
 def print_result(
@@ -73,17 +73,17 @@ def print_note(text: str) -> None:
     print_labeled(Console(stderr=True, highlight=False), "note", text, "yellow")
 
 
-def print_cell_errors(faults: Sequence[CellError], *, as_json: bool, then: str = "") -> None:
+def print_cell_errors(errors: Sequence[CellError], *, as_json: bool, then: str = "") -> None:
     """Print the first cells that could not be used, one on each line.
 
     then: the consequence for their rows
     """
     if as_json:
         return
-    for fault in faults[:MOST_FAULTS]:
-        print_note(f"row {fault.row}, column {fault.column}: {fault.reason}{then}")
-    if len(faults) > MOST_FAULTS:
-        print_note(f"{count_noun(len(faults) - MOST_FAULTS, 'more cell')} could not be used")
+    for error in errors[:MAX_CELL_ERRORS]:
+        print_note(f"row {error.row}, column {error.column}: {error.reason}{then}")
+    if len(errors) > MAX_CELL_ERRORS:
+        print_note(f"{count_noun(len(errors) - MAX_CELL_ERRORS, 'more cell')} could not be used")
 
 
 def show_warnings_as_notes() -> None:
@@ -109,11 +109,11 @@ def show_warnings_as_notes() -> None:
 
 def rows_table(rows: Sequence[dict[str, Any]], title: str = "") -> RenderableType:
     """Rows as a table, the first 50 of them."""
-    cells = [[format_cell(cell) for cell in row.values()] for row in rows[:MOST_ROWS]]
+    cells = [[format_cell(cell) for cell in row.values()] for row in rows[:MAX_ROWS]]
     table = cells_table(list(rows[0]), cells, title)
-    if len(rows) <= MOST_ROWS:
+    if len(rows) <= MAX_ROWS:
         return table
-    return Group(table, f"and {count_noun(len(rows) - MOST_ROWS, 'more row')}; write all of them to a file with --out")
+    return Group(table, f"and {count_noun(len(rows) - MAX_ROWS, 'more row')}; write all of them to a file with --out")
 
 
 def separated(parts: Sequence[RenderableType]) -> list[RenderableType]:

@@ -38,17 +38,17 @@ def predict(
 
     model = load_predictor(model_dir)
     table = open_rows(model, data, root)
-    faults = CellErrors(strict)
+    errors = CellErrors(strict)
     if out is None:
-        rows = collect(model, table, faults, probabilities=probabilities)
+        rows = collect(model, table, errors, probabilities=probabilities)
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
         shown: list[RenderableType] = [rows_table(rows)] if rows else []
     else:
-        count = write_predictions(model, table, faults, out, probabilities=probabilities)
+        count = write_predictions(model, table, errors, out, probabilities=probabilities)
         value, shown = {"rows": count, "out": str(out)}, [f"{count_noun(count, 'prediction')} in {out}"]
-    value["faults"] = [vars(fault) for fault in faults.errors]
+    value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)
-    print_cell_errors(faults.errors, as_json=as_json)
+    print_cell_errors(errors.errors, as_json=as_json)
 
 
 def generate(
@@ -88,8 +88,8 @@ def generate(
             sys.stdout.flush()
         sys.stdout.write("\n")
         return
-    faults = CellErrors(strict)
-    found = _records(model.stream_texts(table, faults, output=output, **changes))
+    errors = CellErrors(strict)
+    found = _records(model.stream_texts(table, errors, output=output, **changes))
     if out is None:
         rows = list(found)
         value: dict[str, Any] = {"rows": len(rows), "texts": rows}
@@ -98,9 +98,9 @@ def generate(
     else:
         value = {"rows": write_jsonl(found, out), "out": str(out)}
         shown = [f"texts of {count_noun(value['rows'], 'row')} in {out}"]
-    value["faults"] = [vars(fault) for fault in faults.errors]
+    value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)
-    print_cell_errors(faults.errors, as_json=as_json)
+    print_cell_errors(errors.errors, as_json=as_json)
 
 
 def transcribe(
@@ -130,9 +130,9 @@ def transcribe(
     check_suffix(out, "segments", ".jsonl")
     model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
-    faults = CellErrors(strict)
+    errors = CellErrors(strict)
     changes = generation_options(settings or [])
-    found = run(model.predictor, table, faults, input=input, output=output, chunk_seconds=chunk_seconds, **changes)
+    found = run(model.predictor, table, errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}
     if out is None:
@@ -147,13 +147,13 @@ def transcribe(
         write_jsonl(iter(rows), out)
         value["out"] = str(out)
         shown = [f"transcripts of {count_noun(len(rows), 'row')} in {out}"]
-    value["faults"] = [vars(fault) for fault in faults.errors]
+    value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)
-    print_cell_errors(faults.errors, as_json=as_json)
+    print_cell_errors(errors.errors, as_json=as_json)
 
 
 def generation_options(settings: list[str]) -> dict[str, Any]:
-    """Options of `Writing` from KEY=VALUE: a regular expression as it stands, all others read as YAML.
+    """Options of `GenerationConfig` from KEY=VALUE: a regular expression as text, all others as YAML.
 
     Raises:
         RecipeError: a setting has no `=`, or its value or the file of a schema cannot be read.

@@ -153,9 +153,9 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
     from polymodal.core.terminal import labeled_lines
     from polymodal.report.score_table import model_score_table
 
-    run, seconds, faults = model.run, model.run.seconds, model.run.cell_errors
+    run, seconds, errors = model.run, model.run.seconds, model.run.cell_errors
     value = {"out": str(out), "metrics": model.metrics, "seconds": vars(seconds), "notices": run.notices}
-    value["faults"] = vars(faults)
+    value["cell_errors"] = vars(errors)
     shown: list[RenderableType] = [
         model_score_table(model),
         "",
@@ -179,9 +179,9 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
             print_note(f"input {shared.input!r}: {items} {verb} in both the {parts} rows ({rows})")
     for notice in run.notices:
         print_note(notice)
-    if faults.count:
-        by_column = ", ".join(f"{column}: {count}" for column, count in faults.by_column.items())
-        cells = count_noun(faults.count, "cell")
+    if errors.count:
+        by_column = ", ".join(f"{column}: {count}" for column, count in errors.by_column.items())
+        cells = count_noun(errors.count, "cell")
         print_note(f"{cells} could not be used ({by_column}); see {out / 'cell_errors.jsonl'}")
     print_next(then or _next_steps(model, out))
 

@@ -32,7 +32,7 @@ KINDS = {
 }
 
 _components: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
-_faults: dict[str, dict[str, BrokenExtension]] = {kind: {} for kind in KINDS}
+_broken: dict[str, dict[str, BrokenExtension]] = {kind: {} for kind in KINDS}
 _own_loaded: set[str] = set()
 _loaded: set[str] = set()
 
@@ -92,8 +92,8 @@ def find(kind: str, name: str, path: str = "") -> type[Any]:
 def unusable_reason(kind: str, name: str, choices: Iterable[str]) -> str:
     """The reason why `name` is none of the usable components `choices`; empty if it is one."""
     components(kind)
-    if name in _faults[kind]:
-        return f"{kind} {name!r} cannot be used: {_faults[kind][name]}"
+    if name in _broken[kind]:
+        return f"{kind} {name!r} cannot be used: {_broken[kind][name]}"
     if name in choices:
         return ""
     hint = did_you_mean(name, choices)
@@ -109,7 +109,7 @@ def broken_extensions() -> list[BrokenExtension]:
         for one in extensions()
         if one.kind not in KINDS
     ]
-    return [fault for kind in KINDS for fault in _faults[kind].values()] + lost
+    return [broken for kind in KINDS for broken in _broken[kind].values()] + lost
 
 
 def package_of(component: type) -> str:
@@ -151,10 +151,10 @@ def _admit(extension: Extension) -> None:
     try:
         component = extension.entry_point.load()
     except Exception as error:  # noqa: BLE001  # code of other packages may raise anything; `find` reports it
-        _faults[kind][name] = BrokenExtension(extension, f"it cannot be loaded: {type(error).__name__}: {error}")
+        _broken[kind][name] = BrokenExtension(extension, f"it cannot be loaded: {type(error).__name__}: {error}")
         return
     if _components[kind].get(name) is not component:
-        _faults[kind][name] = BrokenExtension(
+        _broken[kind][name] = BrokenExtension(
             extension, f"it does not refer to a class registered with @register as {kind} {name!r}"
         )
 

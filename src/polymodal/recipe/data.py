@@ -36,7 +36,7 @@ class SplitOptions(StrictModel):
     """Split of the rows if no validation or test table is given."""
 
     column: str | None = None
-    """A column that says it: `train`, `validation` or `test` in each row."""
+    """Column with `train`, `validation` or `test` in each row."""
     group_column: str | None = None
     """Column whose equal values stay in one split (a patient, a caption, a recording)."""
     stratify: bool = True

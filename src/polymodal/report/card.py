@@ -80,7 +80,7 @@ def render_card(model: Model) -> str:
         parts=model.run.splits,
         fingerprints=model.run.fingerprints,
         shared=[(one, shared_sentence(one)) for one in shared_items(model)],
-        faults=model.run.cell_errors,
+        cell_errors=model.run.cell_errors,
         notices=model.run.notices,
         row=RawMarkdown(repr(_example(model))),
     )

@@ -36,7 +36,7 @@ class ExampleCell:
 
     name: str
     text: str = ""
-    picture: str = ""
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
         if type(modality).preview is not Modality.preview:
             for position, item in enumerate(source.index[rows]):
                 found[position].append(
-                    ExampleCell(name, picture=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
+                    ExampleCell(name, thumbnail=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
                 )
             continue
         for column in spec.columns[:MOST_COLUMNS]:

@@ -127,7 +127,7 @@ def shared_items(model: Model) -> list[SharedItems]:
 
 
 def shared_sentence(one: SharedItems) -> str:
-    """`12 of 60 test rows have an image (input "picture") that training rows have too.`"""
+    """`12 of 60 test rows have an image (input "image") that training rows have too.`"""
     article = "an" if one.kind[:1] in "aeiou" else "a"
     return (
         f"{one.rows:,} of {one.of:,} {split_name(one.second)} rows have {article} {one.kind} "

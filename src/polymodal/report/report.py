@@ -24,7 +24,7 @@ from polymodal.report.objective_section import objective_sections
 from polymodal.report.output_section import output_section
 from polymodal.report.template import template
 
-MOST_FAULTS = 50
+MAX_CELL_ERRORS = 50
 #: Wrong rows shown for one output, and thumbnails in the whole report, to limit its size.
 MOST_EXAMPLES, MOST_THUMBNAILS = 24, 72
 
@@ -51,7 +51,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
     part = reported_split(model)
     shared = shared_items(model)
     examples = _examples_each(experiment)
-    faults: list[CellError] = experiment.cell_errors.errors
+    cell_errors: list[CellError] = experiment.cell_errors.errors
     return template("report.html.j2").render(
         version=__version__,
         title=title(model),
@@ -65,9 +65,9 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         fingerprints=model.run.fingerprints,
         leaks=[shared_sentence(one) for one in shared if one.touches_test],
         shared=shared,
-        faults=faults[:MOST_FAULTS],
-        fault_count=len(faults),
-        fault_columns=experiment.cell_errors.counts(),
+        cell_errors=cell_errors[:MAX_CELL_ERRORS],
+        cell_error_count=len(cell_errors),
+        cell_error_columns=experiment.cell_errors.counts(),
         notices=model.run.notices,
         unimodal_method=unimodal_method(model),
         confidence=model.recipe.evaluation.confidence_level if model.recipe.evaluation.bootstrap_samples else 0,
@@ -85,8 +85,8 @@ def _sources(model: Model) -> list[str]:
 def _examples_each(experiment: Experiment) -> int:
     """The number of wrong rows for each output, so that all thumbnails together stay within their limit."""
     drawn = [type(one).preview is not Modality.preview for one in experiment.preparation.modalities.values()]
-    pictures = len(experiment.recipe.outputs) * sum(drawn)
-    return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // pictures)) if pictures else MOST_EXAMPLES
+    thumbnails = len(experiment.recipe.outputs) * sum(drawn)
+    return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // thumbnails)) if thumbnails else MOST_EXAMPLES
 
 
 def _parts(experiment: Experiment) -> list[SplitSummary]:
