@@ -94,7 +94,7 @@ def test_a_saved_model_writes_the_same(run: tuple[Model, Path]) -> None:
 
 def test_the_report_shows_written_texts_with_what_was_asked(run: tuple[Model, Path]) -> None:
     report = (run[1] / "report.html").read_text()
-    shown = report.split("What it writes</h3>")[1].split("<h3>")[0]
+    shown = report.split("Generated texts</h3>")[1].split("<h3>")[0]
     assert shown.count("<article>") == 6
     assert shown.count("<dt>question</dt>") == 6
     assert "as it should be" in shown

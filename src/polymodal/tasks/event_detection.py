@@ -148,7 +148,7 @@ class EventDetectionTask(Task):
         self.mean_coverage = mean_coverage
         self._notes = [
             f"predicted in {self.grid.frames:,} cells of {self.width:.3g} s over {self.grid.seconds:.4g} s; "
-            f"segment metrics use segments of {self.segment_seconds:.3g} s, event metrics a collar of {self.collar:.3g} s"
+            f"segments of the metrics: {self.segment_seconds:.3g} s, collar: {self.collar:.3g} s"
         ]
 
     @property

@@ -169,8 +169,8 @@ class MultilabelClassificationTask(Task):
         return values.detach().double().sigmoid().cpu().numpy()
 
     def predict(self, distribution: np.ndarray) -> list[Any]:
-        decided = distribution >= self.threshold
-        return [[self.labels.values[number] for number in np.flatnonzero(row)] for row in decided]
+        predicted = distribution >= self.threshold
+        return [[self.labels.values[number] for number in np.flatnonzero(row)] for row in predicted]
 
     def truth(self, value: np.ndarray) -> np.ndarray:
         return value

@@ -126,7 +126,7 @@ def test_the_learned_temperature_is_held_and_can_come_back() -> None:
 
 
 def test_chunks_keep_every_negative_and_the_gradient() -> None:
-    """`training.grad_cache_chunk_size`: loss and gradient of a batch that is encoded in chunks are those of the whole."""
+    """`training.grad_cache_chunk_size`: loss and gradient of a batch encoded in chunks are those of the whole."""
     columns, recipe = sample_table(["text", "image"], [], rows=12)
     for name, encoder in (("in_text", "transformer"), ("in_image", "vit")):
         recipe["inputs"][name]["encoder"] = {"name": encoder, "num_layers": 1, "dropout": 0}

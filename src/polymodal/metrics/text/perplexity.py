@@ -22,7 +22,8 @@ def _prepared(losses: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], f
 
 
 #: exp(sum_i w_i nll_i / sum_i w_i tokens_i) over `losses [rows, 2]`: negative log-likelihood of each text in nats, and
-#: its number of tokens including the end token. Only models with the same tokenizer can be compared (Jelinek et al., "Perplexity: a measure of the difficulty of speech recognition tasks", 1977).
+#: its number of tokens including the end token. Only models with the same tokenizer can be compared (Jelinek et al.,
+#: "Perplexity: a measure of the difficulty of speech recognition tasks", 1977).
 PERPLEXITY = Metric(
     "perplexity",
     lambda losses, truth, weight: _prepared(losses, truth)(weight),
