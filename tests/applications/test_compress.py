@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from polymodal import ensemble, fit, load
 from polymodal.applications.compression import FORMATS, FormatMeasurement, _select, compress, convert_model
-from polymodal.checkpoint.int8 import Int8Linear, quantize, dequantize
+from polymodal.checkpoint.int8 import Int8Linear, dequantize, quantize
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.cli.commands import app
 from polymodal.core.errors import PolymodalError
@@ -154,7 +154,9 @@ def test_the_choice() -> None:
     )
     assert _select([full, half, measured("int8_weight_only", 1, 0.9), quick], 0.005, True) == "int8_dynamic"
     assert _select([full, half, measured("int8_weight_only", 1, 0.9), slow], 0.005, True) == "int8_weight_only"
-    assert _select([measured("fp32", 4, 10.0), measured("int8_weight_only", 1, 10.04)], 0.005, False) == "int8_weight_only"
+    assert (
+        _select([measured("fp32", 4, 10.0), measured("int8_weight_only", 1, 10.04)], 0.005, False) == "int8_weight_only"
+    )
     assert _select([measured("fp32", 4, 10.0), measured("int8_weight_only", 1, 10.1)], 0.005, False) == "fp32"
 
 
@@ -163,7 +165,15 @@ def test_the_command_and_its_refusals(model: Model, tmp_path: Path) -> None:
     table = tmp_path / "rows.jsonl"
     held = rows(40, 3)
     table.write_text("".join(json.dumps({k: v[i] for k, v in held.items()}) + "\n" for i in range(40)))
-    arguments = ["compress", str(tmp_path / "model"), str(table), "--out", str(tmp_path / "small"), "--dtype", "int8_weight_only"]
+    arguments = [
+        "compress",
+        str(tmp_path / "model"),
+        str(table),
+        "--out",
+        str(tmp_path / "small"),
+        "--dtype",
+        "int8_weight_only",
+    ]
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

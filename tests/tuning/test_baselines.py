@@ -132,7 +132,9 @@ def test_weights_count_as_repeated_rows() -> None:
     truth = (matrix[:, :3] @ [1.0, -2.0, 0.5])[:, None] + draw.normal(size=(60, 1))
     weight = draw.integers(1, 4, 60)
     groups = np.repeat(np.arange(60), weight)
-    weighted = fit_predict("linear", [matrix], [matrix], BaselineData("real", 1, truth, weight.astype(float), np.arange(60), 0))
+    weighted = fit_predict(
+        "linear", [matrix], [matrix], BaselineData("real", 1, truth, weight.astype(float), np.arange(60), 0)
+    )
     repeated = np.repeat(matrix, weight, axis=0)
     lesson = BaselineData("real", 1, np.repeat(truth, weight, axis=0), np.ones(len(groups)), groups, 0)
     again = fit_predict("linear", [repeated], [matrix], lesson)

@@ -21,7 +21,11 @@ from polymodal.tuning.selection import MAX_PICKS, select_ensemble
 from polymodal.tuning.selection_bias import correct_selection_bias
 
 ROWS = 240
-SETTINGS = {"hidden_size": 8, "training": {"epochs": 2, "precision": "fp32", "num_threads": 1}, "evaluation": {"bootstrap_samples": 20}}
+SETTINGS = {
+    "hidden_size": 8,
+    "training": {"epochs": 2, "precision": "fp32", "num_threads": 1},
+    "evaluation": {"bootstrap_samples": 20},
+}
 
 
 def table(folder: Path, target: str = "classes") -> Table:

@@ -14,7 +14,7 @@ import pytest
 
 from polymodal.tuning import study as studies
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.study import TrialRecord, Study, repair_journal
+from polymodal.tuning.study import Study, TrialRecord, repair_journal
 from polymodal.tuning.trial import TrialRunner
 from tuning.searches import search
 
@@ -31,7 +31,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def work(study: Study, folds: Folds, place: Path, *, most: int | None = None, deadline: float | None = None) -> None:
     study.enqueue_initial(most)
-    study.run(TrialRunner(folds, place / "bench"), max_trials=most, deadline=deadline, log=lambda text: None, parent=None)
+    study.run(
+        TrialRunner(folds, place / "bench"), max_trials=most, deadline=deadline, log=lambda text: None, parent=None
+    )
 
 
 def by_status(study: Study) -> dict[str, list[TrialRecord]]:
@@ -59,7 +61,9 @@ def test_the_better_of_two_fusions_is_found_and_nothing_is_tried_twice(tmp_path:
     assert candidate.latency_ms is not None
     assert candidate.num_parameters > 0
     assert candidate.memory_mib is not None
-    assert candidate.memory_mib >= round(16 * candidate.num_parameters / 2**20, 1) > 0, "four numbers for each that learns"
+    assert candidate.memory_mib >= round(16 * candidate.num_parameters / 2**20, 1) > 0, (
+        "four numbers for each that learns"
+    )
     assert candidate.score == folds.score(candidate.distributions)
     assert not np.isnan(candidate.distributions["target"]).any()
 
@@ -216,7 +220,9 @@ def test_a_killed_search_is_resumed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(first.distributions["target"], second.distributions["target"])
 
 
-def test_a_trial_that_was_saved_but_not_recorded_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_was_saved_but_not_recorded_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study, folds = search(tmp_path / "out", FUSIONS)
 
     def killed(number: int, candidate: Any) -> None:

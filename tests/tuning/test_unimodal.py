@@ -69,7 +69,9 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
         settings = [made.recipe.model_copy(update={"hidden_size": width}) for width in (16, 32)]
         trials = [run_trial(bench, one, f"trial {n}", lambda _: None) for n, one in enumerate(settings)]
         first = run_unimodal(trials, bench, tmp_path / "unimodal", deadline=None, log=said.append)
-        again = run_unimodal(trials, bench, tmp_path / "unimodal", deadline=None, log=lambda _: pytest.fail("ran twice"))
+        again = run_unimodal(
+            trials, bench, tmp_path / "unimodal", deadline=None, log=lambda _: pytest.fail("ran twice")
+        )
         late = run_unimodal(trials, bench, tmp_path / "late", deadline=0.0, log=said.append)
     networks = {f"network {n}: {name}" for n in (1, 2) for name in ("x", "text")}
     assert {one.name for one in first} == {*networks, "adapters 1: text", "adapters 2: text"}

@@ -16,7 +16,7 @@ from polymodal.recipe.recipe import Recipe
 
 #: Paths that define the inputs, the targets and the rows. All trials share them, so that their scores are comparable.
 SHARED_SECTIONS = ("data", "evaluation", "seed")
-SHARED_KEYS = ("columns", "privileged", "task", "weight")
+SHARED_KEYS = ("columns", "privileged", "task", "loss_weight")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class TrialRunner:
 def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCallback) -> Candidate:
     """Train and score `recipe` (partial or complete) fold by fold.
 
-    on_fold: called with the candidate after each fold except the last; an exception ends the trial
+    callback: called with the candidate after each fold except the last; an exception ends the trial
 
     Raises:
         RecipeError, DataError, TrainingError: as in `fit`.
@@ -188,7 +188,7 @@ def _preparation_key(recipe: Recipe) -> dict[str, object]:
         "inputs": {name: {**spec, "encoder": None} for name, spec in values["inputs"].items()},
         "outputs": {name: {**spec, "decoder": None} for name, spec in values["outputs"].items()},
         "data": values["data"],
-        "features": values["training"]["features"],
+        "feature_cache": values["training"]["feature_cache"],
     }
 
 

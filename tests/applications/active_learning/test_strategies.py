@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import ttest_1samp
 from sklearn.linear_model import LogisticRegression
 
+from polymodal.applications.active_learning.diversity import badge_seeds, k_center_greedy, top_scores, weighted_k_means
 from polymodal.applications.active_learning.duplicate_filter import DuplicateFilter
-from polymodal.applications.active_learning.diversity import badge_seeds, weighted_k_means, k_center_greedy, top_scores
 from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from polymodal.applications.curation import duplicates
-from polymodal.applications.curation.duplicates import FALLBACK_THRESHOLD, choose_threshold, find_near_duplicates, nearest_similarity
+from polymodal.applications.curation.duplicates import (
+    FALLBACK_THRESHOLD,
+    choose_threshold,
+    find_near_duplicates,
+    nearest_similarity,
+)
 
 
 def unit(array: np.ndarray) -> np.ndarray:

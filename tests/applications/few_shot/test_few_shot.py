@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from planted_pairs import HELD_OUT, PICTURE, aligned, planted_pairs
 from polymodal.applications.few_shot.few_shot import FewShot
-from polymodal.applications.few_shot.heads import ALPHA, BETA, HEADS, DEFAULT_SCALE, LinearProbe, Prototypes, TipAdapter
+from polymodal.applications.few_shot.heads import ALPHA, BETA, DEFAULT_SCALE, HEADS, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot
 from polymodal.cli.commands import app
 from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError

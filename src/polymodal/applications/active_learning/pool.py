@@ -150,7 +150,8 @@ def predict_table(model: Model, table: Table, cell_errors: CellErrors) -> TableP
     If the model has no outputs, its fusion is not trained, so the features are the row embeddings of `Model.embed`.
     """
     blocks = [
-        _predict_block(model, block) for block in model.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE)
+        _predict_block(model, block)
+        for block in model.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE)
     ]
     predictions = {name: np.concatenate([one.predictions[name] for one in blocks]) for name in blocks[0].predictions}
     features = np.concatenate([one.features for one in blocks])

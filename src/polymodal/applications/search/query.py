@@ -25,7 +25,13 @@ from polymodal.modalities.text import Text
 from polymodal.model.model import Model
 
 _SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES, "time_series": SERIES_SUFFIXES}
-_NOUNS = {"image": "an image", "audio": "an audio file", "video": "a video", "time_series": "a series", "text": "a text"}
+_NOUNS = {
+    "image": "an image",
+    "audio": "an audio file",
+    "video": "a video",
+    "time_series": "a series",
+    "text": "a text",
+}
 
 
 def embed_query(
