@@ -32,7 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_are_shown_written_and_given_as_json(folder: Path) -> None:
-    arguments = ["active-learning", str(folder / "model"), str(folder / "pool.csv"), "--count", "6", "--strategy", "margin"]
+    arguments = [
+        "active-learning",
+        str(folder / "model"),
+        str(folder / "pool.csv"),
+        "--count",
+        "6",
+        "--strategy",
+        "margin",
+    ]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
     value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)

@@ -95,7 +95,7 @@ def test_predictions_line_up_in_every_format(folder: Path, suffix: str) -> None:
     shown = json.loads(run("predict", "model", "table.csv", "--json", cwd=folder).stdout)
     assert answers == [row["answer"] for row in shown["predictions"]]
     assert {"answer.probability", "answer.yes", "answer.no"} < set(table.columns)
-    assert {fault["row"] for fault in shown["faults"]} == {3, 4}
+    assert {fault["row"] for fault in shown["cell_errors"]} == {3, 4}
 
 
 def test_a_single_row_is_answered(folder: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_single_row_is_answered(folder: Path) -> None:
     answer = json.loads(run("predict", "model", json.dumps(row), "--json", cwd=folder).stdout)
     assert answer["rows"] == 1
     assert answer["predictions"][0]["answer"] in ("yes", "no")
-    assert answer["faults"] == []
+    assert answer["cell_errors"] == []
 
 
 def test_errors_are_short_and_typed(folder: Path) -> None:
@@ -140,7 +140,14 @@ def test_the_written_recipe_repeats_the_run(folder: Path) -> None:
 
 def test_the_demonstration_runs(folder: Path) -> None:
     pytest.importorskip("easy_vqa", reason="the demonstration needs the package easy-vqa (extra demo)")
-    settings = ["--set", "training.epochs=1", "--set", "evaluation.unimodal_scores=none", "--set", "evaluation.bootstrap_samples=10"]
+    settings = [
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "evaluation.unimodal_scores=none",
+        "--set",
+        "evaluation.bootstrap_samples=10",
+    ]
     run("demo", "--out", "demo", *settings, cwd=folder)
     score = json.loads((folder / "demo" / "metrics.json").read_text())["test"]["answer"]["accuracy"]
     assert score["value"] > score["baseline"] > 0.3

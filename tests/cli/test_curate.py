@@ -61,7 +61,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("curation")
     recipe = {
         "inputs": {
-            "image": {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1}},
+            "image": {
+                "modality": {"name": "image", "image_size": 32},
+                "encoder": {"name": "vit", "patch_size": 8, "num_layers": 1},
+            },
             "caption": {"modality": "text", "encoder": "embedding_bag"},
         },
         "hidden_size": 32,

@@ -16,7 +16,9 @@ from polymodal.cli import main
 RECIPE = {
     "inputs": {"colour": "category"},
     "outputs": {
-        "answer": {"task": {"name": "text_generation", "prompt": "{question}:", "max_prompt_length": 20, "vocab_size": 300}},
+        "answer": {
+            "task": {"name": "text_generation", "prompt": "{question}:", "max_prompt_length": 20, "vocab_size": 300}
+        },
     },
     "hidden_size": 16,
     "training": {"epochs": 1, "precision": "fp32", "num_threads": 1},
@@ -78,7 +80,7 @@ def test_one_row_is_written_as_json_and_streamed(run: Run) -> None:
     value = json.loads(told)
     (one,) = value["texts"]
     assert len(json.loads(one["texts"][0]["text"])) >= 2
-    assert value["faults"] == []
+    assert value["cell_errors"] == []
     streamed, _ = run("model", row, "-s", "json_schema=schema.json", "-s", "max_tokens=30", "--stream")
     assert streamed == one["texts"][0]["text"] + "\n"
 

@@ -116,7 +116,10 @@ def test_rows_come_and_go(place: Path, index: Path) -> None:
     assert (added["added"], added["rows"]) == (12, 72)
     red = run("search", index, "a red bus", "--top-k", 12)
     assert {row["row"] for row in red["rows"]} == {*range(0, 72, 6)}
-    assert run("index-delete", index, "--row", 0, "--row", 66, "--filter", "colour == 'blue'", "--compact")["deleted"] == 14
+    assert (
+        run("index-delete", index, "--row", 0, "--row", 66, "--filter", "colour == 'blue'", "--compact")["deleted"]
+        == 14
+    )
     assert {row["row"] for row in run("search", index, "a red bus")["rows"]} == {*range(6, 66, 6)}
     assert "blue" not in colours(run("search", index, "a blue bus", "--top-k", 100))
     assert len(Index.open(index)) == 58

@@ -59,7 +59,7 @@ def test_rows_line_up_and_parts_have_their_times(
     long, quiet, gone = (one["segments"] for one in told["transcripts"])
     assert [(round(part["start"]), round(part["end"])) for part in long] == [(0, 1), (2, 3)]
     assert quiet == gone == []
-    assert [fault["row"] for fault in told["faults"]] == [2]
+    assert [fault["row"] for fault in told["cell_errors"]] == [2]
 
 
 def test_a_file_has_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

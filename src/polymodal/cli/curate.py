@@ -55,7 +55,10 @@ def curate(
         model,
         data,
         CurationOptions(
-            find=None if find is None else [find], inputs=inputs, threshold=threshold, false_discovery_rate=false_discovery_rate
+            find=None if find is None else [find],
+            inputs=inputs,
+            threshold=threshold,
+            false_discovery_rate=false_discovery_rate,
         ),
         against=against,
         out=out,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polymodal.workflows.multitask_gain import Sharing
 
 #: Metrics of each output that are printed; the JSON file has all.
-MOST_METRICS = 3
+MAX_METRICS = 3
 
 
 def multitask_gain(
@@ -62,7 +62,7 @@ def gain_tables(found: Sharing) -> list[RenderableType]:
             "result": verdict(one),
         }
         for output, metrics in found.outputs.items()
-        for position, (metric, one) in enumerate(list(metrics.items())[:MOST_METRICS])
+        for position, (metric, one) in enumerate(list(metrics.items())[:MAX_METRICS])
     ]
     summed = {key: sum(one[key] for one in found.single_task.values()) for key in found.multitask}
     costs = [

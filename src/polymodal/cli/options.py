@@ -34,7 +34,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Setting of a recipe key, such as training.epochs=5; repeat for several."),
 ]
-InitFrom = Annotated[Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")]
+InitFrom = Annotated[
+    Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")
+]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out from its last checkpoint.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace the model directory --out.")]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]

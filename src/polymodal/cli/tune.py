@@ -25,7 +25,9 @@ def tune(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trials, the leaderboard and the models.")],
     target: Target = None,
-    time_limit: Annotated[str, typer.Option("--time-limit", help="Time limit of the search: 90s, 10m, 2h or none.")] = "10m",
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", help="Time limit of the search: 90s, 10m, 2h or none.")
+    ] = "10m",
     trials: Annotated[int | None, typer.Option(min=1, help="Largest number of trials.")] = None,
     folds: Folds = 5,
     space: Annotated[

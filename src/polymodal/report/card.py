@@ -23,7 +23,7 @@ from polymodal.report.model_summary import (
     verdict,
 )
 
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&!])")
 _EXAMPLES: dict[str, Any] = {
     "text": "some text",
@@ -71,7 +71,7 @@ def render_card(model: Model) -> str:
         model=model,
         tasks=model.preparation.tasks,
         shown={name: modality.describe() for name, modality in model.preparation.modalities.items()},
-        most_classes=MOST_CLASSES,
+        most_classes=MAX_CLASSES,
         facts=run_summary(model),
         scores={name: score_rows(model, part, name) for name in names},
         verdicts={name: verdict(model, part, name) for name in names},

@@ -11,7 +11,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 30, 44
 #: Largest number of points in a scatter chart; of more rows, this many are taken at equal steps.
-MOST_POINTS = 1500
+MAX_POINTS = 1500
 
 Range = tuple[float, float]
 
@@ -68,8 +68,8 @@ def line_chart(
 
 def scatter_chart(truth: np.ndarray, predicted: np.ndarray, *, title: str, unit: str) -> Markup:
     """Predicted over true numbers, with the diagonal where both are equal."""
-    if len(truth) > MOST_POINTS:
-        chosen = np.linspace(0, len(truth) - 1, MOST_POINTS).astype(np.int64)
+    if len(truth) > MAX_POINTS:
+        chosen = np.linspace(0, len(truth) - 1, MAX_POINTS).astype(np.int64)
         truth, predicted = truth[chosen], predicted[chosen]
     ends = padded_range(
         float(min(truth.min(initial=math.inf), predicted.min(initial=math.inf))),

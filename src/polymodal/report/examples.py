@@ -27,7 +27,7 @@ from polymodal.tasks.event_detection import EventDetectionTask
 
 THUMBNAIL = 72
 #: Columns shown of an input that reads many.
-MOST_COLUMNS = 8
+MAX_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,13 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
                     ExampleCell(name, thumbnail=thumbnail(modality, source.items, int(item)) if item >= 0 else "")
                 )
             continue
-        for column in spec.columns[:MOST_COLUMNS]:
+        for column in spec.columns[:MAX_COLUMNS]:
             cells = table.values(column, rows)
             for position, cell in enumerate(cells.to_pylist() if isinstance(cells, pa.ChunkedArray) else cells):
                 found[position].append(ExampleCell(column, "" if cell is None else truncate(cell)))
-        if len(spec.columns) > MOST_COLUMNS:
+        if len(spec.columns) > MAX_COLUMNS:
             for seen in found:
-                seen.append(ExampleCell(name, f"and {len(spec.columns) - MOST_COLUMNS} more columns"))
+                seen.append(ExampleCell(name, f"and {len(spec.columns) - MAX_COLUMNS} more columns"))
     shown = {column for spec in preparation.recipe.inputs.values() for column in spec.columns}
     for column in preparation.tasks[output].prompt_columns:
         if column not in shown:

@@ -20,11 +20,11 @@ from polymodal.tasks.base import Task
 from polymodal.training.records import Epoch
 
 #: Classes of the confusion matrix, and of the table of classes: the most frequent.
-MOST_IN_MATRIX, MOST_IN_TABLE = 30, 100
+MAX_IN_MATRIX, MAX_IN_TABLE = 30, 100
 #: Rows whose generated texts are shown, from the best to the worst.
 TYPICAL_TEXTS = 6
 #: Charts of predicted over true numbers for one output.
-MOST_SCATTERS = 6
+MAX_SCATTERS = 6
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         scores={one: with_bars(score_rows(model, one, name)) for one in ("test", "validation") if one in model.metrics},
         unimodal=list(lead[0].unimodal) if lead else [],
         curves=_curves(model, name, "perplexity" if task.is_generative else task.metrics[0].name, task.baseline_loss()),
-        classes=_class_rows(detail, order[:MOST_IN_TABLE]),
-        classes_left_out=max(0, len(order) - MOST_IN_TABLE),
+        classes=_class_rows(detail, order[:MAX_IN_TABLE]),
+        classes_left_out=max(0, len(order) - MAX_IN_TABLE),
         matrix=_matrix(detail, order) if "confusion" in detail else None,
         scatters=_scatters(distribution, truth, task.columns, part)
         if task.space == "real" and not task.is_embedding
@@ -172,7 +172,7 @@ def _class_rows(detail: dict[str, Any], order: np.ndarray) -> list[ClassRow]:
 
 def _matrix(detail: dict[str, Any], order: np.ndarray) -> ConfusionMatrix:
     full = np.array(detail["confusion"])
-    chosen = np.sort(order[:MOST_IN_MATRIX])
+    chosen = np.sort(order[:MAX_IN_MATRIX])
     sums = full.sum(1, keepdims=True)
     fractions = np.divide(full, sums, out=np.zeros_like(full), where=sums > 0)
     inside = np.ix_(chosen, chosen)
@@ -186,7 +186,7 @@ def _matrix(detail: dict[str, Any], order: np.ndarray) -> ConfusionMatrix:
 
 def _scatters(distribution: np.ndarray, truth: np.ndarray, columns: list[str], part: str) -> list[Markup]:
     charts = []
-    for index, column in enumerate(columns[:MOST_SCATTERS]):
+    for index, column in enumerate(columns[:MAX_SCATTERS]):
         finite = np.isfinite(distribution[:, index]) & np.isfinite(truth[:, index])
         charts.append(
             scatter_chart(

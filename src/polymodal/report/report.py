@@ -26,7 +26,7 @@ from polymodal.report.template import template
 
 MAX_CELL_ERRORS = 50
 #: Wrong rows shown for one output, and thumbnails in the whole report, to limit its size.
-MOST_EXAMPLES, MOST_THUMBNAILS = 24, 72
+MAX_EXAMPLES, MAX_THUMBNAILS = 24, 72
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _examples_each(experiment: Experiment) -> int:
     """The number of wrong rows for each output, so that all thumbnails together stay within their limit."""
     drawn = [type(one).preview is not Modality.preview for one in experiment.preparation.modalities.values()]
     thumbnails = len(experiment.recipe.outputs) * sum(drawn)
-    return min(MOST_EXAMPLES, max(2, MOST_THUMBNAILS // thumbnails)) if thumbnails else MOST_EXAMPLES
+    return min(MAX_EXAMPLES, max(2, MAX_THUMBNAILS // thumbnails)) if thumbnails else MAX_EXAMPLES
 
 
 def _parts(experiment: Experiment) -> list[SplitSummary]:

@@ -14,7 +14,7 @@ from polymodal.model.model import Model
 from polymodal.report.model_summary import ScoreRow, reported_split, rows_of, score_rows, scored_names
 
 #: Metrics of each output, and single inputs: the best ones. With more than `MANY` outputs only the leading metric.
-MOST_METRICS, MOST_UNIMODAL, MANY = 4, 6, 8
+MAX_METRICS, MAX_UNIMODAL, MANY = 4, 6, 8
 
 
 def model_score_table(model: Model) -> Table:
@@ -24,7 +24,7 @@ def model_score_table(model: Model) -> Table:
     """
     part = reported_split(model)
     names = scored_names(model, part)
-    most = MOST_METRICS if len(names) <= MANY else 1
+    most = MAX_METRICS if len(names) <= MANY else 1
     return scores_table(
         {name: score_rows(model, part, name)[:most] for name in names},
         f"Scores on {count_noun(rows_of(model, part), split_name(part) + ' row')}" if part else "No scores",
@@ -88,4 +88,4 @@ def _best_unimodal(row: ScoreRow) -> list[tuple[str, float | None]]:
     """The inputs with the best scores of their own, the best first; undefined scores last."""
     sign = -1 if row.greater_is_better else 1
     ranked = sorted(row.unimodal.items(), key=lambda pair: (pair[1] is None, sign * (pair[1] or 0.0)))
-    return ranked[:MOST_UNIMODAL]
+    return ranked[:MAX_UNIMODAL]
