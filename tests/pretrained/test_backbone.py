@@ -88,7 +88,7 @@ def test_quantized_weights_are_rejected() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "llama", "modernbert", "vit", "whisper", "wav2vec2:layer", "swin"])
 def test_buffers_without_weights_are_right_before_loading(name: str) -> None:
-    """Positions and rotary frequencies are not in the weights: a loaded network computes them from its configuration."""
+    """Positions and rotary frequencies are not in the weights; they are computed from the configuration."""
     from transformers import AutoConfig, AutoModel
 
     found = backbone(name)

@@ -91,8 +91,8 @@ def weights_folder(checkpoint: CheckpointConfig) -> Path:
     elif not (folder / WHOLE_WEIGHTS).is_file():
         raise RecipeError(
             "",
-            f"checkpoint {checkpoint.name!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not supported, "
-            "since loading a pickle can run arbitrary code. If you trust the checkpoint, convert it once: "
+            f"checkpoint {checkpoint.name!r} has no model.safetensors. Other formats (.bin, .pt, .h5) are not "
+            "supported, since loading a pickle can run arbitrary code. If you trust the checkpoint, convert it once: "
             "AutoModel.from_pretrained(...).save_pretrained(FOLDER), then use that folder",
         )
     return folder

@@ -43,7 +43,8 @@ def required_num_frames(name: str, checkpoint: CheckpointConfig) -> int | None:
         raise RecipeError(
             "checkpoint",
             f"the config.json of {checkpoint.name!r} has no num_frames or frames_per_clip, so it is not a video "
-            "network; apply an image network to each frame with encoder: {name: frame_encoder, frame_encoder: pretrained_image}",
+            "network; apply an image network to each frame with "
+            "encoder: {name: frame_encoder, frame_encoder: pretrained_image}",
         )
     return frames
 
