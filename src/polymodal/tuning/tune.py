@@ -149,10 +149,10 @@ def tune(
 
 def _report_cell_errors(cell_errors: CellErrors, progress: Progress) -> None:
     """Log the bad cells before the search starts; the model directory will list them."""
-    unique_errors = CellErrors(found=list(dict.fromkeys(cell_errors.found)))  # the same cell occurs in every fold
-    if unique_errors.found:
+    unique_errors = CellErrors(errors=list(dict.fromkeys(cell_errors.errors)))  # the same cell occurs in every fold
+    if unique_errors.errors:
         columns = ", ".join(f"{column}: {count}" for column, count in unique_errors.counts().items())
-        progress.log(f"{len(unique_errors.found)} cells cannot be used and are treated as missing ({columns})")
+        progress.log(f"{len(unique_errors.errors)} cells cannot be used and are treated as missing ({columns})")
 
 
 def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:

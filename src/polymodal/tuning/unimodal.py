@@ -143,7 +143,7 @@ def _with_wide_head(decoder: Options | None) -> Options | None:
 def best_unimodal(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> list[Candidate]:
     """For each input with several unimodal candidates, their best ensemble as one candidate, `best of: NAME`. It is the
     reference that a multimodal model must beat. It is not a model, because baselines can be among its members."""
-    candidates = []
+    best = []
     for name in folds.recipe.inputs:
         unimodal = [
             one
@@ -153,7 +153,7 @@ def best_unimodal(candidates: Sequence[Candidate], folds: Folds, *, size: int = 
         if len(unimodal) < 2:
             continue
         members, _, distributions = greedy_ensemble(unimodal, folds, size=size)
-        candidates.append(
+        best.append(
             replace(
                 members[0],
                 name=f"best of: {name}",
@@ -169,7 +169,7 @@ def best_unimodal(candidates: Sequence[Candidate], folds: Folds, *, size: int = 
                 latency_ms=None,
             )
         )
-    return candidates
+    return best
 
 
 def _single_input(one: Candidate) -> str | None:

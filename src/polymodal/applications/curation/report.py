@@ -18,7 +18,7 @@ from polymodal.applications.curation.results import CurationResult, CurationRows
 from polymodal.checkpoint.model_directory import json_ready
 from polymodal.core.formatting import truncate
 from polymodal.modalities.base import Modality
-from polymodal.report.examples import MOST_COLUMNS, ExampleCell, thumbnail
+from polymodal.report.examples import MAX_COLUMNS, ExampleCell, thumbnail
 from polymodal.report.template import template
 
 #: Maximum number of groups, rows per group, and pairs on the page. The JSON lines contain all of them.
@@ -154,7 +154,7 @@ def _row_preview(rows: CurationRows, row: int, names: list[str]) -> RowPreview:
             item = int(source.index[table_row])
             cells.append(ExampleCell(name, picture=thumbnail(modality, source.items, item) if item >= 0 else ""))
             continue
-        for column in modality.columns[:MOST_COLUMNS]:
+        for column in modality.columns[:MAX_COLUMNS]:
             values = rows.tables[table].values(column, np.array([table_row]))
             (cell,) = values.to_pylist() if isinstance(values, pa.ChunkedArray) else values
             cells.append(ExampleCell(column, "" if cell is None else truncate(cell)))

@@ -63,8 +63,8 @@ def score_classification(
     """All classification metrics as in `metrics.json`, over rows with a label and the input.
 
     Accuracy also has `rows` and `correct`, the number of scored and correctly classified rows, `skipped`, the number of
-    rows with a label but without the input, `chance_level`, one over the number of classes, and `p_value`, the p-value of
-    the exact one-sided binomial test against this chance level.
+    rows with a label but without the input, `chance_level`, one over the number of classes, and `p_value`, the p-value
+    of the exact one-sided binomial test against this chance level.
 
     Raises:
         DataError: no row can be scored.
