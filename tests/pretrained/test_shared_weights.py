@@ -59,7 +59,7 @@ def test_exactly_frozen_parameters_are_shared(part: str, learning: int) -> None:
 @pytest.mark.parametrize("part", MODALITIES)
 def test_weights_have_the_memory_format_of_new_networks(part: str) -> None:
     columns, recipe = sample_table([part], ["regression"], rows=8)
-    recipe["inputs"][f"in_{part}"]["encoder"] = {"name": f"pretrained_{part}", "model": checkpoint(part)}
+    recipe["inputs"][f"in_{part}"]["encoder"] = {"name": f"pretrained_{part}", "checkpoint": checkpoint(part)}
     preparation, _ = prepare(columns, **recipe)
     new, taken = (make_network(preparation.recipe, preparation, pretrained=pretrained) for pretrained in (False, True))
     strides = {name: parameter.stride() for name, parameter in new.named_parameters()}
