@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from polymodal.evaluation.intervals import Resampling
-from polymodal.evaluation.paired_bootstrap import paired_difference, mcnemar
+from polymodal.evaluation.paired_bootstrap import mcnemar, paired_difference
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import accuracy, log_loss
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from polymodal.core.registry import find
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
-from polymodal.evaluation.scores import output_class_details, baseline_scores, score_metric, score_output
+from polymodal.evaluation.scores import baseline_scores, output_class_details, score_metric, score_output
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task

@@ -14,7 +14,7 @@ from polymodal.data.table.table import open_table
 from polymodal.datasets import planted
 from polymodal.datasets.events import make_audio_events
 from polymodal.experiments.arguments import as_recipe
-from polymodal.experiments.plan import Plan, complete_schedule, make_plan, infer_encoder
+from polymodal.experiments.plan import Plan, complete_schedule, infer_encoder, make_plan
 from polymodal.recipe.recipe import InputSpec, Recipe
 
 
@@ -127,7 +127,11 @@ def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
 
 def test_pretrained_clips_are_read_by_frames_where_only_starter_weights_are_there() -> None:
     clip = infer_encoder("video", Recipe(pretrained="starter")).model_dump()
-    assert (clip["name"], clip["frame_encoder"]["name"], clip["frame_encoder"]["checkpoint"]) == ("frame_encoder", "pretrained_image", "starter")
+    assert (clip["name"], clip["frame_encoder"]["name"], clip["frame_encoder"]["checkpoint"]) == (
+        "frame_encoder",
+        "pretrained_image",
+        "starter",
+    )
     assert infer_encoder("video", Recipe(pretrained="fast")).model_dump()["model"] == "fast"
     assert infer_encoder("audio", Recipe(pretrained="starter")).name == "pretrained_audio"
     assert infer_encoder("number", Recipe(pretrained="starter")).name == "linear"

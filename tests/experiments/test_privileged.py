@@ -79,7 +79,9 @@ def test_what_cannot_be_taught_is_refused() -> None:
 
 def test_a_lesson_is_zero_only_for_the_teachers_own_answer() -> None:
     taught = torch.randn(5, 3)
-    teacher_targets = TeacherTargets.from_predictions({"y": Predictions(taught, {}, {})}, np.array([7, 3, 1, 9, 4]), DistillationOptions())
+    teacher_targets = TeacherTargets.from_predictions(
+        {"y": Predictions(taught, {}, {})}, np.array([7, 3, 1, 9, 4]), DistillationOptions()
+    )
     order = torch.tensor([9, 7, 4, 1, 3])
     own = taught[[3, 0, 4, 2, 1]]
     for space in ("categorical", "binary", "real"):

@@ -83,8 +83,8 @@ def test_where_labels_are_noise_none_are_given() -> None:
         record = model.run.pseudo_labels
         assert record.selected_round == 0
         assert [one.num_labels for one in record.rounds] == [0, 0]
-        assert "no threshold" in record.rounds[1].reason
-        assert any("no threshold shows that 90%" in notice for notice in model.run.notices)
+        assert "no confidence threshold" in record.rounds[1].reason
+        assert any("no confidence threshold reaches a precision of 90%" in notice for notice in model.run.notices)
 
 
 def test_the_run_tells_what_was_given() -> None:
@@ -97,7 +97,7 @@ def test_the_run_tells_what_was_given() -> None:
     assert 0.5 <= first.threshold <= 1
     scores = [one.validation_score for one in record.rounds if one.validation_score is not None]
     assert record.selected_round == int(np.argmax(scores))
-    assert any(f"round {record.selected_round} is kept" in notice for notice in model.run.notices)
+    assert any(f"round {record.selected_round} is selected" in notice for notice in model.run.notices)
 
 
 def test_a_table_of_its_own_gives_the_same_as_rows_with_gaps() -> None:
@@ -117,10 +117,12 @@ def test_classes_give_their_share_at_most() -> None:
     order = [*range(10), *(row for row in range(10, 310) if table["y"][row] == "left" or row % 3 == 0)]
     table = {name: [cells[row] for row in order] for name, cells in table.items()}
     most = {}
-    for per_class in (True, False):
-        model = fit(without(table, 10), recipe=recipe(rounds=1, per_class=per_class), validation=rows(100, 100))
+    for class_balanced in (True, False):
+        model = fit(
+            without(table, 10), recipe=recipe(rounds=1, class_balanced=class_balanced), validation=rows(100, 100)
+        )
         labels_by_class = model.run.pseudo_labels.rounds[1].labels_by_class
-        most[per_class] = labels_by_class["left"] / sum(labels_by_class.values())
+        most[class_balanced] = labels_by_class["left"] / sum(labels_by_class.values())
     assert most[True] < most[False]
 
 
@@ -136,7 +138,9 @@ def test_a_label_that_cannot_be_used_is_no_gap_to_fill() -> None:
 
 
 def test_rows_without_a_label_are_not_split_off() -> None:
-    model = fit(without(rows(300, 0), 60), recipe=recipe() | {"data": {"split": {"validation_size": 0.2, "test_size": 0.2}}})
+    model = fit(
+        without(rows(300, 0), 60), recipe=recipe() | {"data": {"split": {"validation_size": 0.2, "test_size": 0.2}}}
+    )
     assert {name: part.rows for name, part in model.run.splits.items()} == {"train": 276, "validation": 12, "test": 12}
 
 
@@ -187,9 +191,9 @@ def test_other_tasks_are_refused_by_the_name_of_the_key(task: str) -> None:
 
 def test_unlabelled_rows_that_nothing_learns_from_or_that_have_labels_are_refused() -> None:
     table = rows(60, 0)
-    with pytest.raises(RecipeError, match="nothing learns from them"):
+    with pytest.raises(RecipeError, match="does not use unlabeled rows"):
         fit(table, recipe=recipe(), unlabeled=without(table))
-    with pytest.raises(DataError, match="they are not unlabelled"):
+    with pytest.raises(DataError, match="so they are labeled"):
         fit(table, recipe=recipe(rounds=1), unlabeled=table)
     lacking = {name: cells for name, cells in without(table).items() if name != "x3"}
     with pytest.raises(DataError, match="x3"):
@@ -200,8 +204,8 @@ def test_a_temperature_undoes_what_made_probabilities_too_sure() -> None:
     draw = torch.Generator().manual_seed(0)
     true = 2 * torch.randn(4000, 3, generator=draw)
     target = torch.multinomial(true.softmax(-1), 1, generator=draw)[:, 0]
-    assert calibration.temperature(4 * true, target) == pytest.approx(4, rel=0.1)
-    assert calibration.temperature(true / 2, target) == pytest.approx(0.5, rel=0.1)
+    assert calibration.fit_temperature(4 * true, target) == pytest.approx(4, rel=0.1)
+    assert calibration.fit_temperature(true / 2, target) == pytest.approx(0.5, rel=0.1)
 
 
 def test_the_lower_bound_is_where_so_many_right_ones_would_be_a_surprise() -> None:
@@ -211,18 +215,22 @@ def test_the_lower_bound_is_where_so_many_right_ones_would_be_a_surprise() -> No
     assert calibration.precision_lower_bound(0, 10) == 0
     for wanted in (0.5, 0.9, 0.95):
         few = calibration.min_validation_rows(wanted)
-        assert calibration.precision_lower_bound(few, few) >= wanted > calibration.precision_lower_bound(few - 1, few - 1)
+        assert (
+            calibration.precision_lower_bound(few, few) >= wanted > calibration.precision_lower_bound(few - 1, few - 1)
+        )
 
 
 def test_the_threshold_is_the_lowest_that_will_do() -> None:
     confidence = np.linspace(0, 1, 200)
     right = confidence > 0.4
-    found = calibration.threshold(confidence, right, 0.9)
+    found = calibration.find_threshold(confidence, right, 0.9)
     assert found is not None
-    assert found.low >= 0.9
+    assert found.precision_low >= 0.9
     lower = confidence[confidence < found.confidence]
-    assert all(calibration.precision_lower_bound(int(right.sum()), int((confidence >= t).sum())) < 0.9 for t in lower[-20:])
-    assert calibration.threshold(confidence, np.arange(200) % 2 == 0, 0.9) is None
+    assert all(
+        calibration.precision_lower_bound(int(right.sum()), int((confidence >= t).sum())) < 0.9 for t in lower[-20:]
+    )
+    assert calibration.find_threshold(confidence, np.arange(200) % 2 == 0, 0.9) is None
 
 
 def test_folds_validate_on_rows_with_a_label() -> None:

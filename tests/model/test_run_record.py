@@ -20,16 +20,16 @@ from polymodal.evaluation.scores import Score
 from polymodal.model.model import Model
 from polymodal.model.run_record import (
     FILE,
-    ComputeRecord,
-    Environment,
     CellErrorCounts,
-    PseudoLabelRound,
-    ParameterCounts,
-    SplitRecord,
-    PseudoLabelRecord,
     ColumnRole,
-    RunRecord,
+    ComputeRecord,
     Durations,
+    Environment,
+    ParameterCounts,
+    PseudoLabelRecord,
+    PseudoLabelRound,
+    RunRecord,
+    SplitRecord,
     TeacherRecord,
 )
 from polymodal.model.run_summary import pseudo_label_sentence
@@ -54,7 +54,18 @@ names = st.lists(words, max_size=3).map(tuple)
 epochs = st.lists(st.builds(Epoch, counts, counts, losses, losses, losses, st.booleans()), max_size=3).map(tuple)
 by_class = st.dictionaries(words, counts, max_size=3)
 label_rounds = st.builds(
-    PseudoLabelRound, counts, counts, by_class, counts, finite, finite, finite, finite, words, st.none() | losses, finite
+    PseudoLabelRound,
+    counts,
+    counts,
+    by_class,
+    counts,
+    finite,
+    finite,
+    finite,
+    finite,
+    words,
+    st.none() | losses,
+    finite,
 )
 scores = st.builds(Score, value=finite, low=finite, high=finite, baseline=finite, greater_is_better=st.booleans())
 data_set_scores = st.builds(DataSetScores, counts, st.dictionaries(words, scores, max_size=2))
@@ -119,7 +130,7 @@ def test_records_of_runs_are_read_back(tmp_path: Path) -> None:
     assert {name for outputs in several.run.data_sets.values() for name in outputs["target"]} == {"one", "two"}
     first = pretrain(table, "contrastive", recipe=RECIPE, out=tmp_path / "first")
     assert first.run.history
-    later = fit(few, recipe=changed(epochs=1), source_model=tmp_path / "first", out=tmp_path / "later")
+    later = fit(few, recipe=changed(epochs=1), init_from=tmp_path / "first", out=tmp_path / "later")
     assert later.run.source_model is not None
     taught = fit(few, recipe=changed(distillation={"teacher": str(tmp_path / "several")}), out=tmp_path / "taught")
     assert taught.run.teacher == TeacherRecord(model=str(tmp_path / "several"))
@@ -174,11 +185,11 @@ def test_what_is_not_finite_is_none() -> None:
 
 
 def test_pseudo_labels_in_words() -> None:
-    first = PseudoLabelRound(0, valid={"y.accuracy": 0.5}, validation_score=0.5)
-    none = PseudoLabelRecord("y", 9, 0.95, 0, (first, PseudoLabelRound(1, reason="no row without a label is that sure")))
-    assert pseudo_label_sentence(none).endswith("is kept: no row without a label is that sure")
+    first = PseudoLabelRound(0, validation={"y.accuracy": 0.5}, validation_score=0.5)
+    none = PseudoLabelRecord("y", 9, 0.95, 0, (first, PseudoLabelRound(1, reason="no label")))
+    assert pseudo_label_sentence(none).endswith("not used: no label")
     later = PseudoLabelRound(1, 3, {"a": 3}, 3, 1.0, 0.875, 0.95, 0.9, None, {"y.accuracy": 0.75}, 0.75)
     said = pseudo_label_sentence(PseudoLabelRecord("y", 9, 0.95, 1, (first, later)))
-    assert "round 1 is kept: 3 of 9 rows" in said
-    assert "probability of 0.875 on; 95.0% of such" in said
-    assert said.endswith("y.accuracy on the validation rows 0.5 without, 0.75 with")
+    assert "round 1 is selected; 3 of 9 unlabeled rows" in said
+    assert "probability of at least 0.875; precision on validation rows 95.0%, lower bound 90.0%" in said
+    assert said.endswith("y.accuracy on validation rows: 0.5 without, 0.75 with")

@@ -32,7 +32,11 @@ def table(rows: int = 240, seed: int = 0) -> dict[str, list[Any]]:
 
 
 def recipe(**more: Any) -> dict[str, Any]:
-    base = {"inputs": {"hint": "text", "kind": "category"}, "outputs": {"caption": "text_generation"}, "hidden_size": 32}
+    base = {
+        "inputs": {"hint": "text", "kind": "category"},
+        "outputs": {"caption": "text_generation"},
+        "hidden_size": 32,
+    }
     return base | {"training": QUICK, "evaluation": {"unimodal_scores": "none", "bootstrap_samples": 50}} | more
 
 
@@ -134,7 +138,9 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
     with pytest.raises(RecipeError, match=r"inputs\.kind\.privileged"):
         polymodal.fit(table(30), "caption", recipe=recipe(inputs=inputs))
     with pytest.raises(RecipeError, match=r"outputs\.caption\.decoder: 'mlp' does not write.*transformer"):
-        polymodal.fit(table(30), "caption", recipe=recipe(outputs={"caption": {"task": "text_generation", "decoder": "mlp"}}))
+        polymodal.fit(
+            table(30), "caption", recipe=recipe(outputs={"caption": {"task": "text_generation", "decoder": "mlp"}})
+        )
     with pytest.raises(RecipeError, match=r"outputs\.kind\.decoder: 'transformer' writes texts"):
         polymodal.fit(table(30), recipe={"outputs": {"kind": {"task": "classification", "decoder": "transformer"}}})
     with pytest.raises(RecipeError, match=r"outputs\.caption\.task\.generation\.beems.*'beams'"):
@@ -153,4 +159,6 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
 )
 def test_what_no_text_can_meet_is_told_before_training(writing: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
-        polymodal.fit(table(30), recipe=recipe(outputs={"caption": {"task": {"name": "text_generation", "generation": writing}}}))
+        polymodal.fit(
+            table(30), recipe=recipe(outputs={"caption": {"task": {"name": "text_generation", "generation": writing}}})
+        )

@@ -38,7 +38,12 @@ def table_and_recipe() -> tuple[Columns, dict[str, Any]]:
     for name in ("text", "image"):
         encoder = {"name": f"pretrained_{name}", "model": checkpoint(name)}
         recipe["inputs"][f"in_{name}"] |= {"modality": name, "encoder": encoder}
-    recipe |= {"hidden_size": 16, "seed": 0, "training": TRAINING, "evaluation": {"bootstrap_samples": 10, "unimodal_scores": "none"}}
+    recipe |= {
+        "hidden_size": 16,
+        "seed": 0,
+        "training": TRAINING,
+        "evaluation": {"bootstrap_samples": 10, "unimodal_scores": "none"},
+    }
     return columns, recipe
 
 
@@ -130,7 +135,9 @@ def encode_texts(folder: Path, model: str) -> Experiment:
     text = recipe["inputs"]["in_text"]
     text["encoder"]["checkpoint"] = model
     table = table_of({name: columns[name] for name in ("text", "y_classification")})
-    found = experiment({"train": table, "validation": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}})
+    found = experiment(
+        {"train": table, "validation": table}, folder / "prepared", **recipe | {"inputs": {"in_text": text}}
+    )
     found.features.folder = folder / "cache"
     found.feature_splits(make_network(found.recipe, found.preparation, pretrained=True), Progress(False))
     return found
@@ -153,7 +160,13 @@ def test_killed_in_the_middle_of_encoding_only_the_rest_is_encoded(
 def views_experiment(folder: Path, cache: Path) -> Experiment:
     columns, recipe = table_and_recipe()
     recipe["inputs"]["in_image"]["modality"] = {"name": "image", "horizontal_flip": True, "brightness": 0.5}
-    recipe["training"] = {**TRAINING, "epochs": 3, "batch_size": 8, "save_steps": 2, "feature_cache": {"augmented_copies": 3}}
+    recipe["training"] = {
+        **TRAINING,
+        "epochs": 3,
+        "batch_size": 8,
+        "save_steps": 2,
+        "feature_cache": {"augmented_copies": 3},
+    }
     table = table_of(columns)
     found = experiment({"train": table, "validation": table}, folder, **recipe)
     found.features.folder = cache

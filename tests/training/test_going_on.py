@@ -54,7 +54,10 @@ def recipe(**training: Any) -> dict[str, Any]:
 PAIRS: dict[str, Any] = {
     **recipe(epochs=10, learning_rate=0.01),
     "inputs": {
-        "wave": {"modality": {"name": "time_series", "random_crop": 0}, "encoder": {"name": "inception_time", "kernel_size": 9}},
+        "wave": {
+            "modality": {"name": "time_series", "random_crop": 0},
+            "encoder": {"name": "inception_time", "kernel_size": 9},
+        },
         "name": {"modality": "text", "encoder": "embedding_bag"},
     },
     "hidden_size": 32,
@@ -127,7 +130,9 @@ def test_tokens_and_objectives_are_loaded(start: Path) -> None:
     for name, tensor in theirs.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor), name
     other = pretrain(
-        pairs, recipe={**recipe(epochs=0), "objectives": [{"name": "contrastive", "embedding_dim": 16}]}, init_from=start
+        pairs,
+        recipe={**recipe(epochs=0), "objectives": [{"name": "contrastive", "embedding_dim": 16}]},
+        init_from=start,
     )
     assert other.run.source_model.new == ("objectives.0",)
 
@@ -155,8 +160,18 @@ def test_other_classes_get_a_new_decoder(start: Path, tmp_path: Path) -> None:
     ("change", "path", "ours", "theirs"),
     [
         ({"inputs": {"wave": {"encoder": "minirocket"}}}, "inputs.wave.encoder", "minirocket", "inception_time"),
-        ({"inputs": {"wave": {"encoder": {"name": "inception_time", "kernel_size": 5}}}}, "inputs.wave.encoder.kernel_size", "5", "9"),
-        ({"inputs": {"wave": {"modality": {"name": "time_series", "random_crop": 0.5}}}}, "inputs.wave.modality.random_crop", "0.5", "0"),
+        (
+            {"inputs": {"wave": {"encoder": {"name": "inception_time", "kernel_size": 5}}}},
+            "inputs.wave.encoder.kernel_size",
+            "5",
+            "9",
+        ),
+        (
+            {"inputs": {"wave": {"modality": {"name": "time_series", "random_crop": 0.5}}}},
+            "inputs.wave.modality.random_crop",
+            "0.5",
+            "0",
+        ),
         ({"hidden_size": 64}, "hidden_size", "64", "32"),
     ],
     ids=["encoder", "kernel", "crop", "hidden_size"],
@@ -178,7 +193,9 @@ def test_a_recipe_that_says_the_same_is_not(start: Path) -> None:
 
 def test_no_common_input_is_refused_with_those_there_are(start: Path) -> None:
     renamed = {"curve" if name == "wave" else name: cells for name, cells in few().items()}
-    with pytest.raises(RecipeError, match=r"training\.init_from.*wave \(time_series\), name \(text\).*curve \(time_series\)"):
+    with pytest.raises(
+        RecipeError, match=r"training\.init_from.*wave \(time_series\), name \(text\).*curve \(time_series\)"
+    ):
         fit(renamed, "kind", recipe=recipe(epochs=1), init_from=start)
 
 
@@ -303,7 +320,12 @@ def test_the_command_line_lists_the_loaded_parts(start: Path, tmp_path: Path) ->
     rows = [dict(zip(few(), row, strict=True)) for row in zip(*few().values(), strict=True)]
     table.write_text("\n".join(json.dumps(row) for row in rows))
     arguments = ["fit", str(table), "-t", "kind", "--init-from", str(start), "-o", str(tmp_path / "out")]
-    settings = ["training.epochs=1", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=0"]
+    settings = [
+        "training.epochs=1",
+        "training.num_threads=1",
+        "training.precision=fp32",
+        "evaluation.bootstrap_samples=0",
+    ]
     done = CliRunner().invoke(app, [*arguments, *(part for one in settings for part in ("--set", one))])
     assert done.exit_code == 0, done.output
     assert "inputs.wave; new: fusion, outputs.kind" in " ".join(done.output.split())

@@ -14,9 +14,9 @@ from laws.samples import FIXED, experiment, network_of, prepare, whole_batch
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.experiments.train import train_model
-from polymodal.training.loss_balancing import GradNorm, PCGrad
 from polymodal.training.gradient_blending import GradientBlending, blending_weights
-from polymodal.training.modality_balancing import unimodal_scores, modulate_gradients
+from polymodal.training.loss_balancing import GradNorm, PCGrad
+from polymodal.training.modality_balancing import modulate_gradients, unimodal_scores
 
 
 def two_losses(weight: nn.Parameter, first: list[float], second: list[float]) -> dict[str, Tensor]:
@@ -132,7 +132,14 @@ def test_every_balance_trains_and_trains_otherwise(tmp_path: Path) -> None:
     for method in ("ogm", "ogm_ge"):
         assert differ(plain, run(tmp_path / method, modality_balancing={"method": method})), method
     late = run(tmp_path / "late", fusion="hybrid")
-    assert differ(late, run(tmp_path / "blend", fusion="hybrid", modality_balancing={"method": "gradient_blending", "interval_epochs": 1}))
+    assert differ(
+        late,
+        run(
+            tmp_path / "blend",
+            fusion="hybrid",
+            modality_balancing={"method": "gradient_blending", "interval_epochs": 1},
+        ),
+    )
 
 
 def test_blending_needs_decisions_of_single_inputs(tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ from polymodal.training.optimizer import freeze_parts, make_optimizer, make_sche
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 
-SETTINGS = ["hidden_size=16", "training.epochs=4", "training.batch_size=32", "training.precision=fp32", "training.num_threads=1"]
+SETTINGS = [
+    "hidden_size=16",
+    "training.epochs=4",
+    "training.batch_size=32",
+    "training.precision=fp32",
+    "training.num_threads=1",
+]
 
 
 def experiment(tmp_path: Path, *settings: str, rows: int = 240, target: Any = "target") -> Experiment:

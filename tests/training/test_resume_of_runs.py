@@ -13,8 +13,19 @@ from polymodal.datasets import planted
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import fit
 
-SETTINGS = ["hidden_size=16", "training.epochs=3", "training.batch_size=32", "training.precision=fp32", "training.num_threads=1"]
-SETTINGS += ["training.save_steps=2", "training.logging_steps=1", "evaluation.unimodal_scores=none", "evaluation.bootstrap_samples=0"]
+SETTINGS = [
+    "hidden_size=16",
+    "training.epochs=3",
+    "training.batch_size=32",
+    "training.precision=fp32",
+    "training.num_threads=1",
+]
+SETTINGS += [
+    "training.save_steps=2",
+    "training.logging_steps=1",
+    "evaluation.unimodal_scores=none",
+    "evaluation.bootstrap_samples=0",
+]
 
 
 class Killed(Exception):

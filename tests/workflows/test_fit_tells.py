@@ -12,7 +12,10 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.fit import fit
 
 TABLE = {"note": ["some short words", "others", "a few more of them"] * 10, "y": ["a", "b", "c"] * 10}
-QUICK = {"training": {"epochs": 1, "batch_size": 16, "num_threads": 1, "precision": "fp32"}, "evaluation": {"bootstrap_samples": 10}}
+QUICK = {
+    "training": {"epochs": 1, "batch_size": 16, "num_threads": 1, "precision": "fp32"},
+    "evaluation": {"bootstrap_samples": 10},
+}
 
 
 def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,13 @@ def test_frames_of_every_kind_and_arrays_in_the_same_order_give_the_same_answers
 def test_cells_may_be_images_and_missing() -> None:
     data = make_mixed(40, seed=0, missing_ratio=0.2)
     X = frame(data, "answer")
-    settings = ["hidden_size=16", "training.epochs=1", "inputs.score=number", "inputs.image=image", "inputs.question=text"]
+    settings = [
+        "hidden_size=16",
+        "training.epochs=1",
+        "inputs.score=number",
+        "inputs.image=image",
+        "inputs.question=text",
+    ]
     model = PolymodalClassifier(settings=settings).fit(X, data["answer"])
     assert set(model.model_.recipe.inputs) == {"image", "question", "score"}
     assert model.predict(X).shape == (40,)

@@ -81,7 +81,7 @@ def find_threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -
 
 
 def predict_with_confidence(values: Tensor, heat: float) -> tuple[np.ndarray, np.ndarray]:
-    """The predicted class of each row of `values [rows, k]` and its probability at temperature `heat`, `[rows]` each."""
+    """Predicted class of each row of `values [rows, k]`, and its probability at temperature `heat`, `[rows]` each."""
     p, predicted = (values.double() / heat).softmax(-1).max(-1)
     return predicted.numpy(), p.numpy()
 

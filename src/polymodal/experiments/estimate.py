@@ -126,7 +126,7 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
         encoding_seconds=round(encoding * _rows_of_tables(parts) / len(rows), 3),
         epochs=epochs,
         rows={name: len(part.rows) for name, part in parts.items()},
-        cell_errors=len(cell_errors.found),
+        cell_errors=len(cell_errors.errors),
         compute=compute.reason,
     )
 

@@ -102,7 +102,7 @@ def check_pseudo_labels(recipe: Recipe) -> None:
     if recipe.training.pseudo_labels.rounds == 0:
         return
     for name, spec in recipe.outputs.items():
-        if spec.task is not None and spec.task.name != "classify":
+        if spec.task is not None and spec.task.name != "classification":
             raise RecipeError(
                 ROUNDS_KEY, f"pseudo-labels need the task classification, and outputs.{name} has {spec.task.name}"
             )

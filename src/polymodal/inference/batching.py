@@ -21,7 +21,7 @@ MAX_BATCH_BYTES = 32 * 2**20
 
 
 def iter_batches(split: Split[PreparedTable], size: int) -> Iterator[np.ndarray]:
-    """Positions in `split.rows` in batches of at most `size`, with little padding and shared items in the same batch."""
+    """Positions in `split.rows`, in batches of at most `size`, with little padding and shared items together."""
     yield from sequential_batches(np.arange(len(split)), size, *batch_order(split))
 
 

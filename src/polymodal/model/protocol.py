@@ -42,4 +42,4 @@ class PredictsRows(Protocol):
         """Open `data` as a table and check that it has the input columns (and target columns)."""
 
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Row numbers and, by output, distributions `[rows, k]`, block by block; unusable cells are added to `cell_errors`."""
+        """Row numbers and distributions `[rows, k]` by output, block by block; adds unusable cells to `cell_errors`."""

@@ -80,7 +80,7 @@ class ParameterCounts:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class Durations:
-    """Seconds of training, preparation, and the whole run including scoring (`total`); 0 for a step that did not run."""
+    """Seconds of training, preparation, and the whole run with scoring (`total`); 0 for a step that did not run."""
 
     training: float = 0.0
     preparation: float = 0.0

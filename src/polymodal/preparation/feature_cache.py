@@ -243,11 +243,15 @@ def encode_frozen_input(
         store = MediaStore(folder, run.layout, description, True, kind="features")
     augmented: Items | None = None
     count = options.augmented_copies if augmented_copies and modality.has_augmentation else 0
-    original = run.load_or_compute(store, source.content_keys, [(item, None) for item in range(len(source.content_keys))])
+    original = run.load_or_compute(
+        store, source.content_keys, [(item, None) for item in range(len(source.content_keys))]
+    )
     if count:
         requests = [(item, copy) for item in range(len(source.content_keys)) for copy in range(count)]
         changes = modality.options.model_dump_json(exclude={"checkpoint"})
-        keys = [content_key(source.content_keys[item] + f" view {copy} of {changes}".encode()) for item, copy in requests]
+        keys = [
+            content_key(source.content_keys[item] + f" view {copy} of {changes}".encode()) for item, copy in requests
+        ]
         augmented = run.load_or_compute(store, keys, requests)
     return PreparedInput(
         source.index, FeatureItems(original, augmented, count, run.dtype, tuple(prefix.per_item)), source.content_keys

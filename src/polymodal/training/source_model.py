@@ -154,7 +154,7 @@ class SourceModel:
         return names
 
     def load_tasks(self, preparation: Preparation) -> None:
-        """Replace tasks of matching outputs by the fitted tasks of the saved model: scales of numbers, text tokenizers."""
+        """Take the fitted tasks of matching outputs from the saved model: scales of numbers, tokenizers."""
         for name in self._outputs_with_same_options(preparation):
             task = preparation.tasks[name]
             if task.space in FITTED_SPACES and self._task(name, task.columns).classes == task.classes:

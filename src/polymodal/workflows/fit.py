@@ -235,7 +235,9 @@ class RunFolder:
         """
         assert self.path is not None
         model = Model.load(self.path)
-        chosen = {key: getattr(model.recipe.training, key) for key in ("precision", "num_threads")}  # chosen by measurement
+        chosen = {
+            key: getattr(model.recipe.training, key) for key in ("precision", "num_threads")
+        }  # chosen by measurement
         training = recipe.training.model_copy(update=chosen)
         if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
             raise ArtifactError(
