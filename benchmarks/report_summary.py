@@ -72,4 +72,5 @@ def _value(record: Record, contestant: str) -> str:
 
 
 def _ratio(ratio: Ratio) -> str:
-    return f"**{ratio.value:.2f}** ({ratio.low:.2f} to {ratio.high:.2f})"
+    spread = f"({ratio.low:.2f} to {ratio.high:.2f})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"**{ratio.value:.2f}** {spread}"

@@ -47,7 +47,7 @@ html_theme_options = {
     "header_links_before_dropdown": 7,
     "show_nav_level": 1,
     "navigation_depth": 3,
-    "show_toc_level": 2,
+    "show_toc_level": 1,
     "secondary_sidebar_items": ["page-toc"],
     "primary_sidebar_end": [],
     "footer_start": ["copyright"],

@@ -28,11 +28,11 @@ FUSIONS: Mapping[str, Values] = {
     **{name: {} for name in ("concat", "sum", "mean", "max", "product", "gated", "weighted", "sequential")},
     **{name: {} for name in ("bilinear", "lowrank", "film", "mixture", "late", "hybrid", "quality")},
     "tensor": {"projection_dim": 3},
-    **{name: {"layers": 1} for name in ("attention", "coattention", "mult", "perceiver", "qformer")},
+    **{name: {"num_layers": 1} for name in ("attention", "coattention", "mult", "perceiver", "qformer")},
     "bottleneck": {"num_layers": 2},
 }
 OBJECTIVES: Mapping[str, Values] = {
-    **{name: {"size": 8} for name in ("contrastive", "siglip", "cca", "linear_cca", "barlow_twins")},
+    **{name: {"embedding_dim": 8} for name in ("contrastive", "siglip", "cca", "linear_cca", "barlow_twins")},
     **{name: {} for name in ("matching", "cross_modal_distillation", "masked_modeling", "masked_multimodal_modeling", "denoising")},
     "next_token": {"num_layers": 1},
     "dino": {"num_prototypes": 16, "hidden_size": 16, "bottleneck_dim": 8},
@@ -41,7 +41,7 @@ OBJECTIVES: Mapping[str, Values] = {
 ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
     "note": (
         "rows.csv",
-        {"name": "text_generation", "vocab_size": 300},
+        {"name": "text", "vocab_size": 300},
         {"embedding_bag": {}, "lstm": {"hidden_size": 16}, "transformer": {"num_layers": 1}},
     ),
     "photo": (
@@ -74,7 +74,7 @@ ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
     "clip": (
         "clips.jsonl",
         {"name": "video", "num_frames": 4, "image_size": 32},
-        {"clip": {"num_layers": 1}, "cnn3d": {"channels": 4}, "video_transformer": {"num_layers": 1}},
+        {"frame_encoder": {"num_layers": 1}, "cnn3d": {"channels": 4}, "video_transformer": {"num_layers": 1}},
     ),
 }
 
@@ -86,7 +86,7 @@ class Case:
     verb: the function; table: the file that it trains on; recipe: on top of `BASE`; arguments: further ones of it
     files: arguments that are tables, by name
     of: the case whose model directory is put in place of `{model}` in the recipe and the arguments
-    asks: methods of the loaded model that are asked about the rows of `asked` (silent: `table`)
+    asks: methods of the loaded model that are asked about the rows of `asked` (default: `table`)
     needs: modules without which the case is left out
     """
 
@@ -135,15 +135,15 @@ def demo(*, whole: bool) -> Case:
 def tasks() -> Iterator[Case]:
     """Each task, and texts by each decoder that needs no checkpoint."""
     training = {"evaluation": {"unimodal_scores": "train"}}
-    yield _rows("task/classify", {"inputs": THREE, "outputs": {"grade": "classification"}, **training})
+    yield _rows("task/classification", {"inputs": THREE, "outputs": {"grade": "classification"}, **training})
     yield _rows(
-        "task/multilabel", {"inputs": PAIR, "outputs": {"tags": "multilabel_classification"}, "evaluation": {"unimodal_scores": "mask"}}
+        "task/multilabel_classification", {"inputs": PAIR, "outputs": {"tags": "multilabel_classification"}, "evaluation": {"unimodal_scores": "mask"}}
     )
-    yield _rows("task/regress", {"inputs": THREE, "outputs": {"price": "regression"}})
+    yield _rows("task/regression", {"inputs": THREE, "outputs": {"price": "regression"}})
     similar = {"task": "metric_learning", "decoder": {"name": "embed", "embedding_dim": 8}}
-    yield replace(_rows("task/similar", {"inputs": THREE, "outputs": {"group": similar}}), asks=("predict",))
+    yield replace(_rows("task/metric_learning", {"inputs": THREE, "outputs": {"group": similar}}), asks=("predict",))
     heard = {"inputs": {"sound": SOUND}, "outputs": {"events": {"task": {"name": "event_detection", "resolution": 0.1}}}}
-    yield replace(_rows("task/spans", heard), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
+    yield replace(_rows("task/event_detection", heard), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
     captions: Mapping[str, Values] = {
         "transformer": {"num_layers": 1},
         "transformer+ctc": {"name": "transformer", "num_layers": 1, "ctc_weight": 0.3},
@@ -164,7 +164,7 @@ def tasks() -> Iterator[Case]:
     yield _text("text/language model", {"inputs": {}, "outputs": {"caption": model}})
     started = {**model, "task": "text_generation", "decoder": {"name": "transformer", "num_layers": 1, "init_from": "{model}"}}
     going_on = {"inputs": {"photo": PHOTO}, "outputs": {"caption": started}}
-    yield replace(_text("text/start of the decoder", going_on), of="text/language model")
+    yield replace(_text("text/decoder initialized from a saved one", going_on), of="text/language model")
 
 
 def fusions() -> Iterator[Case]:
@@ -201,14 +201,14 @@ def encoders() -> Iterator[Case]:
 def pretrainings() -> Iterator[Case]:
     """Each objective by itself, one beside an output, and a model that goes on from a pretrained one."""
     for name, options in OBJECTIVES.items():
-        inputs = {"numbers": NUMBERS, "maker": MAKER} if name == "denoise" else PAIR
+        inputs = {"numbers": NUMBERS, "maker": MAKER} if name == "denoising" else PAIR
         inputs = {**inputs, "photo": PHOTO} if name in ("dino", "masked_modeling", "contrastive") else inputs
         recipe = merged(BASE, {"inputs": inputs, "objectives": [{"name": name, **options}]})
         yield Case(f"objective/{name}", recipe, verb="pretrain", asks=("embed",))
     beside = {"inputs": PAIR, "outputs": {"grade": "classification"}, "objectives": [{"name": "contrastive", "embedding_dim": 8}]}
     yield _rows("objective/beside an output", beside)
     start = {"inputs": {**PAIR, "photo": PHOTO}, "outputs": {"grade": "classification"}}
-    yield replace(_rows("start/pretrained", start), of="objective/contrastive", arguments={"start": "{model}"})
+    yield replace(_rows("init_from/pretrained", start), of="objective/contrastive", arguments={"init_from": "{model}"})
 
 
 def ways_of_training() -> Iterator[Case]:
@@ -220,11 +220,11 @@ def ways_of_training() -> Iterator[Case]:
     taught = {"training": {"distillation": {"teacher": "{model}", "weight": 0.7}}}
     yield replace(_rows("training/saved teacher", merged(grade, taught)), of="fusion/attention")
     pseudo = {"training": {"pseudo_labels": {"rounds": 2, "min_precision": 0.05}}}
-    yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabelled": "unlabelled.csv"})
+    yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabeled": "unlabelled.csv"})
     yield _rows("training/several outputs", both)
     for balance in ("uncertainty", "gradnorm", "pcgrad"):
         yield _rows(f"training/{balance}", merged(both, {"training": {"loss_balancing": balance}}))
-    for method, fusion in (("ogm_ge", "concat"), ("blend", "hybrid")):
+    for method, fusion in (("ogm_ge", "concat"), ("gradient_blending", "hybrid")):
         balanced = {"fusion": fusion, "training": {"modality_balancing": {"method": method, "interval_epochs": 1}}}
         yield _rows(f"training/{method}", merged(grade, balanced))
     yield _rows("training/chunks", merged(grade, {"training": {"grad_cache_chunk_size": 5}}))
@@ -234,7 +234,7 @@ def ways_of_training() -> Iterator[Case]:
     yield replace(_rows("training/data sets and task tokens", asked), table=sets, asked="more.csv")
     arguments = {"space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]}, "folds": 2, "trials": 2, "seconds": None}
     searched = merged(grade, {"inputs": {"note": NOTE, "numbers": NUMBERS}})
-    searched = {key: value for key, value in merged(BASE, searched).items() if key != "width"}
+    searched = {key: value for key, value in merged(BASE, searched).items() if key != "hidden_size"}
     yield Case("tune", searched, verb="tune", arguments=arguments, needs=("optuna",))
 
 

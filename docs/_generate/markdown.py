@@ -32,10 +32,11 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def first_sentence(documented: Any) -> str:
-    """The first sentence of a docstring, as one table cell."""
-    paragraph = inspect.cleandoc(documented.__doc__ or "").split("\n\n")[0]
-    sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z`])", " ".join(paragraph.split()))[0]
-    return table_cell(sentence)
+    """The first sentence of a docstring without citations, as one table cell."""
+    paragraph = " ".join(inspect.cleandoc(documented.__doc__ or "").split("\n\n")[0].split())
+    uncited = re.sub(r" \([^()]*\b(19|20)\d\d\b[^()]*\)", "", paragraph)
+    sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z`])", uncited)[0]
+    return table_cell(re.sub(r":$", ".", sentence))
 
 
 def docstring(documented: Any) -> str:

@@ -84,7 +84,7 @@ def test_docstrings_become_markdown(generator: ModuleType) -> None:
     markdown = importlib.import_module(f"{generator.__name__}.markdown")
 
     def documented(data: str, size: int) -> None:
-        """Do it. More <than> one sentence.
+        """Do it (Doe and Roe, "How to", 2024). More <than> one sentence.
 
             z = a | b
 
@@ -102,7 +102,7 @@ def test_docstrings_become_markdown(generator: ModuleType) -> None:
 
     assert markdown.first_sentence(documented) == "Do it."
     assert markdown.docstring(documented).splitlines() == [
-        "Do it. More &lt;than> one sentence.",
+        'Do it (Doe and Roe, "How to", 2024). More &lt;than> one sentence.',
         "",
         "    z = a | b",
         "",

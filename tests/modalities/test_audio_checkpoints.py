@@ -54,7 +54,7 @@ def resolved(columns: dict[str, list[Any]], **modality: Any) -> Audio.Options:
 
 def test_it_decides_rate_and_length(tmp_path: Path) -> None:
     options = resolved(sounds(1.0, 12.0, 12.0), checkpoint=clap(tmp_path), max_seconds=30)
-    assert (options.rate, options.channels, options.seconds) == (48_000, 1, 10.0)
+    assert (options.sampling_rate, options.channels, options.seconds) == (48_000, 1, 10.0)
     options = resolved(sounds(0.25, 0.5, 0.5), checkpoint=clap(tmp_path))
     assert options.seconds == 0.5
 
@@ -63,14 +63,14 @@ def test_no_random_changes_but_those_asked_for(tmp_path: Path) -> None:
     columns, folder = sounds(0.5, 0.5), clap(tmp_path)
     plain = resolved(columns, checkpoint=folder)
     assert (plain.gain, plain.shift, plain.noise) == (0, 0, None)
-    assert not Audio(plain, columns=["sound"]).changes
-    for asked in ({"gain": 3.0}, {"translate": 0.1}, {"noise": 20.0}):
-        assert Audio(resolved(columns, checkpoint=folder, **asked), columns=["sound"]).changes
-    assert Audio(resolved(columns), columns=["sound"]).changes
+    assert not Audio(plain, columns=["sound"]).has_augmentation
+    for asked in ({"gain_db": 3.0}, {"translate": 0.1}, {"noise": 20.0}):
+        assert Audio(resolved(columns, checkpoint=folder, **asked), columns=["sound"]).has_augmentation
+    assert Audio(resolved(columns), columns=["sound"]).has_augmentation
 
 
 @pytest.mark.parametrize(
-    ("asked", "key"), [({"rate": 16_000}, "rate"), ({"channels": 2}, "channels"), ({"seconds": 11.0}, "seconds")]
+    ("asked", "key"), [({"sampling_rate": 16_000}, "rate"), ({"channels": 2}, "channels"), ({"seconds": 11.0}, "seconds")]
 )
 def test_what_the_checkpoint_cannot_take_names_its_key(asked: dict[str, Any], key: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as raised:
@@ -79,8 +79,8 @@ def test_what_the_checkpoint_cannot_take_names_its_key(asked: dict[str, Any], ke
 
 
 def test_what_agrees_with_the_checkpoint_may_be_said(tmp_path: Path) -> None:
-    options = resolved(sounds(0.5, 0.5), checkpoint=clap(tmp_path), rate=48_000, channels=1, seconds=10.0)
-    assert (options.rate, options.seconds) == (48_000, 10.0)
+    options = resolved(sounds(0.5, 0.5), checkpoint=clap(tmp_path), sampling_rate=48_000, channels=1, seconds=10.0)
+    assert (options.sampling_rate, options.seconds) == (48_000, 10.0)
 
 
 def test_a_complete_recipe_is_left_as_it_is(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_complete_recipe_is_left_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("named", ["text", "image"])
 def test_a_checkpoint_for_something_else(named: str) -> None:
-    with pytest.raises(RecipeError, match="how it reads sounds") as raised:
+    with pytest.raises(RecipeError, match="has no audio feature extractor") as raised:
         resolved(sounds(0.5, 0.5), checkpoint=checkpoint(named))
     assert raised.value.path == "inputs.sound.modality.checkpoint"
 

@@ -50,8 +50,8 @@ def test_ids_come_from_the_training_rows_in_alphabetical_order():
 
 def test_min_count_decides_what_is_rare():
     training = block(a=["red", "blue", "red"])
-    assert fitted(training, min_count=1).shape() == {"sizes": [4]}
-    assert fitted(training, min_count=2).shape() == {"sizes": [3]}
+    assert fitted(training, min_frequency=1).shape() == {"sizes": [4]}
+    assert fitted(training, min_frequency=2).shape() == {"sizes": [3]}
 
 
 def test_kinds_of_cells_that_mean_the_same_label_are_one():

@@ -68,8 +68,8 @@ def test_every_form_of_a_cell_gives_the_same_pixels(folder):
 
 
 def test_pixels_are_the_same_with_a_store_without_one_and_in_any_order(folder, monkeypatch):
-    monkeypatch.setattr(media, "CHUNK", 2)
-    monkeypatch.setattr(decode_buffer, "PACK", 2 * 32 * 32 * 3)
+    monkeypatch.setattr(media, "CHUNK_CELLS", 2)
+    monkeypatch.setattr(decode_buffer, "PACK_BYTES", 2 * 32 * 32 * 3)
     cells = ["3.png", "big.jpg", None, "0.png", "3.png", "1.png", picture(7)]
     without = modality().prepare(block(cells, folder))
     stored = modality().prepare(block(cells, folder, folder / "cache"))
@@ -95,7 +95,7 @@ def test_a_stored_image_is_not_decoded_again_and_a_changed_byte_is(folder, monke
     assert rows(changed)[1] == rows(first)[1]
 
 
-@pytest.mark.parametrize("option", [{"fit": "pad"}, {"fit": "stretch"}, {"pixels": 64}])
+@pytest.mark.parametrize("option", [{"resize_mode": "pad"}, {"resize_mode": "stretch"}, {"image_size": 64}])
 def test_another_preparation_never_shares_an_entry(folder, option):
     modality().prepare(block(["0.png"], folder, folder / "cache"))
     stored = modality(**option).prepare(block(["0.png"], folder, folder / "cache"))
@@ -169,10 +169,10 @@ def test_pixels_follow_the_sampled_headers(folder):
 
     assert chosen(["0.png", "1.png"]) == 32
     assert chosen([picture(0, 100, 300)] * 3) == 64
-    assert chosen([picture(0, 100, 300)] * 3, max_pixels=224) == 96
+    assert chosen([picture(0, 100, 300)] * 3, max_image_size=224) == 96
     assert chosen([picture(0, 20, 20)]) == 32
-    assert chosen(["big.jpg", "nothing.png"], max_pixels=128) == 128
-    assert chosen(["big.jpg"], pixels=48) == 48
+    assert chosen(["big.jpg", "nothing.png"], max_image_size=128) == 128
+    assert chosen(["big.jpg"], image_size=48) == 48
 
 
 def test_collate_shares_memory_and_is_channels_last(folder):
@@ -210,7 +210,7 @@ def test_each_augmentation_has_an_effect_and_leaves_its_input_alone(folder, opti
 
 
 def test_without_augmentation_nothing_changes(folder):
-    chosen = modality(shift=0.0)
+    chosen = modality(translate=0.0)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(chosen.augment({"pixels": pixels})["pixels"], pixels)
 
@@ -226,7 +226,7 @@ def test_shift_moves_whole_pixels_and_repeats_the_edge():
 
 
 def test_saved_and_loaded_prepares_the_same(folder, tmp_path):
-    chosen = modality(pixels=64)
+    chosen = modality(image_size=64)
     other = Image(Image.Options(image_size=64), columns=["i"])
     other.load(tmp_path, chosen.save(tmp_path))
     assert rows(chosen.prepare(block(["big.jpg"], folder))) == rows(other.prepare(block(["big.jpg"], folder)))

@@ -76,7 +76,7 @@ def test_files_and_images_in_memory_are_prepared_as_the_checkpoint_does(checkpoi
         found = pixels(modality, [jpeg(), image, np.asarray(image)], cache)
         assert found.shape[1:] == (40, 40, 3)
         assert all(np.array_equal(one, wanted) for one in found)
-    plain = pixels(fitted(pixels=40), [jpeg()])
+    plain = pixels(fitted(image_size=40), [jpeg()])
     assert not np.array_equal(plain[0], wanted)
 
 
@@ -85,8 +85,8 @@ def test_checkpoints_that_differ_in_numbers_only_share_what_is_stored(checkpoint
     first = fitted(checkpoint=checkpoint)
     other = fitted(checkpoint=made(tmp_path / "numbers", {**PROCESSOR, "image_mean": [0.1, 0.2, 0.3]}))
     larger = fitted(checkpoint=made(tmp_path / "larger", {**PROCESSOR, "size": {"shortest_edge": 50}}))
-    assert first.identity(limits) == other.identity(limits)
-    assert len({one.identity(limits) for one in (first, larger, fitted(pixels=40))}) == 3
+    assert first.fingerprint(limits) == other.fingerprint(limits)
+    assert len({one.fingerprint(limits) for one in (first, larger, fitted(image_size=40))}) == 3
 
 
 def test_the_card_is_kept_with_the_model(checkpoint: str, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_card_is_kept_with_the_model(checkpoint: str, tmp_path: Path) -> Non
     assert after.shape()["checkpoint"]["files"]["preprocessor_config"] == PROCESSOR
     assert (after.shape()["height"], after.shape()["width"]) == (40, 40)
     assert np.array_equal(pixels(after, [jpeg()]), pixels(before, [jpeg()]))
-    assert after.show() == before.show()
+    assert after.describe() == before.describe()
 
 
 def test_the_size_is_filled_and_nothing_is_changed_at_random(checkpoint: str, tmp_path: Path) -> None:
@@ -109,29 +109,29 @@ def test_the_size_is_filled_and_nothing_is_changed_at_random(checkpoint: str, tm
     assert Image.resolve(Image.Options.model_validate(found.model_dump()), []) == found
     data = {"pixels": torch.randint(0, 256, (2, 3, 40, 40), dtype=torch.uint8)}
     plain = Image(found, columns=["i"])
-    assert not plain.changes
+    assert not plain.has_augmentation
     assert torch.equal(plain.augment(data)["pixels"], data["pixels"])
     stretching = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 64, "width": 64}}
     folder = made(tmp_path / "stretching", stretching)
     assert Image.resolve(Image.Options(checkpoint=folder), []).resize_mode == "stretch"
 
 
-@pytest.mark.parametrize(("option", "value"), [("shift", 0.06), ("flip", True), ("brightness", 0.5), ("contrast", 0.5)])
+@pytest.mark.parametrize(("option", "value"), [("translate", 0.06), ("horizontal_flip", True), ("brightness", 0.5), ("contrast", 0.5)])
 def test_changes_that_are_asked_for_stay(checkpoint: str, option: str, value: Any) -> None:
     asked = Image.resolve(Image.Options(checkpoint=checkpoint, **{option: value}), [])
     assert getattr(asked, option) == value
-    assert Image(asked, columns=["i"]).changes
+    assert Image(asked, columns=["i"]).has_augmentation
 
 
 def test_images_without_a_checkpoint_are_moved_by_default() -> None:
-    assert Image(Image.Options(), columns=["i"]).changes
-    assert not Image(Image.Options(translate=0), columns=["i"]).changes
+    assert Image(Image.Options(), columns=["i"]).has_augmentation
+    assert not Image(Image.Options(translate=0), columns=["i"]).has_augmentation
 
 
 def test_a_size_that_the_checkpoint_does_not_take_is_refused(checkpoint: str) -> None:
     with pytest.raises(RecipeError, match="checkpoint") as found:
         Image.resolve(Image.Options(checkpoint=checkpoint, image_size=64), [])
-    assert found.value.path == "pixels"
+    assert found.value.path == "image_size"
 
 
 @pytest.mark.parametrize("processor", [PROCESSOR, {"image_processor_type": "ViTImageProcessor", "size": 40}])
@@ -142,7 +142,7 @@ def test_an_oblong_image_may_be_fitted_otherwise_than_the_checkpoint_does(
     folder = made(tmp_path / "fits", processor)
     wide = Pillow.new("RGB", (120, 60), (200, 10, 10))
     wide.paste((10, 200, 10), (0, 0, 30, 60))  # green at the left end
-    found = {fit: fitted(checkpoint=folder, fit=fit) for fit in ("crop", "stretch", "pad")}
+    found = {fit: fitted(checkpoint=folder, resize_mode=fit) for fit in ("crop", "stretch", "pad")}
     seen = {fit: pixels(modality, [wide])[0] for fit, modality in found.items()}
     assert all(one.shape == (40, 40, 3) for one in seen.values())
     assert not (seen["crop"][..., 1] > 100).any()
@@ -152,9 +152,9 @@ def test_an_oblong_image_may_be_fitted_otherwise_than_the_checkpoint_does(
     assert not seen["pad"][-9:].any()
     assert (seen["pad"][11:29, :9, 1] > 150).all()
     own = Image.resolve(Image.Options(checkpoint=folder), [])
-    assert np.array_equal(pixels(fitted(checkpoint=folder, fit=own.resize_mode), [wide])[0], seen[own.resize_mode])
+    assert np.array_equal(pixels(fitted(checkpoint=folder, resize_mode=own.resize_mode), [wide])[0], seen[own.resize_mode])
     limits = Recipe().data.limits
-    assert len({modality.identity(limits) for modality in found.values()}) == 3
+    assert len({modality.fingerprint(limits) for modality in found.values()}) == 3
     again = Image(found["pad"].options, columns=["i"])
     again.load(tmp_path, found["pad"].save(tmp_path))
     assert np.array_equal(pixels(again, [wide])[0], seen["pad"])
@@ -183,7 +183,7 @@ def test_an_encoder_says_which_checkpoint_a_plan_prepares_for(checkpoint: str, t
     inputs = {"i": {"columns": ["i"], "encoder": {"name": "pretrained_image", "checkpoint": checkpoint}}}
     modality = make_plan(table, Recipe(inputs=inputs), ["y"]).recipe.inputs["i"].modality
     assert modality is not None
-    assert (modality.name, modality.checkpoint, modality.pixels) == ("image", checkpoint, 40)
+    assert (modality.name, modality.checkpoint, modality.image_size) == ("image", checkpoint, 40)
     inputs["i"]["modality"] = {"name": "image", "image_size": 64}
     with pytest.raises(RecipeError) as found:
         make_plan(table, Recipe(inputs=inputs), ["y"])

@@ -62,7 +62,7 @@ class Sounds(MediaModality):
         values = np.array(cell, np.int16).reshape(-1, 1)
         return values.tobytes(), {"values": values} if cell else {}
 
-    def extra(self) -> None:
+    def check_packages(self) -> None:
         self.checked += 1
 
     def shape(self) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def test_every_form_of_a_cell_is_the_same_item(folder: Path, decoded: list[bytes
 def test_items_are_the_same_with_a_store_without_one_and_in_any_order(
     chunk: int, pack: int, folder: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
-    monkeypatch.setattr(media, "CHUNK", chunk)
-    monkeypatch.setattr(decode_buffer, "PACK", pack)
+    monkeypatch.setattr(media, "CHUNK_CELLS", chunk)
+    monkeypatch.setattr(decode_buffer, "PACK_BYTES", pack)
     cells: list[Any] = [
         "3.wav",
         None,
@@ -193,8 +193,8 @@ def test_a_tighter_limit_is_not_slipped_past_by_the_store(folder: Path) -> None:
     assert len(given.errors.errors) == 1
 
 
-LIMITS = {"seconds": 30.0, "channels": 2, "rate": 96_000, "megapixels": 1.0, "frames": 10, "values": 1_000}
-REQUESTS = [{"rate": 4_000}, {"channels": 2}, {"seconds": 0.01}, {"keep": "middle"}, {"normalise": "peak"}]
+LIMITS = {"seconds": 30.0, "channels": 2, "sampling_rate": 96_000, "megapixels": 1.0, "frames": 10, "values": 1_000}
+REQUESTS = [{"sampling_rate": 4_000}, {"channels": 2}, {"seconds": 0.01}, {"crop": "center"}, {"normalization": "peak"}]
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -207,14 +207,14 @@ def test_a_changed_limit_is_a_miss(limit: str, folder: Path, decoded: list[bytes
 
 def test_limits_on_processes_are_no_miss(folder: Path, decoded: list[bytes]) -> None:
     Sounds().prepare(block(["0.wav"], folder, folder / "cache"))
-    Sounds().prepare(block(["0.wav"], folder, folder / "cache", patience=30, workers=1))
+    Sounds().prepare(block(["0.wav"], folder, folder / "cache", timeout_seconds=30, num_workers=1))
     assert len(decoded) == 1
 
 
 @pytest.mark.parametrize("changed", REQUESTS, ids=str)
 def test_a_changed_request_is_a_miss(changed: dict[str, Any], folder: Path, decoded: list[bytes]) -> None:
     Sounds().prepare(block(["0.wav"], folder, folder / "cache"))
-    request = AudioRequest(**{"rate": RATE, **changed})
+    request = AudioRequest(**{"sampling_rate": RATE, **changed})
     stored = Sounds(request).prepare(block(["0.wav"], folder, folder / "cache"))
     assert len(decoded) == 2
     assert rows(stored) == rows(Sounds(request).prepare(block(["0.wav"], folder)))

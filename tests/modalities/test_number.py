@@ -64,23 +64,23 @@ def test_a_constant_column_is_zero_and_a_column_without_values_never_known():
     prepared = number.prepare(block(a=[5.0, 7.0], b=[1.0, 2.0], c=[1.0, 2.0])).items.arrays
     assert prepared["values"][:, 0].tolist() == [0, 0]
     assert prepared["known"].tolist() == [[True, False, True]] * 2
-    assert number.show() == "3 numbers: a (constant), b (no value), c"
+    assert number.describe() == "3 numbers: a (constant), b (no value), c"
 
 
 def test_skewed_columns_get_the_logarithm_and_say_so():
     rng = np.random.default_rng(0)
     training = block(price=rng.lognormal(0, 2, 500) * 1e-6, size=rng.normal(size=500))
     number = fitted(training)
-    assert number.show() == "2 numbers: price (logarithm), size"
+    assert number.describe() == "2 numbers: price (logarithm), size"
     skew = (number.prepare(training).items.arrays["values"][:, 0] ** 3).mean()
     assert abs(skew) < 2
-    assert fitted(training, transform="none").show() == "2 numbers: price, size"
-    assert fitted(training, transform="log").show() == "2 numbers: price (logarithm), size (logarithm)"
+    assert fitted(training, transform="none").describe() == "2 numbers: price, size"
+    assert fitted(training, transform="log").describe() == "2 numbers: price (logarithm), size (logarithm)"
 
 
 def test_video_limits_outliers():
     training = block(a=np.arange(100.0).tolist())
-    assert fitted(training, clip=1.5).prepare(block(a=[1e9, -1e9])).items.arrays["values"][:, 0].tolist() == [
+    assert fitted(training, clip_std=1.5).prepare(block(a=[1e9, -1e9])).items.arrays["values"][:, 0].tolist() == [
         1.5,
         -1.5,
     ]

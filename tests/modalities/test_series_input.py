@@ -155,7 +155,7 @@ def test_the_store_gives_what_memory_gives(tmp_path):
         assert len(plain.items) == len(first.items) == 12
         for found in (plain, first, again):
             same(items(found), arrays)
-        other = prepared({"s": cells}, tmp_path, cache=tmp_path / "media", steps=4)[1]
+        other = prepared({"s": cells}, tmp_path, cache=tmp_path / "media", num_steps=4)[1]
         same(items(other), [array[:4] for array in arrays])
 
 
@@ -202,7 +202,7 @@ def test_every_other_modality_leaves_series_alone(tmp_path):
         sample = table({"s": cells}, tmp_path).sample("s")
         for name, component in components("modality").items():
             guess = component.match_column(sample)
-            assert name == "series" or guess is None or guess.confidence < 0.9, name
+            assert name == "time_series" or guess is None or guess.confidence < 0.9, name
 
 
 def test_several_columns_make_one_input_where_their_lists_are_equally_long(tmp_path):
@@ -211,14 +211,14 @@ def test_several_columns_make_one_input_where_their_lists_are_equally_long(tmp_p
     columns["x"][3][2] = None
     target = {"label": ["a", "b"] * 6}
     plan, _ = plan_fit(columns | target, "label")
-    assert {name: spec.columns for name, spec in plan.recipe.inputs.items()} == {"series": ["x", "y"]}
+    assert {name: spec.columns for name, spec in plan.recipe.inputs.items()} == {"time_series": ["x", "y"]}
     modality, found = prepared(columns, tmp_path)
     wanted = [array.copy() for array in arrays]
     wanted[3][2, 0] = NAN
     same(items(found), wanted)
     assert modality.options.channels == ["x", "y"]
 
-    timed, found = prepared(columns, tmp_path, time="y", faults=CellErrors())
+    timed, found = prepared(columns, tmp_path, time_channel="y", faults=CellErrors())
     assert timed.shape()["channels"] == 1
     shorter = columns | {"y": [cells[:-1] for cells in columns["y"]]}
     plan, _ = plan_fit(shorter | target, "label")
@@ -242,7 +242,7 @@ def test_missing_and_unusable_cells(tmp_path):
     _, found = prepared({"s": lists}, tmp_path, faults=faults)
     assert [row is None for row in items(found)] == [False, True, True, True, True, False, False, False]
     assert {(fault.row, fault.column) for fault in faults.errors} == {(4, "s")}
-    assert "3 channels where 2 were expected" in faults.errors[0].reason
+    assert "expected 2 channels, not 3" in faults.errors[0].reason
 
 
 def test_a_bad_cell_names_a_file_only_where_the_cell_does(tmp_path):
@@ -264,14 +264,14 @@ def test_standardized_on_training_rows_and_gaps_left_out(tmp_path):
         assert float(numbers.std(correction=0)) == pytest.approx(1, abs=1e-3)
     assert (data["values"][~known] == 0).all()
     assert data["length"].tolist() == [len(array) for array in arrays]
-    alone, _ = prepared({"s": arrays}, tmp_path, scale="item")
+    alone, _ = prepared({"s": arrays}, tmp_path, normalization="per_item")
     data = alone.collate(found.items.take(np.arange(3)))
     for at in range(3):
         numbers = data["values"][at][data["observed"][at].bool().all(1)]
         if at:
             assert numbers.mean(0).abs().max() < 1e-4
             assert (numbers.std(0, correction=0) - 1).abs().max() < 1e-3
-    plain, _ = prepared({"s": arrays}, tmp_path, scale="none")
+    plain, _ = prepared({"s": arrays}, tmp_path, normalization="none")
     data = plain.collate(found.items.take(np.array([1])))
     np.testing.assert_array_equal(data["values"][0], arrays[1])
 
@@ -279,8 +279,8 @@ def test_standardized_on_training_rows_and_gaps_left_out(tmp_path):
 def test_a_constant_channel_and_one_never_seen_stay_finite(tmp_path):
     arrays = [np.stack([np.full(9, 7.5), np.full(9, NAN), np.arange(9)], axis=1) for _ in range(4)]
     arrays[1][0, 2] = 5
-    for scale in ("standard", "item", "none"):
-        modality, found = prepared({"s": arrays}, tmp_path, scale=scale)
+    for scale in ("standard", "per_item", "none"):
+        modality, found = prepared({"s": arrays}, tmp_path, normalization=scale)
         assert modality.collate(found.items.take(np.arange(2)))["values"].isfinite().all()
 
 
@@ -295,18 +295,18 @@ def test_what_was_fitted_is_saved(tmp_path):
 
 def test_reports_show_a_line_for_each_channel(tmp_path):
     modality, found = prepared({"s": walks()}, tmp_path)
-    drawn = np.asarray(modality.picture({"values": found.items.take(np.array([5]))["values"][0]}))
+    drawn = np.asarray(modality.preview({"values": found.items.take(np.array([5]))["values"][0]}))
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 3
 
 
 def test_times_follow_the_rate_or_a_channel(tmp_path):
     arrays = walks()
-    modality, found = prepared({"s": arrays}, tmp_path, rate=20.0)
+    modality, found = prepared({"s": arrays}, tmp_path, sampling_rate=20.0)
     data = modality.collate(found.items.take(np.array([3])))
     np.testing.assert_allclose(data["times"][0], np.arange(len(arrays[3])) / 20, atol=1e-6)
     records = [{"seconds": np.cumsum(np.arange(1.0, len(a) + 1)).tolist(), "x": a[:, 0].tolist()} for a in arrays]
     modality, found = prepared({"s": records}, tmp_path)
-    assert modality.options.time == "seconds"
+    assert modality.options.time_channel == "seconds"
     assert modality.options.channels == ["x"]
     times = modality.collate(found.items.take(np.array([3])))["times"][0]
     np.testing.assert_allclose(times, np.array(records[3]["seconds"]) - 1)
@@ -325,7 +325,7 @@ def test_changes_in_training(batch):
 
     def changed(**options):
         torch.manual_seed(0)
-        chosen = modality.options.model_copy(update={"jitter": 0.0, "crop": 0.0, **options})
+        chosen = modality.options.model_copy(update={"jitter": 0.0, "random_crop": 0.0, **options})
         found = TimeSeries(chosen, columns=["s"]).augment(data)
         assert all(torch.equal(before[name], data[name]) for name in data)
         padding = torch.arange(found["values"].shape[1]) >= found["length"].unsqueeze(1)
@@ -338,11 +338,11 @@ def test_changes_in_training(batch):
     assert float(noise.std()) == pytest.approx(0.5, rel=0.1)
     ratio = (changed(gain=0.2)["values"] / data["values"])[data["values"] != 0]
     assert 0.8 <= float(ratio.min()) < float(ratio.max()) <= 1.2
-    masked = changed(mask=0.5)["observed"]
+    masked = changed(time_mask=0.5)["observed"]
     lost = 1 - masked.sum((1, 2)) / data["observed"].sum((1, 2))
     assert 0.1 < float(lost.mean()) < 0.4
     assert float(lost.max()) <= 0.5
-    cropped = changed(crop=0.5)
+    cropped = changed(random_crop=0.5)
     assert (cropped["length"] >= data["length"] / 2).all()
     assert (cropped["length"] < data["length"]).any()
     for at in range(5):

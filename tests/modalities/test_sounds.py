@@ -159,7 +159,7 @@ def test_records_of_arrays_and_why_a_bare_array_is_refused() -> None:
     _, faults = prepared([samples])
     assert "sampling_rate" in faults.errors[0].reason
     _, faults = prepared([{"array": samples, "sampling_rate": None}])
-    assert "sample rate" in faults.errors[0].reason
+    assert "sampling rate" in faults.errors[0].reason
 
 
 def test_the_audio_of_a_video_next_to_its_images(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_changes_in_training_leave_padding_lengths_and_the_batch_alone(channels:
     data = collated([4_000, 1_500, 1], channels)
     before = {name: tensor.clone() for name, tensor in data.items()}
     torch.manual_seed(0)
-    changed = modality(channels=channels, gain=12.0, noise=0.0, shift=0.3).augment(data)
+    changed = modality(channels=channels, gain_db=12.0, noise_snr_db=0.0, time_shift=0.3).augment(data)
     assert (changed["length"] == data["length"]).all()
     for row, length in zip(changed["values"], data["length"].tolist(), strict=True):
         assert not row[:, length:].any()
@@ -315,6 +315,6 @@ def test_reverberation_rings_on_after_a_click() -> None:
 
 
 def test_a_image_and_a_line_for_reports() -> None:
-    picture = modality().picture({"values": items([4_000])["values"][0]})
+    picture = modality().preview({"values": items([4_000])["values"][0]})
     assert picture.width > 10
-    assert modality(channels=2).show() == "sounds of up to 1 s at 16 kHz, stereo"
+    assert modality(channels=2).describe() == "audio of up to 1 s at 16 kHz, stereo"

@@ -82,7 +82,7 @@ def test_lowercase_changes_the_symbols():
 
 
 def test_vocabulary_bounds_the_symbols():
-    small, large = fitted(vocabulary=270), fitted(vocabulary=300)
+    small, large = fitted(vocab_size=270), fitted(vocab_size=300)
     assert small.shape()["vocabulary"] == 270
     assert large.shape()["vocabulary"] == 300
     assert max(map(max, sequences(small.prepare(block(TEXTS))))) < 270
@@ -134,7 +134,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_sign_and_is_counted():
 
 
 def test_long_texts_are_cut_and_counted():
-    text = fitted(max_tokens=8)
+    text = fitted(max_length=8)
     cells = ["red " * 250_000, "red", "red " * 250_000, "a b c d e f g h i"]
     prepared = text.prepare(block(cells))
     assert [len(ids) for ids in sequences(prepared)] == [8, 1, 8]
@@ -143,20 +143,20 @@ def test_long_texts_are_cut_and_counted():
 
 
 def test_texts_that_differ_after_the_cut_keep_their_own_keys():
-    prepared = fitted(max_tokens=4).prepare(block(["red " * 100 + "x", "red " * 100 + "y"]))
+    prepared = fitted(max_length=4).prepare(block(["red " * 100 + "x", "red " * 100 + "y"]))
     assert len(set(prepared.content_keys)) == 2
 
 
 def test_max_tokens_follows_the_sample_and_a_given_one_stays():
     short = Text.resolve(Text.Options(), [sample(["is it red", "blue circle"] * 100)])
     long = Text.resolve(Text.Options(), [sample([" ".join(f"word{i * j}" for i in range(90)) for j in range(9)])])
-    assert 2 <= short.max_tokens <= 16
-    assert 90 <= long.max_tokens <= 512
-    assert Text.resolve(Text.Options(max_length=5), [sample(["a b c d e f g h"])]).max_tokens == 5
+    assert 2 <= short.max_length <= 16
+    assert 90 <= long.max_length <= 512
+    assert Text.resolve(Text.Options(max_length=5), [sample(["a b c d e f g h"])]).max_length == 5
 
 
 def test_saved_and_loaded_prepares_the_same(tmp_path: Path):
-    text = fitted(lowercase=True, max_tokens=6)
+    text = fitted(lowercase=True, max_length=6)
     other = Text(Text.Options(lowercase=True, max_length=6), columns=["t"])
     other.load(tmp_path, text.save(tmp_path))
     cells = ["[pad] Unseen WORDS", "猫", None, "x" * 500]

@@ -67,7 +67,7 @@ def changed(folder, to, **config):
 def test_numbers_are_those_of_the_reference_tokenizer(kind, most):
     folder = text_checkpoint(kind)
     wanted = reference(folder)([text.strip() for text in TEXTS], truncation=True, max_length=most)["input_ids"]
-    text = fitted(folder, max_tokens=most)
+    text = fitted(folder, max_length=most)
     assert rows(text.prepare(block(TEXTS))) == wanted
     assert text.num_truncated > 0
 
@@ -76,7 +76,7 @@ def test_long_texts_of_long_words_and_blanks_are_read_to_where_they_are_cut():
     folder = text_checkpoint("bert")
     texts = ["a" * 20_000 + " fox", " ".join(["x" * 150] * 50) + " dog", "fox" + " " * 5_000 + "dog"]
     wanted = reference(folder)(texts, truncation=True, max_length=8)["input_ids"]
-    text = fitted(folder, max_tokens=8)
+    text = fitted(folder, max_length=8)
     assert rows(text.prepare(block(texts))) == wanted
     assert text.num_truncated == 1  # long words are one unknown token each
 
@@ -107,7 +107,7 @@ def test_padding_and_limits_of_every_kind():
         padding = reference(text_checkpoint(kind)).pad_token_id
         assert text.shape()["padding"] == (padding or 0), kind
         assert text.shape()["length"] == (512 if kind == "t5" else POSITIONS), kind
-        assert text.shape()["vocabulary"] == text.tokenizer.get_vocab_size(), kind
+        assert text.shape()["vocab_size"] == text.tokenizer.get_vocab_size(), kind
 
 
 def test_limits_without_a_word_from_the_tokenizer():
@@ -135,7 +135,7 @@ def test_the_post_processor_decides_on_the_ends_as_it_does_in_the_reference(tmp_
 def test_a_text_may_lose_its_beginning_instead(tmp_path):
     folder = changed(text_checkpoint("bert"), tmp_path / "left", truncation_side="left")
     wanted = reference(folder)([text.strip() for text in TEXTS], truncation=True, max_length=8)["input_ids"]
-    assert rows(fitted(folder, max_tokens=8).prepare(block(TEXTS))) == wanted
+    assert rows(fitted(folder, max_length=8).prepare(block(TEXTS))) == wanted
 
 
 def test_siglip_reads_small_letters_without_punctuation(tmp_path):
@@ -149,7 +149,7 @@ def test_siglip_reads_small_letters_without_punctuation(tmp_path):
 
 
 def test_null_and_blank_texts_are_missing_and_a_text_of_nothing_legible_is_one_token():
-    text = fitted(text_checkpoint("t5"), max_tokens=8)
+    text = fitted(text_checkpoint("t5"), max_length=8)
     prepared = text.prepare(block([None, " \n", "fox", float("nan")]))
     assert [at >= 0 for at in prepared.index] == [False, False, True, False]
     empty = fitted(text_checkpoint("bert")).prepare(block(["\u200b\u200b"]))
@@ -162,7 +162,7 @@ def test_null_and_blank_texts_are_missing_and_a_text_of_nothing_legible_is_one_t
 def test_saved_and_loaded_prepares_the_same_without_the_checkpoint(kind, tmp_path):
     gone = tmp_path / "checkpoint"
     shutil.copytree(text_checkpoint(kind), gone)
-    text = fitted(str(gone), max_tokens=12)
+    text = fitted(str(gone), max_length=12)
     cells = [*TEXTS, *SPELT, None]
     before = text.prepare(block(cells))
     (tmp_path / "saved").mkdir()
@@ -172,7 +172,7 @@ def test_saved_and_loaded_prepares_the_same_without_the_checkpoint(kind, tmp_pat
     other.load(tmp_path / "saved", state)
     assert rows(other.prepare(block(cells))) == rows(before)
     assert other.shape() == text.shape()
-    assert other.identity(LimitOptions()) == text.identity(LimitOptions())
+    assert other.fingerprint(LimitOptions()) == text.fingerprint(LimitOptions())
     assert (
         CheckpointConfig.from_dict(other.shape()["checkpoint"]).config["model_type"]
         == CheckpointConfig.from_dict(text.shape()["checkpoint"]).config["model_type"]
@@ -182,28 +182,28 @@ def test_saved_and_loaded_prepares_the_same_without_the_checkpoint(kind, tmp_pat
 def test_what_changes_the_numbers_changes_the_identity(tmp_path):
     limits = LimitOptions()
     bert = text_checkpoint("bert")
-    one = fitted(bert, max_tokens=8).identity(limits)
-    text = fitted(bert, max_tokens=8)
+    one = fitted(bert, max_length=8).fingerprint(limits)
+    text = fitted(bert, max_length=8)
     text.prepare(block(TEXTS))
-    assert text.identity(limits) == one
+    assert text.fingerprint(limits) == one
     learned = Text(Text.Options(), columns=["t"]), Text(Text.Options(lowercase=True), columns=["t"])
     for each in learned:
         each.fit([block(TEXTS)])
     others = [
-        fitted(bert, max_tokens=9),
-        fitted(text_checkpoint("roberta"), max_tokens=8),
-        fitted(changed(text_checkpoint("siglip"), tmp_path / "x", tokenizer_class="SiglipTokenizer"), max_tokens=8),
-        fitted(text_checkpoint("siglip"), max_tokens=8),
-        fitted(text_checkpoint("llama"), max_tokens=8),
+        fitted(bert, max_length=9),
+        fitted(text_checkpoint("roberta"), max_length=8),
+        fitted(changed(text_checkpoint("siglip"), tmp_path / "x", tokenizer_class="SiglipTokenizer"), max_length=8),
+        fitted(text_checkpoint("siglip"), max_length=8),
+        fitted(text_checkpoint("llama"), max_length=8),
         *learned,
     ]
-    assert len({one, *(other.identity(limits) for other in others)}) == len(others) + 1
+    assert len({one, *(other.fingerprint(limits) for other in others)}) == len(others) + 1
 
 
 @pytest.mark.parametrize("kind", ["bert", "clip", "t5", "gpt2"])
 @pytest.mark.parametrize("damage", Text.corruptions)
 def test_damaged_texts_keep_their_special_tokens_and_limit(kind, damage):
-    text = fitted(text_checkpoint(kind), max_tokens=10)
+    text = fitted(text_checkpoint(kind), max_length=10)
     prepared = text.prepare(block(TEXTS))
     items = prepared.items.take(np.arange(len(prepared.items)))
     found = text.corrupt(items, damage, 1.0, np.random.default_rng(0))
@@ -223,11 +223,11 @@ def test_max_tokens_follows_the_sample_within_the_limit():
             Text.Options(checkpoint=text_checkpoint("bert"), vocab_size=None, **options), [sample(values)]
         )
 
-    assert resolved(["a fox", "a dog"]).max_tokens == 8
-    assert resolved([" ".join("abc" * 4)] * 3).max_tokens == 16
-    assert resolved(["word " * 100]).max_tokens == POSITIONS
-    assert resolved([None, " "]).max_tokens == POSITIONS
-    assert resolved(["word " * 100], max_tokens=5).max_tokens == 5
+    assert resolved(["a fox", "a dog"]).max_length == 8
+    assert resolved([" ".join("abc" * 4)] * 3).max_length == 16
+    assert resolved(["word " * 100]).max_length == POSITIONS
+    assert resolved([None, " "]).max_length == POSITIONS
+    assert resolved(["word " * 100], max_length=5).max_length == 5
 
 
 def planned(modality, **encoder):
@@ -240,22 +240,22 @@ def planned(modality, **encoder):
 @pytest.mark.parametrize(
     ("options", "path", "words"),
     [
-        ({"lowercase": True}, "lowercase", "tokenizer of its own"),
-        ({"vocabulary": 500}, "vocabulary", "tokenizer of its own"),
-        ({"max_tokens": POSITIONS + 1}, "max_tokens", f"at most {POSITIONS}"),
-        ({"max_tokens": 2}, "max_tokens", "3 or more"),
+        ({"lowercase": True}, "lowercase", "its own tokenizer"),
+        ({"vocab_size": 500}, "vocab_size", "its own tokenizer"),
+        ({"max_length": POSITIONS + 1}, "max_length", f"at most {POSITIONS}"),
+        ({"max_length": 2}, "max_length", "at least 3"),
     ],
 )
 def test_options_that_do_not_go_with_a_checkpoint_are_refused(options, path, words):
     with pytest.raises(RecipeError, match=words) as refused:
-        planned({"name": "text_generation", "checkpoint": text_checkpoint("bert"), **options})
+        planned({"name": "text", "checkpoint": text_checkpoint("bert"), **options})
     assert refused.value.path == f"inputs.t.modality.{path}"
 
 
 def test_a_complete_recipe_is_complete_when_it_is_read_again():
-    recipe = planned({"name": "text_generation", "checkpoint": text_checkpoint("bert")})
+    recipe = planned({"name": "text", "checkpoint": text_checkpoint("bert")})
     options = recipe.inputs["t"].modality
-    assert (options.vocabulary, options.max_tokens) == (None, POSITIONS)
+    assert (options.vocab_size, options.max_length) == (None, POSITIONS)
     again = planned(recipe.to_dict()["inputs"]["t"]["modality"])
     assert again.to_dict() == recipe.to_dict()
     with pytest.raises(RecipeError, match="null is for checkpoints"):
@@ -270,15 +270,15 @@ def test_a_checkpoint_without_a_readable_tokenizer_is_refused_by_name(tmp_path):
         if content is not None:
             (folder / "tokenizer.json").write_text(content)
         with pytest.raises(RecipeError, match="tokenizer") as refused:
-            planned({"name": "text_generation", "checkpoint": str(folder)})
+            planned({"name": "text", "checkpoint": str(folder)})
         assert refused.value.path == "inputs.t.modality.checkpoint"
     with pytest.raises(RecipeError, match="tokenizer"):
-        planned({"name": "text_generation", "checkpoint": checkpoint("image")})
+        planned({"name": "text", "checkpoint": checkpoint("image")})
     with pytest.raises(RecipeError, match="nowhere"):
-        planned({"name": "text_generation", "checkpoint": str(tmp_path / "nowhere")})
+        planned({"name": "text", "checkpoint": str(tmp_path / "nowhere")})
 
 
 def test_the_numbers_go_with_any_text_encoder():
-    recipe = planned({"name": "text_generation", "checkpoint": text_checkpoint("bert")}, encoder="embedding_bag")
+    recipe = planned({"name": "text", "checkpoint": text_checkpoint("bert")}, encoder="embedding_bag")
     assert recipe.inputs["t"].encoder.name == "embedding_bag"
     assert CheckpointTokenizer.from_checkpoint(text_checkpoint("bert")).num_special_tokens == 2

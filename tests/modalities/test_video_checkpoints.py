@@ -119,12 +119,12 @@ def test_files_are_prepared_like_arrays_and_kept_under_their_own_name(tmp_path):
     assert not np.array_equal(found["videomae"], found["vivit"])
 
 
-@pytest.mark.parametrize(("option", "value"), [("frames", 3), ("frames", 8), ("pixels", 64), ("fit", "pad")])
+@pytest.mark.parametrize(("option", "value"), [("num_frames", 3), ("num_frames", 8), ("image_size", 64), ("resize_mode", "pad")])
 def test_what_the_network_cannot_take_is_refused_by_its_key(option, value):
     inputs = {"x": {"modality": {"name": "video", option: value}, "columns": ["clip"]}}
     inputs["x"]["encoder"] = {"name": "pretrained_video", "checkpoint": checkpoint("video")}
     columns = sample("modality", "video", 4) | sample("task", "regression", 4)
-    with pytest.raises(RecipeError, match="leave it out") as raised:
+    with pytest.raises(RecipeError, match="remove this option") as raised:
         prepare(columns, inputs=inputs, outputs={"target": "regression"})
     assert raised.value.path == f"inputs.x.modality.{option}"
 
@@ -132,16 +132,16 @@ def test_what_the_network_cannot_take_is_refused_by_its_key(option, value):
 def test_a_checkpoint_of_images_is_no_checkpoint_of_videos():
     with pytest.raises(RecipeError, match="num_frames"):
         modality(checkpoint("image"))
-    assert modality("image:" + checkpoint("image"), frames=3).options.frames == 3
-    assert modality("image:" + checkpoint("image")).options.frames == Video.Options().frames
+    assert modality("image:" + checkpoint("image"), num_frames=3).options.num_frames == 3
+    assert modality("image:" + checkpoint("image")).options.num_frames == Video.Options().num_frames
 
 
 def test_videos_are_changed_only_where_that_is_asked_for():
-    assert not modality(checkpoint("video")).changes
-    asked = modality(checkpoint("video"), shift=0.1)
-    assert asked.changes
-    assert asked.options.shift == 0.1
-    assert Video(Video.Options(), columns=["clip"]).changes
+    assert not modality(checkpoint("video")).has_augmentation
+    asked = modality(checkpoint("video"), translate=0.1)
+    assert asked.has_augmentation
+    assert asked.options.translate == 0.1
+    assert Video(Video.Options(), columns=["clip"]).has_augmentation
 
 
 @pytest.mark.parametrize("size", ["tiny", "base"])
@@ -150,7 +150,7 @@ def test_a_complete_recipe_is_complete_again_as_it_is(size):
     inputs = {"x": {"columns": ["clip"], "encoder": {"name": "pretrained_video", "checkpoint": checkpoint("video")}}}
     table = table_of(columns)
     once = make_plan(table, Recipe(inputs=inputs, outputs={"target": "regression"}, size=size)).recipe
-    assert once.inputs["x"].modality.frames == FRAMES
+    assert once.inputs["x"].modality.num_frames == FRAMES
     assert make_plan(table, Recipe(**once.to_dict())).recipe == once
 
 

@@ -22,6 +22,7 @@ from polymodal.cli.options import (
     Target,
 )
 from polymodal.cli.output import print_result, rows_table, scores_table, separated
+from polymodal.core.formatting import format_score
 from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
@@ -81,16 +82,17 @@ def _robustness_tables(found: dict[str, Robustness]) -> list[RenderableType]:
     corrupted: list[dict[str, Any]] = []
     for output, one in found.items():
         first = {"output": output} if len(found) > 1 else {}
-        removed.append({**first, "without": "(nothing)", "score": one.value, "loss": None})
+        removed.append({**first, "without": "(nothing)", "score": format_score(one.value), "drop": ""})
         removed += [
-            {**first, "without": name, "score": removal.value, "drop": removal.drop}
+            {**first, "without": name, "score": format_score(removal.value), "drop": format_score(removal.drop)}
             for name, removal in one.removed.items()
         ]
         for name, kinds in one.corrupted.items():
             for kind, curve in kinds.items():
-                scores = {f"{strength:g}": value for strength, value in zip(one.strengths, curve.scores, strict=True)}
-                damage = kind.replace("_", " ")
-                corrupted.append({**first, "input": name, "damage": damage, **scores, "area": curve.area})
+                pairs = zip(one.strengths, curve.scores, strict=True)
+                scores = {f"{strength:g}": format_score(value) for strength, value in pairs}
+                row = {**first, "input": name, "corruption": kind.replace("_", " "), **scores}
+                corrupted.append({**row, "area": format_score(curve.area)})
     return [rows_table(removed), *([rows_table(corrupted)] if corrupted else [])]
 
 

@@ -13,8 +13,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-#: Columns with cells up to this length are never wrapped.
-SHORT_CELL = 18
+#: Columns with cells up to this length are not wrapped if the terminal is wide enough, and the least width of others.
+SHORT_CELL, MIN_WRAPPED = 18, 10
 
 
 def print_labeled(console: Console, label: str, text: str, style: str) -> None:
@@ -50,15 +50,18 @@ def cells_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str
     cells = [list(row) for row in rows]
     columns = list(zip(*cells, strict=True)) if cells else [() for _ in header]
     longest = [max(map(len, [name, *column])) for name, column in zip(header, columns, strict=True)]
-    smallest = [width if width <= SHORT_CELL else SHORT_CELL for width in longest]
-    if cells and sum(smallest) + 2 * len(header) > Console().width:
+    narrowest = [width if width <= SHORT_CELL else SHORT_CELL for width in longest]
+    room = Console().width - sum(narrowest) - 2 * (len(header) - 1)
+    widest = max(narrowest, default=0)
+    if cells and room < 0 and widest + room < MIN_WRAPPED:
         return _blocks(header, cells)
+    wrapped = SHORT_CELL if room >= 0 else widest - 1
     table = plain_table(title)
     for name, column, width in zip(header, columns, longest, strict=True):
         table.add_column(
             Text(name),
             justify="right" if column and all(map(_is_number, column)) and any(column) else "left",
-            no_wrap=width <= SHORT_CELL,
+            no_wrap=width <= wrapped,
             overflow="fold",
         )
     for row in cells:

@@ -65,8 +65,8 @@ class Monitor:
                 for key in found
             )
             self._add_notice(
-                f"{'objective' if one else 'objectives'} {', '.join(listed)} {'has' if one else 'have'} not improved on "
-                f"the baseline on validation rows after {epochs} epochs. "
+                f"{'objective' if one else 'objectives'} {', '.join(listed)} {'has' if one else 'have'} not improved "
+                f"on the baseline on validation rows after {epochs} epochs. "
                 f"{'Check that the inputs of each row match, or use' if pairs else 'Use'} more rows, more epochs or a "
                 "lower learning rate"
             )

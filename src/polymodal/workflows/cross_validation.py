@@ -258,7 +258,7 @@ class _OutOfFold:
         )
 
     def _of_target(self, cell_error: CellError) -> bool:
-        """Whether the error is in a target. A class that is missing from the training rows of a fold is not an error."""
+        """Whether the error is in a target. A class that is absent from the training rows of a fold is no error."""
         return any(cell_error.column in task.columns for task in self.tasks.values())
 
     def _scores(self, name: str, rows: np.ndarray) -> dict[str, Any]:

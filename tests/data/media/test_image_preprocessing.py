@@ -83,7 +83,7 @@ ODD: list[tuple[str, str, dict[str, Any]]] = [
     ("vit", "ViT", {"size": 20, "default_to_square": False, "do_center_crop": True, "crop_size": 50}),
     ("deit", "DeiT", {"do_resize": False, "crop_size": {"height": 40, "width": 61}}),
     ("beit", "Beit", {"size": 30, "do_reduce_labels": True, "do_rescale": False, "image_mean": [100, 90, 80]}),
-    ("siglip", "Siglip", {"embedding_dim": {"height": 37, "width": 21}, "do_convert_rgb": None, "resample": 0}),
+    ("siglip", "Siglip", {"size": {"height": 37, "width": 21}, "do_convert_rgb": None, "resample": 0}),
     ("convnext", "ConvNext", {"size": 60, "crop_pct": 0.95}),
     ("efficientnet", "EfficientNet", {"size": 40, "include_top": False, "do_center_crop": True, "crop_size": 37}),
     ("mobilenet_v1", "MobileNetV1", {"size": 41, "crop_size": 36}),
