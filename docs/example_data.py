@@ -14,9 +14,9 @@ from polymodal.datasets import make_mixed, make_planted_table, make_scenes
 
 
 def write_example(folder: Path, rows: int = 600) -> None:
-    """Write into `folder`: `photos/`, `table.csv` (image, question, score, mode -> answer), `new.csv` (the same
-    without answers), `houses.csv` (numbers and a category, with the targets `grade` and `price`), and `captions.csv`
-    (image, caption)."""
+    """Write into `folder`: `photos/`, `table.csv` (image, question, score, mode -> answer), `new.csv` (20 other rows
+    without answers), `test.csv` (other rows with answers), `houses.csv` (numbers and a category, with the targets
+    `grade` and `price`), and `captions.csv` (image, caption)."""
     _write_pictures(folder, "table.csv", make_mixed(rows, seed=0), first=0)
     unanswered = make_mixed(20, seed=1)
     del unanswered["answer"]
@@ -24,6 +24,7 @@ def write_example(folder: Path, rows: int = 600) -> None:
     _write_csv(folder / "houses.csv", make_planted_table(rows, seed=2))
     pictures = make_scenes(100, seed=3)
     _write_pictures(folder, "captions.csv", {"image": pictures["image"], "caption": pictures["caption"]}, rows + 20)
+    _write_pictures(folder, "test.csv", make_mixed(rows // 3, seed=4), first=rows + 120)
 
 
 def _write_pictures(folder: Path, name: str, columns: dict[str, list[Any]], first: int) -> None:
