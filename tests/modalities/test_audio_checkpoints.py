@@ -62,15 +62,16 @@ def test_it_decides_rate_and_length(tmp_path: Path) -> None:
 def test_no_random_changes_but_those_asked_for(tmp_path: Path) -> None:
     columns, folder = sounds(0.5, 0.5), clap(tmp_path)
     plain = resolved(columns, checkpoint=folder)
-    assert (plain.gain, plain.shift, plain.noise) == (0, 0, None)
+    assert (plain.gain_db, plain.shift, plain.noise) == (0, 0, None)
     assert not Audio(plain, columns=["sound"]).has_augmentation
-    for asked in ({"gain_db": 3.0}, {"translate": 0.1}, {"noise": 20.0}):
+    for asked in ({"gain_db": 3.0}, {"time_shift": 0.1}, {"noise_snr_db": 20.0}):
         assert Audio(resolved(columns, checkpoint=folder, **asked), columns=["sound"]).has_augmentation
     assert Audio(resolved(columns), columns=["sound"]).has_augmentation
 
 
 @pytest.mark.parametrize(
-    ("asked", "key"), [({"sampling_rate": 16_000}, "rate"), ({"channels": 2}, "channels"), ({"seconds": 11.0}, "seconds")]
+    ("asked", "key"),
+    [({"sampling_rate": 16_000}, "sampling_rate"), ({"channels": 2}, "channels"), ({"seconds": 11.0}, "seconds")],
 )
 def test_what_the_checkpoint_cannot_take_names_its_key(asked: dict[str, Any], key: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as raised:

@@ -116,7 +116,9 @@ def test_the_size_is_filled_and_nothing_is_changed_at_random(checkpoint: str, tm
     assert Image.resolve(Image.Options(checkpoint=folder), []).resize_mode == "stretch"
 
 
-@pytest.mark.parametrize(("option", "value"), [("translate", 0.06), ("horizontal_flip", True), ("brightness", 0.5), ("contrast", 0.5)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("translate", 0.06), ("horizontal_flip", True), ("brightness", 0.5), ("contrast", 0.5)]
+)
 def test_changes_that_are_asked_for_stay(checkpoint: str, option: str, value: Any) -> None:
     asked = Image.resolve(Image.Options(checkpoint=checkpoint, **{option: value}), [])
     assert getattr(asked, option) == value
@@ -152,7 +154,9 @@ def test_an_oblong_image_may_be_fitted_otherwise_than_the_checkpoint_does(
     assert not seen["pad"][-9:].any()
     assert (seen["pad"][11:29, :9, 1] > 150).all()
     own = Image.resolve(Image.Options(checkpoint=folder), [])
-    assert np.array_equal(pixels(fitted(checkpoint=folder, resize_mode=own.resize_mode), [wide])[0], seen[own.resize_mode])
+    assert np.array_equal(
+        pixels(fitted(checkpoint=folder, resize_mode=own.resize_mode), [wide])[0], seen[own.resize_mode]
+    )
     limits = Recipe().data.limits
     assert len({modality.fingerprint(limits) for modality in found.values()}) == 3
     again = Image(found["pad"].options, columns=["i"])

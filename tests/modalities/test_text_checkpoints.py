@@ -107,7 +107,7 @@ def test_padding_and_limits_of_every_kind():
         padding = reference(text_checkpoint(kind)).pad_token_id
         assert text.shape()["padding"] == (padding or 0), kind
         assert text.shape()["length"] == (512 if kind == "t5" else POSITIONS), kind
-        assert text.shape()["vocab_size"] == text.tokenizer.get_vocab_size(), kind
+        assert text.shape()["vocabulary"] == text.tokenizer.get_vocab_size(), kind
 
 
 def test_limits_without_a_word_from_the_tokenizer():
@@ -258,8 +258,8 @@ def test_a_complete_recipe_is_complete_when_it_is_read_again():
     assert (options.vocab_size, options.max_length) == (None, POSITIONS)
     again = planned(recipe.to_dict()["inputs"]["t"]["modality"])
     assert again.to_dict() == recipe.to_dict()
-    with pytest.raises(RecipeError, match="null is for checkpoints"):
-        planned({"name": "text_generation", "vocab_size": None})
+    with pytest.raises(RecipeError, match="null is only for checkpoints"):
+        planned({"name": "text", "vocab_size": None})
 
 
 def test_a_checkpoint_without_a_readable_tokenizer_is_refused_by_name(tmp_path):

@@ -50,9 +50,7 @@ def modality(folder, **options):
 
 
 def block(cells, cache=None):
-    return RowBlock(
-        {"clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache
-    )
+    return RowBlock({"clip": cells}, np.arange(len(cells)), None, "table", CellErrors(True), LimitOptions(), cache)
 
 
 def saved(folder, processor):
@@ -119,7 +117,9 @@ def test_files_are_prepared_like_arrays_and_kept_under_their_own_name(tmp_path):
     assert not np.array_equal(found["videomae"], found["vivit"])
 
 
-@pytest.mark.parametrize(("option", "value"), [("num_frames", 3), ("num_frames", 8), ("image_size", 64), ("resize_mode", "pad")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("num_frames", 3), ("num_frames", 8), ("image_size", 64), ("resize_mode", "pad")]
+)
 def test_what_the_network_cannot_take_is_refused_by_its_key(option, value):
     inputs = {"x": {"modality": {"name": "video", option: value}, "columns": ["clip"]}}
     inputs["x"]["encoder"] = {"name": "pretrained_video", "checkpoint": checkpoint("video")}

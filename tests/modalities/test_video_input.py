@@ -110,7 +110,9 @@ def test_columns_of_animations_are_videos_and_those_of_still_images_are_not(tmp_
 def test_the_side_follows_the_videos():
     cells = [animation(frames(n, height=100, width=120)) for n in range(2)]
     assert Video.resolve(Video.Options(max_image_size=112), [column(cells)]).image_size == 96
-    assert Video.resolve(Video.Options(max_image_size=64), [column([frames(0, height=100, width=120)])]).image_size == 64
+    assert (
+        Video.resolve(Video.Options(max_image_size=64), [column([frames(0, height=100, width=120)])]).image_size == 64
+    )
     assert Video.resolve(Video.Options(max_image_size=64), [column([b"no clip"])]).image_size == 64
 
 

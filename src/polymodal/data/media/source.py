@@ -33,7 +33,7 @@ def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[byte
 
     Example:
         >>> read_bytes("data:text/csv;base64,MSwyCg==", None, LimitOptions())
-        (b'1,2\\n', None)
+        (b'1,2\n', None)
     """
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         name = cell.get("path")
