@@ -92,7 +92,7 @@ def test_what_is_refused() -> None:
         multitask_gain(planted(340), recipe=taught)
     data = planted(340)
     data["rare"][400:] = [None] * 200
-    with pytest.raises(DataError, match="test part"):
+    with pytest.raises(DataError, match="test split"):
         multitask_gain(data, recipe=RECIPE)
 
 
