@@ -152,7 +152,7 @@ def _row_preview(rows: CurationRows, row: int, names: list[str]) -> RowPreview:
         modality, source = rows.preparation.modalities[name], rows.prepared[table].inputs[name]
         if type(modality).preview is not Modality.preview:
             item = int(source.index[table_row])
-            cells.append(ExampleCell(name, picture=thumbnail(modality, source.items, item) if item >= 0 else ""))
+            cells.append(ExampleCell(name, thumbnail=thumbnail(modality, source.items, item) if item >= 0 else ""))
             continue
         for column in modality.columns[:MAX_COLUMNS]:
             values = rows.tables[table].values(column, np.array([table_row]))
