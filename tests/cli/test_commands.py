@@ -15,7 +15,7 @@ from PIL import Image
 from command_line import Done, run_command
 from polymodal.datasets import planted
 
-SETTINGS = ["training.epochs=2", "width=16", "training.num_threads=1", "training.precision=fp32"]
+SETTINGS = ["training.epochs=2", "hidden_size=16", "training.num_threads=1", "training.precision=fp32"]
 SETTINGS += ["evaluation.bootstrap_samples=20", "evaluation.unimodal_scores=mask"]
 QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
 

@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     polymodal.fit(
         [{"x": words(row), "y": "ab"[row % 2]} for row in range(60)],
         "y",
-        settings=["training.epochs=1", "width=8", "evaluation.bootstrap_samples=0"],
+        settings=["training.epochs=1", "hidden_size=8", "evaluation.bootstrap_samples=0"],
         out=place / "texts",
     )
     held = rows(130, ROWS)

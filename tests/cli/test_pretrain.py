@@ -17,7 +17,7 @@ from polymodal.cli.commands import app
 from polymodal.core.errors import DataError, PolymodalError, RecipeError, TrainingError
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "yellow": (230, 220, 30)}
-SETTINGS = ["width=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=20"]
+SETTINGS = ["hidden_size=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=20"]
 SETTINGS += ["evaluation.unimodal_scores=none", "training.learning_rate=0.01"]
 QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
 ROWS = 96
@@ -92,7 +92,7 @@ def test_fit_goes_on_from_it() -> None:
     told("fit", *call, "--out", "fitted", "--set", "training.param_groups.inputs.photo.encoder.freeze=true")
     assert json.loads(Path("fitted/run.json").read_text())["start"]["carried"]
     assert told("predict", "fitted", "few.csv")["rows"] == 40
-    assert "width" in refused(RecipeError, "fit", *call, "--out", "wide", "--set", "width=24")
+    assert "hidden_size" in refused(RecipeError, "fit", *call, "--out", "wide", "--set", "hidden_size=24")
     assert "absent" in refused(RecipeError, "fit", *call[:3], "--init-from", "absent", "--out", "none")
 
 

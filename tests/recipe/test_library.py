@@ -27,7 +27,7 @@ from polymodal.workflows.fit import fit
 
 ROWS = 24
 #: A few steps of a small network, and no resamples.
-QUICK = ["width=16", "training.epochs=1", "training.batch_size=8", "evaluation.bootstrap_samples=0"]
+QUICK = ["hidden_size=16", "training.epochs=1", "training.batch_size=8", "evaluation.bootstrap_samples=0"]
 QUICK += ["training.precision=fp32", "training.num_threads=1"]
 WHISPER = seq2seq_checkpoint("whisper")
 TINY_WHISPER = [f"{part}.model={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]

@@ -11,7 +11,7 @@ from polymodal.workflows.fit import fit
 def test_a_summary_tells_the_scenes_of_its_own_clip_in_order() -> None:
     train, valid, test = (make_video_summaries(rows, seed, scenes=2) for seed, rows in enumerate((300, 40, 60)))
     settings = [
-        "width=32",
+        "hidden_size=32",
         "training.batch_size=16",
         "training.epochs=18",
         "training.precision=fp32",

@@ -25,7 +25,7 @@ SMALL = [
     "training.precision=fp32",
     "evaluation.unimodal_scores=mask",
     "evaluation.bootstrap_samples=20",
-    "width=16",
+    "hidden_size=16",
 ]
 HOSTILE = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br"}
@@ -119,7 +119,7 @@ def test_every_output_is_shown(several: tuple[Model, Page, str, Path]) -> None:
     assert "Confusion matrix of tags" not in html
     assert "Predicted over true price" in html
     assert "Reliability of the probabilities of tags" in html
-    assert page.words.count("Most wrong") == 3
+    assert page.words.count("Largest errors") == 3
     assert page.all("img")
     assert model.recipe.fusion is not None
     assert f"name: {model.recipe.fusion.name}" in page.words
@@ -160,7 +160,7 @@ def test_terminal_table_names_every_output(several: tuple[Model, Page, str, Path
     model, _, _, _ = several
     shown = terminal(model)
     assert "12 test rows" in shown
-    for word in ("colour", "price", "tags", "RMSE", "image alone", "length alone"):
+    for word in ("colour", "price", "tags", "RMSE", "image only", "length only"):
         assert word in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
 
@@ -172,7 +172,7 @@ def test_without_a_test_part(tmp_path: Path) -> None:
     assert "There are no test rows" in page.words
     assert "Scores on validation rows" in page.words
     assert "8 validation rows" in terminal(model)
-    assert "alone" not in terminal(model)
+    assert " only" not in terminal(model)
 
 
 def test_rows_without_target_and_no_bootstrap(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from polymodal.cli.output import print_result, rows_table
 from polymodal.core.formatting import format_interval, format_score
 
 if TYPE_CHECKING:
-    from polymodal.workflows.multitask_gain import Sharing
+    from polymodal.workflows.multitask_gain import MultitaskGain
 
 #: Metrics of each output that are printed; the JSON file has all.
 MAX_METRICS = 3
@@ -49,7 +49,7 @@ def multitask_gain(
     print_result({"out": str(out), **found.to_dict()}, gain_tables(found), as_json=as_json)
 
 
-def gain_tables(found: Sharing) -> list[RenderableType]:
+def gain_tables(found: MultitaskGain) -> list[RenderableType]:
     """The gain of the leading metrics of each output, and the cost of each model."""
     gains = [
         {
