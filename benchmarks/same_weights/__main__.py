@@ -2,7 +2,8 @@
 
 Tiny models of every kind are trained from both at the same seed, in one process for each checkout, on one thread. Their
 saved tensors, metrics, histories and predictions must be equal to the last bit; names of tensors and files may differ.
-Compare a checkout with itself first: a case that is not equal to itself shows nothing.
+Each checkout runs its own cases, matched by their order, so that names of recipe keys may differ too. Compare a
+checkout with itself first: a case that is not equal to itself shows nothing.
 """
 
 from __future__ import annotations
@@ -72,13 +73,24 @@ def compare_checkouts(
     demo = any(case.name == "demo" for case in cases)
     roots = {"demo": str(write_easy_vqa(data, None if whole_demo else DEMO_ROWS))} if demo else {}
     job = {"data": str(data), "roots": roots, "whole_demo": whole_demo, "cases": [case.name for case in cases]}
+    places = [number for number, case in enumerate(all_cases(whole_demo=whole_demo)) if case in cases]
     found = []
     for side, checkout in (("old", old), ("new", new)):
         out = folder / side
         out.mkdir()
-        run_checkout(checkout.resolve() / "src", out, job)
-        found.append([_read(out / f"{place(case.name)}.json") for case in cases])
+        names = case_names(checkout.resolve())
+        own = [names[number] for number in places]
+        run_checkout(checkout.resolve() / "src", out, {**job, "cases": own})
+        found.append([_read(out / f"{place(name)}.json") for name in own])
     return [compare(case.name, *runs) for case, *runs in zip(cases, *found, strict=True)]
+
+
+def case_names(checkout: Path) -> list[str]:
+    """The names of all cases of a checkout, which are in the same order in every checkout."""
+    command = [sys.executable, "-m", "benchmarks.same_weights", ".", ".", "--list"]
+    environment = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'src'}"}
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 def run_checkout(source: Path, out: Path, job: dict[str, Any]) -> None:
@@ -88,10 +100,10 @@ def run_checkout(source: Path, out: Path, job: dict[str, Any]) -> None:
     file = out / "job.json"
     file.write_text(json.dumps({**job, "source": str(source), "out": str(out)}), encoding="utf-8")
     fixed = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "0"}
-    environment = {**os.environ, **fixed, "PYTHONPATH": str(source), "POLYMODAL_CACHE": str(out / "cache")}
+    environment = {**os.environ, **fixed, "PYTHONPATH": f"{source.parent}:{source}", "POLYMODAL_CACHE": str(out / "cache")}
     print(f"running {len(job['cases'])} cases of {source.parent}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.same_weights.worker", str(file)]
-    subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=False)  # a lost case is reported
+    subprocess.run(command, cwd=source.parent, env=environment, check=False)  # a lost case is reported
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -73,7 +73,8 @@ def _parameter_row(parameter: inspect.Parameter, annotation: Any, info: Any) -> 
         flags.insert(0, info.default)
     if isinstance(info, typer.models.OptionInfo) and not flags:
         flags = ["--" + parameter.name.replace("_", "-")]
-    name = ", ".join(f"`{flag}`" for flag in flags) or f"`{parameter.name.upper()}`"
+    names = [name for flag in flags for name in flag.split("/")]  # `--exact/--approximate` are two
+    name = ", ".join(f"`{name}`" for name in names) or f"`{parameter.name.upper()}`"
     default = "required" if parameter.default is parameter.empty else ""
     if parameter.default not in (None, False, parameter.empty):
         default = f"`{parameter.default}`"
