@@ -46,7 +46,7 @@ def test_planted_copies_are_found_and_nothing_else(kind: str, copies: int) -> No
 def test_blocks_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = planted("clusters", 200, 10, seed=5)
     whole = find_near_duplicates(vectors, threshold=0.9)
-    monkeypatch.setattr(duplicates, "BLOCK", 700)
+    monkeypatch.setattr(duplicates, "BLOCK_ELEMENTS", 700)
     blocks = find_near_duplicates(vectors, threshold=0.9)
     assert [group.rows.tolist() for group in whole.groups] == [group.rows.tolist() for group in blocks.groups]
     similarity = vectors @ vectors.T - 2 * np.eye(200)
