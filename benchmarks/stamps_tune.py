@@ -50,7 +50,7 @@ def measure(folder: Path) -> Record:
         columns = table(stamps)
         begun = time.perf_counter()
         out = Path(place) / "found"
-        found = tune(columns, "class", recipe=RECIPE, seconds=SECONDS, jobs=2, out=out, root=stamps, progress=True)
+        found = tune(columns, "class", recipe=RECIPE, time_limit=SECONDS, jobs=2, out=out, root=stamps, progress=True)
         record.facts["seconds, with encoding and final models"] = round(time.perf_counter() - begun)
         _set_down(record, found)
     return record

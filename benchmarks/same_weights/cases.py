@@ -232,7 +232,7 @@ def ways_of_training() -> Iterator[Case]:
     asked |= {"outputs": {"grade": "classification", "size": "regression"}, "data": {"sampling_temperature": 2.0}}
     sets = {"rows": "rows.csv", "more": "more.csv"}
     yield replace(_rows("training/data sets and task tokens", asked), table=sets, asked="more.csv")
-    arguments = {"space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]}, "folds": 2, "trials": 2, "seconds": None}
+    arguments = {"space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]}, "folds": 2, "trials": 2, "time_limit": None}
     searched = merged(grade, {"inputs": {"note": NOTE, "numbers": NUMBERS}})
     searched = {key: value for key, value in merged(BASE, searched).items() if key != "hidden_size"}
     yield Case("tune", searched, verb="tune", arguments=arguments, needs=("optuna",))

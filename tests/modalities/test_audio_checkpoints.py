@@ -62,7 +62,7 @@ def test_it_decides_rate_and_length(tmp_path: Path) -> None:
 def test_no_random_changes_but_those_asked_for(tmp_path: Path) -> None:
     columns, folder = sounds(0.5, 0.5), clap(tmp_path)
     plain = resolved(columns, checkpoint=folder)
-    assert (plain.gain_db, plain.shift, plain.noise) == (0, 0, None)
+    assert (plain.gain_db, plain.time_shift, plain.noise_snr_db) == (0, 0, None)
     assert not Audio(plain, columns=["sound"]).has_augmentation
     for asked in ({"gain_db": 3.0}, {"time_shift": 0.1}, {"noise_snr_db": 20.0}):
         assert Audio(resolved(columns, checkpoint=folder, **asked), columns=["sound"]).has_augmentation

@@ -204,5 +204,5 @@ def test_the_card_of_a_loaded_model_is_the_same(several: tuple[Model, Page, str,
     assert (tmp_path / "README.md").read_bytes() == (folder / "README.md").read_bytes()
     bare = Model.load(folder)
     bare.metrics, bare.run = {}, RunRecord()
-    assert "It has not been scored." in render_card(bare)
+    assert "The model has not been scored." in render_card(bare)
     assert "No scores" in terminal(bare)

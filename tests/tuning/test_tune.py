@@ -29,7 +29,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(out: Path, source: Any = None, **more: Any) -> TuningResult:
-    given: dict[str, Any] = {"recipe": RECIPE, "space": FUSIONS, "folds": 2, "trials": 2, "seconds": None, **more}
+    given: dict[str, Any] = {"recipe": RECIPE, "space": FUSIONS, "folds": 2, "trials": 2, "time_limit": None, **more}
     return tune(source or data(), out=out, **given)
 
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     with pytest.raises(RecipeError, match="did you mean 'fusion'"):
         run(out, space={"fusoin": ["late"]})
     with pytest.raises(RecipeError, match="did you mean 'score'"):
-        run(out, objectives=["scroe"])
+        run(out, optimize=["scroe"])
     with pytest.raises(RecipeError, match="needs a limit"):
         run(out, trials=None)
     with pytest.raises(RecipeError, match="must be positive"):

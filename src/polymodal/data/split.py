@@ -41,7 +41,9 @@ def split_rows(
     if assigned is not None:
         return _assigned_splits(assigned, options.column or "")
     if options.validation_size + options.test_size >= 1:
-        raise DataError(f"valid {options.validation_size:g} and test {options.test_size:g} leave no rows for training")
+        raise DataError(
+            f"validation_size {options.validation_size:g} and test_size {options.test_size:g} leave no rows for training"
+        )
     shares = {"validation": options.validation_size} | ({"test": options.test_size} if options.test_size else {})
     classes = _number_values(stratify_by) if stratify_by is not None else np.zeros(rows, dtype=np.int64)
     generator = np.random.default_rng(seed)

@@ -209,10 +209,10 @@ def _of_checkpoint(options: Image.Options, geometry: ImagePreprocessing) -> Imag
     if options.image_size not in (None, geometry.height):
         raise RecipeError(
             "image_size",
-            f"the checkpoint {options.checkpoint!r} takes images of {geometry.height} pixels; leave this out",
+            f"the checkpoint {options.checkpoint!r} uses images of {geometry.height} pixels; remove this option",
         )
-    silent = {"resize_mode": geometry.resize_mode, "translate": 0.0}
-    chosen = {key: value for key, value in silent.items() if key not in options.model_fields_set}
+    unset = {"resize_mode": geometry.resize_mode, "translate": 0.0}
+    chosen = {key: value for key, value in unset.items() if key not in options.model_fields_set}
     return options.model_copy(update={"image_size": geometry.height, **chosen})
 
 

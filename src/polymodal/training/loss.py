@@ -94,7 +94,7 @@ class Loss(nn.Module):
                 continue
             found.named[name] = self._weighted(name, torch.stack([term.loss for term in some]).mean())
             parts |= {f"{name}.{term.name}": term.loss.detach() for term in some}
-            found.baselines |= {f"{name}.{term.name}": (term.baseline, term.count) for term in some}
+            found.baselines |= {f"{name}.{term.name}": (term.baseline, term.num_values) for term in some}
         return found
 
     def backward(self, losses: Losses, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]) -> None:

@@ -23,9 +23,9 @@ def check_objectives(objectives: Sequence[str]) -> None:
     """Raise RecipeError if an objective is unknown, or none is given."""
     for name in objectives:
         if name not in OBJECTIVES:
-            raise RecipeError("objectives", f"unknown objective {name!r}; {did_you_mean(name, OBJECTIVES)}")
+            raise RecipeError("optimize", f"unknown objective {name!r}; {did_you_mean(name, OBJECTIVES)}")
     if not objectives:
-        raise RecipeError("objectives", f"give at least one of {', '.join(OBJECTIVES)}")
+        raise RecipeError("optimize", f"give at least one of {', '.join(OBJECTIVES)}")
 
 
 def pareto_front(candidates: Sequence[Candidate], objectives: Sequence[str]) -> list[Candidate]:

@@ -56,8 +56,8 @@ def tune(
     space: SpaceLike = None,
     folds: int = 5,
     trials: int | None = None,
-    seconds: float | None = 600.0,
-    objectives: Sequence[str] = ("score",),
+    time_limit: float | None = 600.0,
+    optimize: Sequence[str] = ("score",),
     jobs: int = 1,
     out: Path | str,
     resume: bool = False,
@@ -71,11 +71,11 @@ def tune(
     space: recipe paths with choices (`[a, b]`) or ranges (`{low, high, log}`), or a YAML or JSON file with them;
         default: `default_space`
     folds: number of folds; all candidates use the same folds, grouped and stratified by `data.split`
-    trials, seconds: limits of the number of trials and of the time; None: no limit. At least one trial is completed.
-    objectives: `score` and costs (`latency`, `memory`, `size`, `seconds`); the first one selects the best recipe
+    trials, time_limit: limits of the number of trials and of the time in seconds; None: no limit. At least one trial is completed.
+    optimize: `score` and costs (`latency`, `memory`, `size`, `seconds`); the first one selects the best recipe
     jobs: number of parallel processes, one thread each
     out: folder for trials, leaderboard and models
-    resume: continue the search in `out` for another `seconds`
+    resume: continue the search in `out` for another `time_limit`
     seed: seed of the search; the seed of folds and networks is `recipe.seed`
 
     Raises:
@@ -85,23 +85,23 @@ def tune(
         PolymodalError: `out` contains another search, or a search and `resume` is not set.
     """
     require_optuna()
-    check_objectives(objectives)
-    _check_counts(trials, seconds, jobs)
+    check_objectives(optimize)
+    _check_counts(trials, time_limit, jobs)
     start, progress_bar, folder = time.time(), Progress(progress), Path(out)
     if resume and space is None and (folder / SEARCH).is_file():
-        space = SearchSpec.read(folder).space  # the default space depends on `seconds`, which may differ now
+        space = SearchSpec.read(folder).space  # the default space depends on `time_limit`, which may differ now
     table = as_table(data, root)
     if table is None:
         raise DataError("there is no training data")
     given = as_recipe(recipe, settings)
     plan = _plan(table, given, target)
-    search_space = _search_space(space, given, plan, len(table), seconds)
+    search_space = _search_space(space, given, plan, len(table), time_limit)
     spec = SearchSpec(
         recipe=search_space.base,
         space=search_space.to_dict(),
         folds=folds,
         seed=seed,
-        objectives=list(objectives),
+        objectives=list(optimize),
         fingerprint=table.fingerprint(),
     )
     fold_data, dimensions = spec.open(table)
@@ -113,9 +113,9 @@ def tune(
     baselines = _baselines(models, folder, progress_bar)
     _report_cell_errors(models.features.cell_errors, progress_bar)
     searching = time.time()
-    end = None if seconds is None else start + seconds * (1 - REFIT_FRACTION)
+    end = None if time_limit is None else start + time_limit * (1 - REFIT_FRACTION)
     deadline = (
-        end if seconds is None or end is None or len(fold_data.recipe.inputs) < 2 else end - seconds * UNIMODAL_FRACTION
+        end if time_limit is None or end is None or len(fold_data.recipe.inputs) < 2 else end - time_limit * UNIMODAL_FRACTION
     )
     if jobs == 1:
         with scratch_folder() as temporary:
@@ -155,12 +155,12 @@ def _report_cell_errors(cell_errors: CellErrors, progress: Progress) -> None:
         progress.log(f"{len(unique_errors.errors)} cells cannot be used and are treated as missing ({columns})")
 
 
-def _check_counts(trials: int | None, seconds: float | None, jobs: int) -> None:
-    for name, value in (("trials", trials), ("seconds", seconds), ("jobs", jobs)):
+def _check_counts(trials: int | None, time_limit: float | None, jobs: int) -> None:
+    for name, value in (("trials", trials), ("time_limit", time_limit), ("jobs", jobs)):
         if value is not None and value <= 0:
             raise RecipeError("", f"{name} must be positive, not {value}")
-    if trials is None and seconds is None:
-        raise RecipeError("", "a search needs a limit: give trials, seconds or both")
+    if trials is None and time_limit is None:
+        raise RecipeError("", "a search needs a limit: give trials, time_limit or both")
 
 
 def _plan(table: Table, given: Recipe, target: str | list[str] | None) -> Recipe:

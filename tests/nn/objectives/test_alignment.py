@@ -37,7 +37,7 @@ def test_the_loss_by_hand() -> None:
     towards_a = [math.log(2 * math.e + 1) - 1, math.log(math.e + 2) - 1, math.log(math.e + 2)]
     assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 6, abs=1e-6)
     assert term.baseline == pytest.approx(math.log(3))
-    assert term.count == 3
+    assert term.num_values == 3
 
 
 def test_rows_that_share_an_item_are_all_positives() -> None:

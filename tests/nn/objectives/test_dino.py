@@ -49,7 +49,7 @@ def test_the_teacher_does_not_learn_and_is_saved() -> None:
     terms = objective(step)
     assert [term.name for term in terms] == ["in_text", "in_number"]
     assert terms[0].baseline == pytest.approx(math.log(8))
-    assert [term.count for term in terms] == [11, 12]
+    assert [term.num_values for term in terms] == [11, 12]
     torch.stack([term.loss for term in terms]).sum().backward()  # type: ignore[no-untyped-call]
     buffers = {name for name, _ in objective.named_buffers()}
     assert {"teachers.in_text.average0", "center", "is_initialized"} <= buffers <= set(objective.state_dict())

@@ -119,9 +119,9 @@ def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeyp
         (together,) = terms(network, preparation.batch(prepared, rows))
         items = np.unique(prepared.inputs[f"in_{modality}"].index[rows], return_index=True)[1]
         alone = [term for row in rows[items] for term in terms(network, preparation.batch(prepared, np.array([row])))]
-    total = sum(term.count for term in alone)
+    total = sum(term.num_values for term in alone)
     assert total == together.count
-    mean = sum(float(term.loss) * term.count for term in alone) / total
+    mean = sum(float(term.loss) * term.num_values for term in alone) / total
     assert float(together.loss) == pytest.approx(mean, rel=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_rows_that_lack_the_input_teach_nothing() -> None:
     network, _, batch, preparation, prepared = masked("number")
     assert terms(network, preparation.batch(prepared, np.array([1, 1]))) == []
     (term,) = terms(network, batch)
-    assert term.count == 5.0  # one mask cell of each row that has numbers
+    assert term.num_values == 5.0  # one mask cell of each row that has numbers
 
 
 @pytest.mark.parametrize("modality", INPUTS)

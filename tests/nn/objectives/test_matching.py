@@ -55,7 +55,7 @@ def test_the_loss_by_hand() -> None:
     given = step({"a": torch.rand(3, 1), "b": torch.rand(3, 1)}, network=Looks(["a", "b"]))
     (term,) = objective(given)
     assert float(term.loss.detach()) == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2, abs=1e-6)
-    assert (term.name, term.baseline, term.count) == ("b", math.log(2), 3)
+    assert (term.name, term.baseline, term.num_values) == ("b", math.log(2), 3)
 
 
 def test_one_input_is_exchanged_at_a_time_and_others_are_hidden() -> None:
@@ -97,7 +97,7 @@ def test_rows_without_both_inputs_take_no_part() -> None:
         present={"b": [True, True, True, False]},
         network=Looks(["a", "b"]),
     )
-    assert [term.count for term in matching()(given)] == [3, 3]
+    assert [term.num_values for term in matching()(given)] == [3, 3]
     alone = step({"a": torch.rand(2, 1), "b": torch.rand(2, 1)}, present={"a": [True, False], "b": [True, False]})
     assert matching()(alone) == []
 

@@ -61,7 +61,7 @@ def test_no_symbol_sees_itself_or_what_follows() -> None:
         (term,) = terms(network, batch)
         states = kept[0].view(4, -1, kept[0].shape[-1])
     length = batch.inputs["text"].data["length"]
-    assert term.count == float(length.sum())
+    assert term.num_values == float(length.sum())
     first = int(length.min()) - 1
     torch.testing.assert_close(states[:, :first], states[:1, :first].expand_as(states[:, :first]))
 
@@ -75,9 +75,9 @@ def test_the_loss_of_a_row_does_not_depend_on_its_batch() -> None:
         (together,) = terms(network, whole_batch(preparation, prepared))
         alone = [term for row in range(6) for term in terms(network, preparation.batch(prepared, np.array([row])))]
     assert len(alone) == 5
-    total = sum(term.count for term in alone)
+    total = sum(term.num_values for term in alone)
     assert total == together.count
-    assert float(together.loss) == pytest.approx(sum(float(t.loss) * t.count for t in alone) / total, rel=1e-5)
+    assert float(together.loss) == pytest.approx(sum(float(t.loss) * t.num_values for t in alone) / total, rel=1e-5)
 
 
 def test_the_embedding_is_the_encoders_own() -> None:

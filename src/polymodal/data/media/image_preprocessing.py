@@ -158,13 +158,13 @@ class ImagePreprocessing:
         for key, value in given.items():
             if key not in known and value is not False:
                 raise RecipeError("", f"its preprocessor_config.json has {key}: {value!r}, which is not supported")
-        said = {**_SHARED, **PROCESSORS[kind], **given}
-        if said["resample"] not in set(Image.Resampling):
-            raise RecipeError("", f"its preprocessor_config.json has an unsupported resample: {said['resample']!r}")
-        height, width, stretched, shortest = _sides(said, kind)
-        rescale = float(said["rescale_factor"]) if said["do_rescale"] else 1.0
-        mean, std = _normalization(said)
-        found = cls(height, width, int(said["resample"]), stretched, shortest)
+        values = {**_SHARED, **PROCESSORS[kind], **given}
+        if values["resample"] not in set(Image.Resampling):
+            raise RecipeError("", f"its preprocessor_config.json has an unsupported resample: {values['resample']!r}")
+        height, width, stretched, shortest = _sides(values, kind)
+        rescale = float(values["rescale_factor"]) if values["do_rescale"] else 1.0
+        mean, std = _normalization(values)
+        found = cls(height, width, int(values["resample"]), stretched, shortest)
         return replace(found, rescale=rescale, mean=mean, std=std)
 
     @property
@@ -245,21 +245,21 @@ def processor_name(preprocessor: dict[str, Any], config: dict[str, Any]) -> str:
     return kind
 
 
-def _sides(said: dict[str, Any], kind: str) -> tuple[int, int, tuple[int, int] | None, int | None]:
+def _sides(values: dict[str, Any], kind: str) -> tuple[int, int, tuple[int, int] | None, int | None]:
     """Height and width of preprocessed images, the stretch target, and the shorter side before the crop."""
-    size = _size(said["size"], "size", square=said.get("default_to_square", kind not in _SHORTEST))
-    crop = _size(said["crop_size"], "crop_size", square=True) if said["do_center_crop"] else None
+    size = _size(values["size"], "size", square=values.get("default_to_square", kind not in _SHORTEST))
+    crop = _size(values["crop_size"], "crop_size", square=True) if values["do_center_crop"] else None
     final = None if crop is None else (crop["height"], crop["width"])
     stretched: tuple[int, int] | None = None
     shortest: int | None = None
-    if said["do_resize"]:
+    if values["do_resize"]:
         shortest = size.get("shortest_edge")
         stretched = None if shortest is not None else (size["height"], size["width"])
-    if "crop_pct" in said and said["do_resize"]:
+    if "crop_pct" in values and values["do_resize"]:
         if shortest is None or final is not None:
             raise _config_error("has a crop_pct together with a crop_size or a fixed size")
         if shortest < 384:
-            final, shortest = (shortest, shortest), int(shortest / said["crop_pct"])
+            final, shortest = (shortest, shortest), int(shortest / values["crop_pct"])
         else:
             stretched, shortest = (shortest, shortest), None
     final = final or stretched
@@ -280,15 +280,15 @@ def _size(value: Any, key: str, *, square: bool) -> dict[str, int]:
     return found
 
 
-def _normalization(said: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalization(values: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The combined mean and standard deviation of each channel after all steps."""
     mean, std = [0.0] * 3, [1.0] * 3
-    given = [_three(said[key]) for key in ("image_mean", "image_std")]
-    if said["do_normalize"]:
+    given = [_three(values[key]) for key in ("image_mean", "image_std")]
+    if values["do_normalize"]:
         mean, std = given
-    if said["do_rescale"] and said.get("offset"):
+    if values["do_rescale"] and values.get("offset"):
         mean = [value + 1 for value in mean]
-    if said.get("include_top"):
+    if values.get("include_top"):
         std = [value * other for value, other in zip(std, given[1], strict=True)]
     return tuple(mean), tuple(std)
 

@@ -28,23 +28,23 @@ class CellErrors:
     strict: bool = False
     errors: list[CellError] = field(default_factory=list)
 
-    def add(self, fault: CellError) -> None:
+    def add(self, error: CellError) -> None:
         """Record a bad cell.
 
         Raises:
             DataError: in strict mode.
         """
         if self.strict:
-            raise DataError(fault.reason, row=fault.row, column=fault.column, file=fault.file or fault.table or None)
-        self.errors.append(fault)
+            raise DataError(error.reason, row=error.row, column=error.column, file=error.file or error.table or None)
+        self.errors.append(error)
 
     def counts(self) -> dict[str, int]:
         """The number of bad cells by column."""
-        return dict(Counter(fault.column for fault in self.errors))
+        return dict(Counter(error.column for error in self.errors))
 
     def json_lines(self) -> list[str]:
         """Each bad cell as a line of JSON."""
-        return [json.dumps(asdict(fault), ensure_ascii=False) + "\n" for fault in self.errors]
+        return [json.dumps(asdict(error), ensure_ascii=False) + "\n" for error in self.errors]
 
 
 class BadCellsWarning(UserWarning):

@@ -43,13 +43,13 @@ class ObjectiveLoss(NamedTuple):
 
     loss: the scalar to minimize
     baseline: loss of the best prediction without any information about the row; the training monitor compares with it
-    count: weight of this batch in a mean over batches: number of rows, pairs or tokens that the loss averages over
+    num_values: weight of this batch in a mean over batches: number of rows, pairs or tokens that the loss averages over
     """
 
     name: str
     loss: Tensor
     baseline: float
-    count: float
+    num_values: float
 
 
 class NetworkProtocol(Protocol):

@@ -14,7 +14,7 @@ class LossWithBaseline(NamedTuple):
 
     loss: Tensor
     baseline: float
-    count: float
+    num_values: float
 
 
 class MSEWithBaseline(nn.Module):
