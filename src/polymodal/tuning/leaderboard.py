@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from polymodal.checkpoint.model_directory import json_ready
-from polymodal.core.formatting import format_interval, format_score, truncate
+from polymodal.core.formatting import format_interval, format_score, metric_name, truncate
+from polymodal.core.terminal import plain_table
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.study import format_overrides
@@ -63,10 +63,10 @@ def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Tabl
     trials = [entry for entry in rank_entries(entries) if entry.status != "baseline"]
     baselines = [entry for entry in rank_entries(entries) if entry.status == "baseline"]
     shown = rank_entries([*trials[:MAX_ROWS], *baselines])
-    title = f"{len(folds)} folds, {len(folds.fold_of)} rows, {metric.name} of {folds.output}"
+    title = f"{len(folds)} folds, {len(folds.fold_of)} rows, {metric_name(metric.name)} of {folds.output}"
     if not metric.greater_is_better:
         title += " (lower is better)"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table(title)
     table.add_column("", overflow="fold")
     for heading, width in (("score", 5), ("interval", 14), ("s", 4), ("MiB", 4), ("ms", 4)):
         table.add_column(heading, justify="right", no_wrap=True, min_width=width)
