@@ -146,7 +146,7 @@ def test_card_escapes_and_tells_the_scores(several: tuple[Model, Page, str, Path
     outside_code = re.sub(r"```.*?```", "", card, flags=re.S)
     assert "<script>" not in outside_code.replace("\\<script\\>", "")
     value = model.metrics["test"]["price"]["rmse"]["value"]
-    assert f"| RMSE (less is better) | {format_score(value)} |" in card
+    assert f"| RMSE (lower is better) | {format_score(value)} |" in card
     assert "**Warning:**" in card
     assert model.run.fingerprints["table"] in card
     code = re.search(r"predict\((.*)\)\n", card)

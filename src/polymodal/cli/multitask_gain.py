@@ -54,7 +54,7 @@ def gain_tables(found: MultitaskGain) -> list[RenderableType]:
     gains = [
         {
             "output": output if position == 0 else "",
-            "metric": metric + ("" if one["greater_is_better"] else " (less is better)"),
+            "metric": metric + ("" if one["greater_is_better"] else " (lower is better)"),
             "multitask": format_score(one["multitask"]),
             "single": format_score(one["single_task"]),
             "difference": format_score(one["difference"]),

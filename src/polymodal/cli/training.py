@@ -149,7 +149,7 @@ def plan(
 
 def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[str]] = ()) -> None:
     """Print the result of a training: scores, time, paths, notes, and the commands to run next."""
-    from polymodal.core.formatting import count_noun, format_duration, join_words, split_name
+    from polymodal.core.formatting import format_duration
     from polymodal.core.terminal import labeled_lines
     from polymodal.report.score_table import model_score_table
 
@@ -168,22 +168,31 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
             ]
         ),
     ]
-    print_result(value, ["", *shown, ""], as_json=as_json)
-    if as_json:
-        return
-    for shared in run.shared_items:
+    notes = _notes(model, out)
+    print_result(value, ["", *shown, *([""] if notes else [])], as_json=as_json)
+    if not as_json:
+        for text in notes:
+            print_note(text)
+        print_next(then or _next_steps(model, out))
+
+
+def _notes(model: Model, out: Path) -> list[str]:
+    """Shared items, notices of the training, and cells that could not be used."""
+    from polymodal.core.formatting import count_noun, join_words, split_name
+
+    notes, errors = [], model.run.cell_errors
+    for shared in model.run.shared_items:
         if "train" in shared.between:
-            parts = join_words([split_name(part) for part in shared.between])
+            splits = join_words([split_name(name) for name in shared.between])
             items, rows = count_noun(shared.items, "item"), count_noun(shared.rows, "row")
             verb = "is" if shared.items == 1 else "are"
-            print_note(f"input {shared.input!r}: {items} {verb} in both the {parts} rows ({rows})")
-    for notice in run.notices:
-        print_note(notice)
+            notes.append(f"input {shared.input!r}: {items} {verb} in both the {splits} rows ({rows})")
+    notes += model.run.notices
     if errors.count:
         by_column = ", ".join(f"{column}: {count}" for column, count in errors.by_column.items())
         cells = count_noun(errors.count, "cell")
-        print_note(f"{cells} could not be used ({by_column}); see {out / 'cell_errors.jsonl'}")
-    print_next(then or _next_steps(model, out))
+        notes.append(f"{cells} could not be used ({by_column}); see {out / 'cell_errors.jsonl'}")
+    return notes
 
 
 def _next_steps(model: Model, out: Path) -> list[list[str]]:

@@ -72,7 +72,7 @@ def tune(
     )
     shown = [] if as_json else summary(found)
     then = [["predict", str(found.folder / "best"), "NEW_ROWS", "--out", "predictions.csv"]]
-    print_result({"out": str(out), **found.to_dict()}, ["", *shown, ""], as_json=as_json)
+    print_result({"out": str(out), **found.to_dict()}, ["", *shown, *([""] if notes(found) else [])], as_json=as_json)
     if not as_json:
         for text in notes(found):
             print_note(text)

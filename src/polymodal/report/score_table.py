@@ -61,7 +61,7 @@ def scores_table(
             first = [Text(truncate(name, 30) if lead else "")] if several else []
             table.add_row(
                 *first,
-                Text(row.name + ("" if row.greater_is_better else " (less is better)")),
+                Text(row.name + ("" if row.greater_is_better else " (lower is better)")),
                 Text(format_score(row.value), style="bold" if lead else ""),
                 Text(format_interval(row.low, row.high)),
                 Text(format_score(row.baseline)),
