@@ -131,7 +131,7 @@ def test_parts_that_would_be_empty() -> None:
         split_rows(50, OPTIONS, 0, stratify_by=list(range(50)))
     with pytest.raises(DataError, match="2 groups are too few"):
         split_rows(50, OPTIONS, 0, groups=[number % 2 for number in range(50)])
-    with pytest.raises(DataError, match="no rows for training"):
+    with pytest.raises(DataError, match="no training rows"):
         split_rows(50, SplitOptions(validation_size=0.5, test_size=0.5), 0)
     exact(split_rows(3, OPTIONS, 0), 3)
     exact(split_rows(9, OPTIONS, 0, groups=[0, 1, 2] * 3), 9)

@@ -42,7 +42,7 @@ def split_rows(
         return _assigned_splits(assigned, options.column or "")
     if options.validation_size + options.test_size >= 1:
         raise DataError(
-            f"validation_size {options.validation_size:g} and test_size {options.test_size:g} leave no rows for training"
+            f"validation_size {options.validation_size:g} and test_size {options.test_size:g} leave no training rows"
         )
     shares = {"validation": options.validation_size} | ({"test": options.test_size} if options.test_size else {})
     classes = _number_values(stratify_by) if stratify_by is not None else np.zeros(rows, dtype=np.int64)
