@@ -36,7 +36,9 @@ def test_a_search_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monk
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
-    (tmp_path / "space.yaml").write_text("hidden_size: [16, 8]\ntraining.learning_rate: {low: 1e-3, high: 3e-2, log: true}\n")
+    (tmp_path / "space.yaml").write_text(
+        "hidden_size: [16, 8]\ntraining.learning_rate: {low: 1e-3, high: 3e-2, log: true}\n"
+    )
     command = ["tune", str(tmp_path / "table.csv"), "-t", "target", "-o", str(tmp_path / "out"), "--folds", "2"]
     command += ["--trials", "2", "--time-limit", "none", "--space", str(tmp_path / "space.yaml")]
     command += ["--optimize", "score", "--optimize", "size", "-s", "training.epochs=2"]

@@ -115,5 +115,7 @@ def test_digits_are_heard_as_their_tones_unless_drowned() -> None:
         assert image.size == (32, 32)
         for heard, wanted in zip(tones_of(sound), DIGIT_TONES[int(digit)], strict=True):
             assert abs(heard / wanted - 1) < 0.03
-    deviation = np.array([np.asarray(image)[:4].std() for image in make_spoken_digits(400, 0, noise_ratio=0.5)["image"]])
+    deviation = np.array(
+        [np.asarray(image)[:4].std() for image in make_spoken_digits(400, 0, noise_ratio=0.5)["image"]]
+    )
     assert 0.42 < (deviation > 45).mean() < 0.58

@@ -27,7 +27,12 @@ def test_a_device_that_is_not_there_is_refused_before_rows_are_prepared() -> Non
 
 
 def test_a_model_is_read_back_for_a_device_of_its_own(tmp_path: Path) -> None:
-    settings = ["training.epochs=1", "training.device=cpu", "evaluation.bootstrap_samples=0", "evaluation.unimodal_scores=none"]
+    settings = [
+        "training.epochs=1",
+        "training.device=cpu",
+        "evaluation.bootstrap_samples=0",
+        "evaluation.unimodal_scores=none",
+    ]
     model = fit(make_exclusive_or(40, seed=0), "target", settings=settings, out=tmp_path / "run")
     assert model.run.compute is not None
     assert model.run.compute.device == model.compute.device == resolve_device("cpu")

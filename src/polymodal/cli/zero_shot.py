@@ -76,8 +76,8 @@ def zero_shot(
 def accuracy_sentence(accuracy: dict[str, Any]) -> str:
     """The number of correct predictions, and the probability of as many by chance."""
     return (
-        f"{accuracy['correct']} of {count_noun(accuracy['rows'], 'row')} correct; chance is {accuracy['chance_level']:.1%} "
-        f"(exact binomial test, p = {accuracy['p_value']:.2g})"
+        f"{accuracy['correct']} of {count_noun(accuracy['rows'], 'row')} correct; chance is "
+        f"{accuracy['chance_level']:.1%} (exact binomial test, p = {accuracy['p_value']:.2g})"
     )
 
 

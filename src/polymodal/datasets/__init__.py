@@ -60,8 +60,7 @@ _PUBLIC = {
 
 __all__ = [
     "load_easy_vqa",
-    "make_video_events",
-    "make_video_summaries",
+    "make_audio_events",
     "make_dialogues",
     "make_exclusive_or",
     "make_functions",
@@ -76,10 +75,11 @@ __all__ = [
     "make_repairs",
     "make_scenes",
     "make_series_events",
-    "make_audio_events",
     "make_spoken_digits",
     "make_test_suites",
     "make_translations",
+    "make_video_events",
+    "make_video_summaries",
 ]
 
 

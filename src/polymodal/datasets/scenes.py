@@ -107,8 +107,8 @@ def describe(boxes: Sequence[Box]) -> str:
 def caption_facts(text: str) -> set[tuple[str, ...]]:
     """The facts in a caption: `(noun,)` for the presence, `(noun, count)`, and `(noun, "left of" | "above", noun)`.
 
-    "right of" and "below" are converted to the inverse relation. Words outside the grammar are ignored, so any generated
-    text can be parsed.
+    "right of" and "below" are converted to the inverse relation. Words outside the grammar are ignored, so any
+    generated text can be parsed.
     """
     sentences = [sentence.strip() for sentence in text.lower().split(".")]
     counted = {_singular(noun): count for count, noun in _counted(sentences[0])}
