@@ -277,4 +277,5 @@ def test_readmes_count_the_components() -> None:
     expected = [*(len(components(kind)) for kind in kinds), len(shipped_recipes())]
     for name in ("README.md", "README.zh.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        assert [int(count) for count in re.findall(r"^\| [^|]+ \| (\d+) \|", text, flags=re.MULTILINE)] == expected, name
+        counts = re.findall(r"^\| [^|]+ \| (\d+) \|", text, flags=re.MULTILINE)
+        assert [int(count) for count in counts] == expected, name
