@@ -159,11 +159,11 @@ def test_the_demonstration_runs(folder: Path) -> None:
 
 def test_a_model_is_compressed_and_bad_cells_are_one_note(folder: Path) -> None:
     """What Python prints of a warning names a line of code, which tells a user nothing."""
-    done = start("compress", "model", "table.csv", "--out", "small", "--dtype", "int8", cwd=folder)
+    done = start("compress", "model", "table.csv", "--out", "small", "--dtype", "int8_weight_only", cwd=folder)
     assert done.stderr.startswith("note  2 cells could not be used")
     assert done.stderr.count("\n") == 1
     assert "chosen" in done.stdout
-    assert json.loads((folder / "small" / "compression.json").read_text())["chosen"] == "int8"
+    assert json.loads((folder / "small" / "compression.json").read_text())["chosen"] == "int8_weight_only"
     assert run("predict", "small", "table.csv", "--json", cwd=folder).stdout
 
 
