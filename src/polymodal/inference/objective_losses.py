@@ -19,7 +19,7 @@ def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveL
     for step in steps:
         for name, terms in network.objective_losses(step).items():
             for term in terms:
-                counted = np.array([float(term.loss), term.baseline, 1.0]) * term.count
+                counted = np.array([float(term.loss), term.baseline, 1.0]) * term.num_values
                 key = f"{name}.{term.name}"
                 sums[key] = sums.get(key, np.zeros(3)) + counted
     return {name: (float(loss / rows), float(chance / rows)) for name, (loss, chance, rows) in sums.items() if rows}
