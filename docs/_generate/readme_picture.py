@@ -78,8 +78,9 @@ def train(work: Path) -> None:
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
     subprocess.run([sys.executable, DOCS / "example_data.py", "example"], cwd=work, check=True)
     command = [sys.executable, "-m", *COMMAND.split()]
-    run = subprocess.run(command, cwd=work, env=environment, check=True, stdout=subprocess.PIPE, encoding="utf-8")
-    (work / "terminal.txt").write_text(run.stdout, encoding="utf-8")
+    print(f"running {COMMAND} in {work}")
+    with (work / "terminal.txt").open("w") as output, (work / "progress.txt").open("w") as progress:
+        subprocess.run(command, cwd=work, env=environment, check=True, stdout=output, stderr=progress)
 
 
 def terminal_html(work: Path) -> str:
