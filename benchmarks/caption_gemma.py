@@ -58,7 +58,11 @@ def run(folder: Path) -> Record:
     )
     with tempfile.TemporaryDirectory() as place:
         start = time.perf_counter()
-        settings = [f"training.epochs={EPOCHS}", "outputs.caption.task.max_target_length=24", "evaluation.bootstrap_samples=200"]
+        settings = [
+            f"training.epochs={EPOCHS}",
+            "outputs.caption.task.max_target_length=24",
+            "evaluation.bootstrap_samples=200",
+        ]
         model = fit(
             tables["train"],
             recipe="caption_language_model",

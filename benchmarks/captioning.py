@@ -112,7 +112,9 @@ def tell(
     )
     progress = Progress(True)
     with scratch_folder() as place:
-        experiment = prepare_experiment(plan.recipe, chosen, folder=place, cache=media_cache_folder(), progress=progress)
+        experiment = prepare_experiment(
+            plan.recipe, chosen, folder=place, cache=media_cache_folder(), progress=progress
+        )
         model = train_model(experiment, progress=progress)
         splits = experiment.feature_splits(model.network, progress)
         train, test = splits["train"].table, splits["test"].table
@@ -156,7 +158,9 @@ def report(record: Record, told: Told, metrics: Iterable[Metric], title: str, gr
             record.values.setdefault(f"{title}, {metric.name}: {name}", []).append(score.value)
             record.facts[f"{title}, {metric.name}: {name}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
         for name in (NEAREST, SHUFFLED):
-            found = paired_difference(metric, told.texts[OURS], told.texts[name], told.truth, weight, Resampling(groups=groups))
+            found = paired_difference(
+                metric, told.texts[OURS], told.texts[name], told.truth, weight, Resampling(groups=groups)
+            )
             record.facts[f"{title}, {metric.name}: {OURS}, less {name}"] = (
                 f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
             )

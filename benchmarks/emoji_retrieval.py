@@ -33,7 +33,10 @@ PACKAGES = {
 COMPONENT_GROUP = 2  # tones of skin and kinds of hair by themselves
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "picture": {"modality": {"name": "image", "image_size": 64, "resize_mode": "pad", "translate": 0.06}, "encoder": "resnet"},
+        "picture": {
+            "modality": {"name": "image", "image_size": 64, "resize_mode": "pad", "translate": 0.06},
+            "encoder": "resnet",
+        },
         "name": {"modality": {"name": "text", "lowercase": True, "vocab_size": 3000}, "encoder": "embedding_bag"},
     },
     "hidden_size": 192,

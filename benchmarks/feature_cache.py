@@ -17,7 +17,7 @@ from benchmarks.record import Record
 from benchmarks.single_steps import decide_anew
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
-from polymodal.core.progress import ProgressTask, Progress
+from polymodal.core.progress import Progress, ProgressTask
 from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.model import make_network

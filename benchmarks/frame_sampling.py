@@ -100,7 +100,9 @@ def decoded_share(data: bytes, length: int) -> str:
 
     clip = Counting(data, LIMITS)
     assert clip.timeline is not None
-    for _ in clip.decode_at([clip.timeline.starts[number] for number in uniform_frames(clip.timeline, UNIFORM.num_frames)]):
+    for _ in clip.decode_at(
+        [clip.timeline.starts[number] for number in uniform_frames(clip.timeline, UNIFORM.num_frames)]
+    ):
         pass
     return f"{clip.count} of {length}"
 

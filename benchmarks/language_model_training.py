@@ -96,7 +96,14 @@ def prepared(folder: Path, rows: int) -> Experiment:
     decoder = {"name": "transformer", "num_layers": LAYERS, "num_heads": HEADS, "dropout": DROPOUT}
     task = {"name": "text_generation", "vocab_size": 4_000}
     changes = {"outputs": {"text": {"task": task, "decoder": decoder}}, "hidden_size": WIDTH}
-    training = {"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "num_threads": 1, "precision": "fp32", "average_top_k": 1}
+    training = {
+        "epochs": 1,
+        "batch_size": BATCH,
+        "learning_rate": RATE,
+        "num_threads": 1,
+        "precision": "fp32",
+        "average_top_k": 1,
+    }
     complete = make_plan(table, Recipe(**{**recipe.to_dict(), **changes, "training": training})).recipe
     complete = complete_schedule(complete, rows)
     splits = {"train": Split(table, np.arange(rows)), "validation": Split(table, np.arange(10))}

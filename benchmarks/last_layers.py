@@ -110,7 +110,12 @@ def vit(folder: Path, side: int) -> str:
 
 
 def prepared(columns: dict[str, list[Any]], encoder: dict[str, Any], precision: str, folder: Path) -> Experiment:
-    training = {"precision": precision, "num_threads": 1, "early_stopping_patience": 1_000, "feature_cache": {"dtype": precision}}
+    training = {
+        "precision": precision,
+        "num_threads": 1,
+        "early_stopping_patience": 1_000,
+        "feature_cache": {"dtype": precision},
+    }
     modality = "text" if encoder["name"] == "pretrained_text" else "image"
     tuned = {**encoder, "fine_tuning": "last", "num_layers": 2}
     recipe = {

@@ -127,7 +127,10 @@ def measure(folder: Path) -> Record:
     test = tables["test"]
     shared = found["shared"]
     single = {name: size(found[name].network) for name in ("answer", *FORMS)}
-    body, heads = size(shared.network), {name: size(shared.network.modules_by_path()[f"outputs.{name}"]) for name in single}
+    body, heads = (
+        size(shared.network),
+        {name: size(shared.network.modules_by_path()[f"outputs.{name}"]) for name in single},
+    )
     alike = sum(body - sum(heads.values()) + head for head in heads.values())
     record = Record(
         name="many_tasks",

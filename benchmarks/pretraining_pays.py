@@ -129,7 +129,9 @@ def vqa(folder: Path) -> Setting:
             "contrastive": [{"name": "contrastive"}],
             "masked image": [{"name": "masked_modeling", "inputs": ["image"]}],
             "redundancy image": [{"name": "barlow_twins", "inputs": ["image"]}],
-            "masked question from image": [{"name": "masked_multimodal_modeling", "predicted_inputs": ["question"], "mask_ratio": 0.5}],
+            "masked question from image": [
+                {"name": "masked_multimodal_modeling", "predicted_inputs": ["question"], "mask_ratio": 0.5}
+            ],
         },
         root=root,
         method="386 of 38,575 training questions have answers; pretraining reads two questions of each of the 4,000 "
@@ -199,8 +201,12 @@ def decide(setting: Setting, seed: int, start: Path | None, folder: Path) -> np.
     training: dict[str, Any] = {**setting.labels, "start": None}
     if start is not None:
         training |= {"start": str(start), "parts": setting.carried}
-    given = recipe(setting, training, seed, **setting.extra, evaluation={"unimodal_scores": "none", "bootstrap_samples": 1})
-    kept = folder / f"{setting.name}-{_short([given, '' if start is None else file_sha256(start / 'manifest.json')])}.npy"
+    given = recipe(
+        setting, training, seed, **setting.extra, evaluation={"unimodal_scores": "none", "bootstrap_samples": 1}
+    )
+    kept = (
+        folder / f"{setting.name}-{_short([given, '' if start is None else file_sha256(start / 'manifest.json')])}.npy"
+    )
     if kept.is_file():
         known: np.ndarray = np.load(kept, allow_pickle=False)
         return known
@@ -221,7 +227,9 @@ def difference(one: list[np.ndarray], other: list[np.ndarray], truth: np.ndarray
     a, b = np.concatenate(one), np.concatenate(other)
     groups = np.tile(np.arange(len(truth)), len(one))
     all_truth = np.tile(truth, len(one))
-    found = paired_bootstrap.paired_difference(Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), Resampling(groups=groups))
+    found = paired_bootstrap.paired_difference(
+        Metric("accuracy", accuracy), a, b, all_truth, np.ones(len(a)), Resampling(groups=groups)
+    )
     return found, [right(x, truth) - right(y, truth) for x, y in zip(one, other, strict=True)]
 
 

@@ -119,7 +119,14 @@ def prepared(folder: Path, rows: int) -> Experiment:
         },
         objectives=[{"name": "contrastive", "embedding_dim": SIZE}],
         hidden_size=WIDTH,
-        training={"epochs": 1, "batch_size": BATCH, "learning_rate": RATE, "num_threads": 1, "precision": "fp32", "average_top_k": 1},
+        training={
+            "epochs": 1,
+            "batch_size": BATCH,
+            "learning_rate": RATE,
+            "num_threads": 1,
+            "precision": "fp32",
+            "average_top_k": 1,
+        },
     )
     complete = complete_schedule(make_plan(table, recipe, pretraining=True).recipe, rows)
     splits = {"train": Split(table, np.arange(rows)), "validation": Split(table, np.arange(BATCH))}

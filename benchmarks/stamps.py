@@ -21,7 +21,15 @@ from polymodal.workflows.cross_validation import cross_validate
 PACKAGE = "tuxpaint-stamps-default"
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "picture": {"modality": {"name": "image", "image_size": 64, "horizontal_flip": True, "translate": 0.1, "resize_mode": "pad"}},
+        "picture": {
+            "modality": {
+                "name": "image",
+                "image_size": 64,
+                "horizontal_flip": True,
+                "translate": 0.1,
+                "resize_mode": "pad",
+            }
+        },
         "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "embedding_bag"},
     },
     "outputs": {"class": "classification"},

@@ -38,7 +38,10 @@ from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
 
 FOLDS, RESAMPLES = 5, 2000
-PICTURE = {"modality": {"name": "image", "resize_mode": "pad"}, "encoder": {"name": "pretrained_image", "checkpoint": "starter"}}
+PICTURE = {
+    "modality": {"name": "image", "resize_mode": "pad"},
+    "encoder": {"name": "pretrained_image", "checkpoint": "starter"},
+}
 CAPTION = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoint": "starter"}}
 SAID = {"modality": "audio", "encoder": {"name": "pretrained_audio", "checkpoint": "starter"}}
 TRAINING: dict[str, Any] = {
@@ -113,7 +116,9 @@ class Study:
         self.recipe = make_plan(opened, Recipe(**{**COMMON, **choice}), []).recipe
         self.progress = progress
         splits = {name: Split.all_rows(opened) for name in ("train", "validation")}
-        self.whole = prepare_experiment(self.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress)
+        self.whole = prepare_experiment(
+            self.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress
+        )
 
     def train(self, rows: np.ndarray) -> Model:
         """A model of all of `rows`, trained for the epochs that the recipe says: nothing is chosen by other rows."""

@@ -26,7 +26,15 @@ from polymodal.recipe.recipe import Recipe
 SENSES = ("picture", "caption", "effect", "said", "told")
 RECIPE: dict[str, Any] = {
     "inputs": {
-        "picture": {"modality": {"name": "image", "image_size": 64, "horizontal_flip": True, "translate": 0.1, "resize_mode": "pad"}},
+        "picture": {
+            "modality": {
+                "name": "image",
+                "image_size": 64,
+                "horizontal_flip": True,
+                "translate": 0.1,
+                "resize_mode": "pad",
+            }
+        },
         "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "embedding_bag"},
         "effect": {"modality": {"name": "audio", "seconds": 2.0}},
         "said": {"modality": {"name": "audio", "seconds": 2.0}},

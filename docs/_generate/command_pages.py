@@ -17,7 +17,14 @@ from .options_table import type_text
 def commands_page() -> str:
     commands = _commands(app)
     rows = [[f"[`{name}`](#{_anchor(name)})", first_sentence(function)] for name, function in commands]
-    lines = ["# Commands", "", str(typer.main.get_command(app).help), "", "`polymodal COMMAND --help` prints the same text.", ""]
+    lines = [
+        "# Commands",
+        "",
+        str(typer.main.get_command(app).help),
+        "",
+        "`polymodal COMMAND --help` prints the same text.",
+        "",
+    ]
     lines += [*table(["command", "what it does"], rows), ""]
     for name, function in commands:
         lines += [f"({_anchor(name)})=", f"## polymodal {name}", "", *_command(name, function), ""]

@@ -9,7 +9,7 @@ import pytest
 
 from polymodal.datasets.pages import layout, make_pages
 from polymodal.metrics.code_eval.html_renderer import SCREEN, document, draw, height, render
-from polymodal.metrics.code_eval.html_subset import MAX_DEPTH, MAX_CHARACTERS, PageError, parse, to_html
+from polymodal.metrics.code_eval.html_subset import MAX_CHARACTERS, MAX_DEPTH, PageError, parse, to_html
 
 PAGE = '<h1>moon</h1>\n<div style="background:pink"><p style="color:red">one &amp; two</p><hr></div>\n<input>'
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from polymodal.datasets.scenes import Box, describe, caption_facts, make_scenes
+from polymodal.datasets.scenes import Box, caption_facts, describe, make_scenes
 
 
 def test_scenes_are_repeatable_and_have_one_caption_each() -> None:

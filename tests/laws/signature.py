@@ -63,7 +63,9 @@ def of_network(**recipe: Any) -> str:
     return digest(found)
 
 
-def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, list[list[GenerationOutput]]]:
+def written(
+    preparation: Preparation, prepared: PreparedTable, network: Network
+) -> dict[str, list[list[GenerationOutput]]]:
     """The texts of every output that writes, as its task says."""
     return {
         name: Predictor(network, preparation).generate(prepared, name, task.generation_config)  # type: ignore[attr-defined]

@@ -93,7 +93,9 @@ def made(name: str, **options: Any) -> Any:
 def prepared_rows(name: str, cache: Path | None, **options: Any) -> list[Any]:
     """What each row of a few sample cells is prepared to; None where there is nothing."""
     columns = sample("modality", name, FEW)
-    block = table_of(columns).block(np.arange(FEW), list(columns), errors=CellErrors(), limits=LimitOptions(), cache=cache)
+    block = table_of(columns).block(
+        np.arange(FEW), list(columns), errors=CellErrors(), limits=LimitOptions(), cache=cache
+    )
     prepared = made(name, **options).prepare(block)
     found = prepared.items.take(np.arange(len(prepared.items)))
     items = [{key: array[item].tobytes() for key, array in found.items()} for item in range(len(prepared.items))]

@@ -26,7 +26,9 @@ ROWS = 12
 
 
 def train(folder: Path, seed: int, fusion: str = "attention") -> dict[str, Tensor]:
-    columns, recipe = sample_table(list(components("modality")), ["classification", "regression", "metric_learning", "text_generation"])
+    columns, recipe = sample_table(
+        list(components("modality")), ["classification", "regression", "metric_learning", "text_generation"]
+    )
     training = {"epochs": 2, "batch_size": 8, "modality_dropout": 0.2}
     parts = {"train": columns, "validation": columns}
     model = trained(parts, folder / str(seed), **recipe, seed=seed, fusion=fusion, training=training)
@@ -54,7 +56,9 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
     """A small network that has the component, and a batch with gaps in every input."""
     if kind == "encoder":
         modality = components("encoder")[options["name"]].modality
-        columns, recipe = sample_table([modality, "number" if modality != "number" else "text"], ["classification"], ROWS)
+        columns, recipe = sample_table(
+            [modality, "number" if modality != "number" else "text"], ["classification"], ROWS
+        )
         recipe["inputs"][f"in_{modality}"]["encoder"] = options
         recipe["fusion"] = "concat"
     elif kind == "fusion":

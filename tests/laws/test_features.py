@@ -32,7 +32,9 @@ from polymodal.recipe.training import FeatureCacheOptions
 
 WITHIN = 1e-5
 ROWS = 9
-WITH_FROZEN_PREFIX = {name: one for name, one in components("encoder").items() if one.frozen_prefix is not Encoder.frozen_prefix}
+WITH_FROZEN_PREFIX = {
+    name: one for name, one in components("encoder").items() if one.frozen_prefix is not Encoder.frozen_prefix
+}
 #: Ways to cut, in which something is frozen.
 WAYS: list[dict[str, Any]] = [
     {},
@@ -94,7 +96,11 @@ def built(name: str, **options: Any) -> tuple[Preparation, PreparedTable, Networ
 
 
 def features_of(
-    encoder: Encoder, preparation: Preparation, source: PreparedInput, folder: Path | None, options: FeatureCacheOptions = FP32
+    encoder: Encoder,
+    preparation: Preparation,
+    source: PreparedInput,
+    folder: Path | None,
+    options: FeatureCacheOptions = FP32,
 ) -> FeatureItems:
     modality = preparation.modalities["x"]
     settings, views = FeatureSettings(options, LimitOptions()), modality.has_augmentation and options is VIEWS
@@ -276,7 +282,11 @@ def test_a_changed_weight_counts_below_the_cut_only(
         ({"max_tokens": 2}, {"max_tokens": None}, True),
         ({}, {"fine_tuning": "last", "num_layers": 1}, True),
         ({"fine_tuning": "last", "num_layers": 1}, {"fine_tuning": "last", "num_layers": 2}, True),
-        ({"fine_tuning": "last", "num_layers": 1}, {"fine_tuning": "last", "num_layers": 1, "lr_multiplier": 0.5, "layer_decay": 0.5}, False),
+        (
+            {"fine_tuning": "last", "num_layers": 1},
+            {"fine_tuning": "last", "num_layers": 1, "lr_multiplier": 0.5, "layer_decay": 0.5},
+            False,
+        ),
         ({"fine_tuning": "last", "num_layers": 1}, {"fine_tuning": "last", "num_layers": 1, "max_tokens": 2}, False),
         ({"fine_tuning": "lora", "num_layers": 1}, {"fine_tuning": "lora", "num_layers": 1, "lora_rank": 2}, False),
     ],
@@ -331,7 +341,9 @@ def test_layers_over_time_do_not_count_for_frames(encode_counter: EncodeCounter,
 
 
 @pytest.mark.parametrize("name", [name for name in WITH_FROZEN_PREFIX if name != "frame_encoder"])
-def test_whatever_changes_a_prepared_item_changes_its_feature(name: str, encode_counter: EncodeCounter, tmp_path: Path) -> None:
+def test_whatever_changes_a_prepared_item_changes_its_feature(
+    name: str, encode_counter: EncodeCounter, tmp_path: Path
+) -> None:
     """Every option of the modality, at other values than its own."""
     modality = components("modality")[WITH_FROZEN_PREFIX[name].modality]
     columns = table_for(name)
@@ -400,7 +412,9 @@ def test_views_differ_from_one_another_and_from_the_item(name: str, tmp_path: Pa
         plain = torch.from_numpy(features.original.take(np.array([item]))["hidden"])
         seen = [plain[0], *copies_of(features, item)]
         assert all(not torch.equal(a, b) for place, a in enumerate(seen) for b in seen[:place])
-    assert all(not torch.equal(copies_of(features, 0)[0], copies_of(features, 1)[k]) for k in range(VIEWS.augmented_copies))
+    assert all(
+        not torch.equal(copies_of(features, 0)[0], copies_of(features, 1)[k]) for k in range(VIEWS.augmented_copies)
+    )
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -467,7 +481,10 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
     source = prepared.inputs["x"]
     features = features_of(encoder, preparation, source, tmp_path, VIEWS)
     cached = PreparedTable(
-        {"x": PreparedInput(source.index, features, source.content_keys)}, prepared.targets, prepared.weight, prepared.rows
+        {"x": PreparedInput(source.index, features, source.content_keys)},
+        prepared.targets,
+        prepared.weight,
+        prepared.rows,
     )
     rows = np.arange(prepared.rows)
     plain = torch.from_numpy(features.original.take(np.arange(len(features)))["hidden"])
@@ -487,7 +504,9 @@ def test_training_draws_among_views_and_evaluation_takes_the_plain_item(tmp_path
     assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
 
 
-def test_views_are_kept_for_training_rows_only_where_there_are_changes(encode_counter: EncodeCounter, tmp_path: Path) -> None:
+def test_views_are_kept_for_training_rows_only_where_there_are_changes(
+    encode_counter: EncodeCounter, tmp_path: Path
+) -> None:
     columns, recipe = table_for("pretrained_image"), recipe_of("pretrained_image")
     encode(columns, tmp_path, **recipe, training={"feature_cache": {"augmented_copies": 5}})
     assert encode_counter.taken("pretrained_image") == 3
@@ -578,7 +597,10 @@ def test_missing_and_shared_rows(name: str, encode_counter: EncodeCounter, tmp_p
     features = features_of(network.encoders()["x"], preparation, source, tmp_path)
     assert encode_counter.taken(name) == len(features) == distinct(cells)
     cached = PreparedTable(
-        {"x": PreparedInput(source.index, features, source.content_keys)}, prepared.targets, prepared.weight, prepared.rows
+        {"x": PreparedInput(source.index, features, source.content_keys)},
+        prepared.targets,
+        prepared.weight,
+        prepared.rows,
     )
     with torch.no_grad():
         for rows in (np.arange(ROWS), np.array([1]), np.array([7, 5, 0, 2]), np.array([5, 1])):
@@ -591,7 +613,9 @@ def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
     options = next(options for one, options in cases() if one == name)
     preparation, _, _, encoder = built(name, **options)
     modality = preparation.modalities["x"]
-    nothing = PreparedInput(np.full(3, -1), prepare(table_for(name), **recipe_of(name, **options))[1].inputs["x"].items, [])
+    nothing = PreparedInput(
+        np.full(3, -1), prepare(table_for(name), **recipe_of(name, **options))[1].inputs["x"].items, []
+    )
     for folder in (tmp_path, None):
         found = encode_frozen_input(encoder, modality, nothing, FeatureSettings(FP32, LimitOptions()), folder=folder)
         assert found is not None
@@ -599,4 +623,6 @@ def test_a_column_without_any_item(name: str, tmp_path: Path) -> None:
 
 
 def test_samples_have_what_is_tested() -> None:
-    assert set(WITH_FROZEN_PREFIX) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {"frame_encoder"}
+    assert set(WITH_FROZEN_PREFIX) >= {f"pretrained_{one}" for one in ("text", "image", "audio", "video")} | {
+        "frame_encoder"
+    }

@@ -27,7 +27,14 @@ from polymodal.datasets.planted import make_exclusive_or
 from polymodal.recipe.recipe import DEFAULT_DECODER
 
 #: Inputs are hidden less often than by default: the law is about what a fusion can learn, not about how soon.
-TRAINING = {"modality_dropout": 0.05, "epochs": 10, "batch_size": 32, "learning_rate": 0.01, "early_stopping_patience": 10, "average_top_k": 1}
+TRAINING = {
+    "modality_dropout": 0.05,
+    "epochs": 10,
+    "batch_size": 32,
+    "learning_rate": 0.01,
+    "early_stopping_patience": 10,
+    "average_top_k": 1,
+}
 TEST = make_exclusive_or(400, seed=3)
 FUSIONS: dict[str, Any] = components("fusion")
 #: Every fusion as it is, and two that an option turns from additive to interacting or back.

@@ -23,7 +23,7 @@ from laws.alternatives import alternatives, exhaustive
 from laws.samples import FIXED, Columns, light, sample, sample_table, small, table_of
 from laws.signature import digest
 from polymodal.core.errors import PolymodalError
-from polymodal.core.progress import ProgressTask, Progress
+from polymodal.core.progress import Progress, ProgressTask
 from polymodal.data.partition import make_splits
 from polymodal.data.table.concat import ConcatTable
 from polymodal.experiments.experiment import prepare_experiment
@@ -78,7 +78,10 @@ BESIDE: dict[str, dict[str, Any]] = {
         "training": {"epochs": 6, "modality_balancing": {"interval_epochs": 1}},
     },
     "training.modality_balancing.alpha": {"training": {"modality_balancing": {"method": "ogm"}}},
-    "training.modality_balancing.interval_epochs": {"fusion": "hybrid", "training": {"modality_balancing": {"method": "gradient_blending"}}},
+    "training.modality_balancing.interval_epochs": {
+        "fusion": "hybrid",
+        "training": {"modality_balancing": {"method": "gradient_blending"}},
+    },
     "task_tokens": TWO,
     "training.early_stopping_patience": {"training": {"epochs": 9, "learning_rate": 0.1}},
     "training.average_top_k": {"seed": 3, "training": {"epochs": 9, "learning_rate": 0.01}},
@@ -189,7 +192,16 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
             recipe["inputs"][privileged]["privileged"] = True
     else:
         recipe["data"] = {
-            "ignore_columns": ["image", "weight", "part", "patient", "broken", "y_regression", "y_some", *HEARD.values()]
+            "ignore_columns": [
+                "image",
+                "weight",
+                "part",
+                "patient",
+                "broken",
+                "y_regression",
+                "y_some",
+                *HEARD.values(),
+            ]
         }
     return recipe
 

@@ -115,7 +115,9 @@ def trained_writer() -> str:
     """The directory of a language model of the width that laws have."""
     folder = Path(mkdtemp(prefix="writer-"))
     texts = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
-    model = trained({"train": texts, "validation": texts}, folder, outputs={"target": "text_generation"}, training={"epochs": 1})
+    model = trained(
+        {"train": texts, "validation": texts}, folder, outputs={"target": "text_generation"}, training={"epochs": 1}
+    )
     model.save(folder / "model")
     return str(folder / "model")
 

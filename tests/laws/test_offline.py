@@ -33,11 +33,17 @@ print(json.dumps({name: values.tolist() for name, values in found.items()}))
 
 
 def test_loads_and_predicts_with_everything_else_gone(tmp_path: Path) -> None:
-    columns, recipe = sample_table(["text", "image", "number", "category"], ["classification", "regression", "text_generation"], ROWS)
+    columns, recipe = sample_table(
+        ["text", "image", "number", "category"], ["classification", "regression", "text_generation"], ROWS
+    )
     for row, image in enumerate(columns["image"]):
         image.save(tmp_path / f"{row}.png")
     columns["image"] = [f"{row}.png" for row in range(ROWS)]
-    settings = {"training": {**FIXED, "epochs": 1}, "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"}, "hidden_size": 16}
+    settings = {
+        "training": {**FIXED, "epochs": 1},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "hidden_size": 16,
+    }
     folder = tmp_path / "model"
     model = fit(columns, recipe={**recipe, **settings}, root=tmp_path, out=folder)
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -47,7 +47,9 @@ def test_of_every_encoder(modality: str, encoder: str) -> None:
 @pytest.mark.parametrize("fusion", components("fusion"))
 def test_of_every_fusion(fusion: str) -> None:
     columns, recipe = sample_table(
-        ["text", "number", "category"], ["classification", "multilabel_classification", "regression", "metric_learning", "text_generation"], rows=8
+        ["text", "number", "category"],
+        ["classification", "multilabel_classification", "regression", "metric_learning", "text_generation"],
+        rows=8,
     )
     for place, name in enumerate(("text", "plain", "skewed", "often", "some")):
         columns[name][place :: 3 + place] = [None] * len(columns[name][place :: 3 + place])
@@ -84,12 +86,16 @@ def test_of_every_writer(decoder: str, fusion: str) -> None:
         assert alone.log_probability == pytest.approx(together[row].log_probability, abs=1e-3)
 
 
-def texts_of(preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray) -> list[GenerationOutput]:
+def texts_of(
+    preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray
+) -> list[GenerationOutput]:
     """What is written in these rows, as one batch."""
     batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text_generation"]
     with torch.inference_mode():
         views = network.encode_and_fuse(batch)
-        texts = write_texts(network, "y_text_generation", task, views, batch, GenerationConfig(max_new_tokens=4), batch.rows.numpy())
+        texts = write_texts(
+            network, "y_text_generation", task, views, batch, GenerationConfig(max_new_tokens=4), batch.rows.numpy()
+        )
     return [one[0] for one in texts]
 
 
@@ -113,6 +119,8 @@ def test_what_stands_in_padding_reaches_nothing(fusion: str) -> None:
 
 
 def test_of_a_whole_model() -> None:
-    columns, recipe = sample_table(list(components("modality")), ["classification", "regression", "text_generation"], rows=8)
+    columns, recipe = sample_table(
+        list(components("modality")), ["classification", "regression", "text_generation"], rows=8
+    )
     preparation, prepared = prepare(columns, **recipe, fusion="attention")
     assert_rows_stand_alone(preparation, prepared, network_of(preparation))

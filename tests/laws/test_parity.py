@@ -26,7 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def columns(folder: Path) -> Columns:
     """Inputs of every kind, images as paths; the targets are there too."""
     found, _ = sample_table(
-        ["text", "image", "number", "category"], ["classification", "multilabel_classification", "regression", "text_generation"], ROWS
+        ["text", "image", "number", "category"],
+        ["classification", "multilabel_classification", "regression", "text_generation"],
+        ROWS,
     )
     found["outlier"] = [None if cell is None else float(f"{cell:.3f}") for cell in found["outlier"]]
     for row, image in enumerate(found["image"]):
@@ -39,7 +41,9 @@ def model(folder: Path, columns: Columns) -> Model:
     from polymodal.data.table.table import open_table
 
     _, recipe = sample_table(
-        ["text", "image", "number", "category"], ["classification", "multilabel_classification", "regression", "text_generation"], ROWS
+        ["text", "image", "number", "category"],
+        ["classification", "multilabel_classification", "regression", "text_generation"],
+        ROWS,
     )
     table: Any = open_table(columns, root=folder, cache=folder / "tables")
     parts = {"train": table, "validation": table}

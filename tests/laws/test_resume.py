@@ -17,7 +17,7 @@ import torch
 from laws.objectives import OBJECTIVES, inputs_of
 from laws.samples import experiment, sample_table
 from polymodal.checkpoint.training_state_file import read_checkpoint
-from polymodal.core.progress import ProgressTask, Progress
+from polymodal.core.progress import Progress, ProgressTask
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model

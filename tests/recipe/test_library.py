@@ -20,8 +20,8 @@ from polymodal.datasets.pages import make_pages
 from polymodal.datasets.planted import Columns, make_mixed
 from polymodal.datasets.repairs import make_repairs, make_test_suites
 from polymodal.datasets.scenes import make_scenes
-from polymodal.datasets.video_summaries import make_video_summaries
 from polymodal.datasets.translations import make_translations
+from polymodal.datasets.video_summaries import make_video_summaries
 from polymodal.recipe.shipped import shipped_recipes
 from polymodal.workflows.fit import fit
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polymodal.core.formatting import count_noun, truncate, format_duration, join_words, format_score
+from polymodal.core.formatting import count_noun, format_duration, format_score, join_words, truncate
 from polymodal.report.calibration import calibration_error, confidence_and_correctness, reliability_bins
 from polymodal.report.charts import ChartLine, interval_bar, line_chart, scatter_chart, ticks
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from polymodal.checkpoint.int8 import Int8Linear
 from polymodal.runtime.cpu_kernels import (
-    supports_bf16,
+    can_prepack,
     int8_linear,
-    supports_int8,
     prepack,
     prepack_int8,
     prepacked_linear,
-    can_prepack,
+    supports_bf16,
+    supports_int8,
 )
 from polymodal.runtime.prepacked_linear import PrepackedLinear
 

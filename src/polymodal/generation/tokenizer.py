@@ -84,7 +84,9 @@ class TextTokenizer:
         state = Path(folder) / "preparation.json"
         try:
             outputs: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))["outputs"]
-            found = [(index, output["tokenizer"]) for index, output in enumerate(outputs.values()) if "tokenizer" in output]
+            found = [
+                (index, output["tokenizer"]) for index, output in enumerate(outputs.values()) if "tokenizer" in output
+            ]
             if len(found) != 1:
                 problem = f"the model in {folder} has {len(found)} text outputs; exactly one is required"
                 raise RecipeError("tokenizer", problem)

@@ -71,7 +71,8 @@ def tune(
     space: recipe paths with choices (`[a, b]`) or ranges (`{low, high, log}`), or a YAML or JSON file with them;
         default: `default_space`
     folds: number of folds; all candidates use the same folds, grouped and stratified by `data.split`
-    trials, time_limit: limits of the number of trials and of the time in seconds; None: no limit. At least one trial is completed.
+    trials, time_limit: limits of the number of trials and of the time in seconds; None: no limit. At least one trial is
+        completed.
     optimize: `score` and costs (`latency`, `memory`, `size`, `seconds`); the first one selects the best recipe
     jobs: number of parallel processes, one thread each
     out: folder for trials, leaderboard and models
@@ -115,7 +116,9 @@ def tune(
     searching = time.time()
     end = None if time_limit is None else start + time_limit * (1 - REFIT_FRACTION)
     deadline = (
-        end if time_limit is None or end is None or len(fold_data.recipe.inputs) < 2 else end - time_limit * UNIMODAL_FRACTION
+        end
+        if time_limit is None or end is None or len(fold_data.recipe.inputs) < 2
+        else end - time_limit * UNIMODAL_FRACTION
     )
     if jobs == 1:
         with scratch_folder() as temporary:

@@ -192,9 +192,7 @@ def test_heads_must_divide_the_width(name):
 
 
 def test_patches_must_divide_the_image():
-    with pytest.raises(
-        RecipeError, match=r"patch_size: 5 does not divide an image of 32 x 32 .*; \[4, 8, 16, 32\]"
-    ):
+    with pytest.raises(RecipeError, match=r"patch_size: 5 does not divide an image of 32 x 32 .*; \[4, 8, 16, 32\]"):
         build("vit", patch_size=5)
 
 
