@@ -1,9 +1,9 @@
-"""Makes `docs/_static/first-model.png`, the picture of the READMEs: the terminal and the report of a real run.
+"""Makes `docs/_static/first-model.png`, the screenshot of the READMEs: the terminal and the report of a real run.
 
-    python docs/_generate/readme_picture.py [--work FOLDER] [--browser chromium]
+    python docs/_generate/readme_screenshot.py [--work FOLDER] [--browser chromium]
 
 The run is the quickstart of the README on the example data. The script needs Chromium or Chrome. With `--work`, the run
-is kept in FOLDER, and a second call makes the picture again without training.
+is kept in FOLDER, and a second call makes the screenshot again without training.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 DOCS = Path(__file__).parents[1]
-PICTURE = DOCS / "_static" / "first-model.png"
+SCREENSHOT = DOCS / "_static" / "first-model.png"
 COMMAND = "polymodal fit example/table.csv --target answer --out runs/first"
 #: The panels beside and below the terminal: the headings of the report that they show.
 PANELS = ("Largest errors", "Learning curves", "Calibration")
-SIZE = (1240, 904)  # CSS pixels
+SIZE = (1240, 892)  # CSS pixels
 TOP = 494  # height of the upper row
 SCALE = 1.4
 COLORS = 256
@@ -95,14 +95,14 @@ def scrolled_report(report: str, heading: str) -> str:
     return report.replace("</head>", SCROLL.format(heading=heading) + "</head>", 1)
 
 
-def screenshot(page: Path, picture: Path, browser: str) -> None:
+def capture(page: Path, image: Path, browser: str) -> None:
     command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     command += ["--virtual-time-budget=3000", f"--force-device-scale-factor={SCALE}"]
-    command += [f"--window-size={SIZE[0]},{SIZE[1]}", f"--screenshot={picture}", page.as_uri()]
+    command += [f"--window-size={SIZE[0]},{SIZE[1]}", f"--screenshot={image}", page.as_uri()]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
-def make_picture(work: Path, browser: str) -> None:
+def make_screenshot(work: Path, browser: str) -> None:
     report = work / "runs" / "first" / "report.html"
     if not report.exists():
         train(work)
@@ -111,22 +111,22 @@ def make_picture(work: Path, browser: str) -> None:
         (work / f"{number}.html").write_text(copy, encoding="utf-8")
     panels = "".join(PANEL.format(number=number) for number in range(len(PANELS)))
     page = PAGE.format(terminal=terminal_html(work), panels=panels, top=TOP, height=SIZE[1])
-    (work / "picture.html").write_text(page, encoding="utf-8")
-    screenshot(work / "picture.html", work / "picture.png", browser)
-    with Image.open(work / "picture.png") as image:
+    (work / "panels.html").write_text(page, encoding="utf-8")
+    capture(work / "panels.html", work / "panels.png", browser)
+    with Image.open(work / "panels.png") as image:
         colors = image.convert("RGB").quantize(COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    colors.save(PICTURE, optimize=True)
-    size = PICTURE.stat().st_size
-    assert size < MAX_BYTES, f"{PICTURE} has {size} bytes, more than {MAX_BYTES}"
-    print(f"{PICTURE}: {size / 1000:.0f} kB")
+    colors.save(SCREENSHOT, optimize=True)
+    size = SCREENSHOT.stat().st_size
+    assert size < MAX_BYTES, f"{SCREENSHOT} has {size} bytes, more than {MAX_BYTES}"
+    print(f"{SCREENSHOT}: {size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make the picture of the READMEs from a real run.")
+    parser = argparse.ArgumentParser(description="Make the screenshot of the READMEs from a real run.")
     parser.add_argument("--work", type=Path, help="folder that keeps the run, or has one")
     parser.add_argument("--browser", default="chromium", help="command of Chromium or Chrome")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.work or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        make_picture(folder, arguments.browser)
+        make_screenshot(folder, arguments.browser)
