@@ -1,8 +1,8 @@
 """Checks of the layout of the source: which package may import which, how long files are, where devices are named.
 
 The plan is read from the tables of `docs/explanation/design.md` with the header `| layer | package | holds |`: a
-package of a higher layer may import those of lower layers, and packages of one layer do not import each other. Every check takes a
-`Tree`, so that it can be tried on a small one, and returns findings with file, line and what to do.
+package of a higher layer may import those of lower layers, and packages of one layer do not import each other. Every
+check takes a `Tree`, so that it can be tried on a small one, and returns findings with file, line and what to do.
 """
 
 from __future__ import annotations

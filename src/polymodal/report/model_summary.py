@@ -68,7 +68,7 @@ class ScoreRow:
 
 
 @dataclass(frozen=True)
-class SharedItems:
+class SharedItemsRow:
     """Distinct items of an input that are in two splits.
 
     rows: rows of the second split with such an item, of all its rows `of`
@@ -115,18 +115,20 @@ def rows_of(model: Model, part: str) -> int:
     return model.run.splits[part].rows if part in model.run.splits else 0
 
 
-def shared_items(model: Model) -> list[SharedItems]:
+def shared_items(model: Model) -> list[SharedItemsRow]:
     """Items shared between two splits, those of training and test first."""
     found = []
     for one in model.run.shared_items:
         first, second = one.between
         found.append(
-            SharedItems(one.input, _kind(model, one.input), first, second, one.items, one.rows, rows_of(model, second))
+            SharedItemsRow(
+                one.input, _kind(model, one.input), first, second, one.items, one.rows, rows_of(model, second)
+            )
         )
     return sorted(found, key=lambda one: not one.touches_test)
 
 
-def shared_sentence(one: SharedItems) -> str:
+def shared_sentence(one: SharedItemsRow) -> str:
     """`12 of 60 test rows have an image (input "image") that training rows have too.`"""
     article = "an" if one.kind[:1] in "aeiou" else "a"
     return (

@@ -11,7 +11,14 @@ from polymodal.core.formatting import join_words
 from polymodal.core.progress import Progress
 from polymodal.evaluation import paired_bootstrap
 from polymodal.evaluation.intervals import Resampling, percentiles, resample_counts
-from polymodal.tuning.audit_results import AuditResult, Estimate, InputAudit, OutputAudit, PairAudit, Verdict
+from polymodal.tuning.audit_results import (
+    AuditResult,
+    EstimateWithInterval,
+    InputAudit,
+    OutputAudit,
+    PairAudit,
+    Verdict,
+)
 from polymodal.tuning.baseline_data import row_gains
 from polymodal.tuning.best_vs_unimodal import compare_with_unimodal
 from polymodal.tuning.candidate import Candidate
@@ -152,7 +159,7 @@ class _OutputAuditor:
     def _has_pairs(self) -> bool:
         return len(self.inputs) > 1 and tuple(self.inputs[:2]) in self.values
 
-    def _estimate(self, of: Any, tests: int = 1) -> Estimate:
+    def _estimate(self, of: Any, tests: int = 1) -> EstimateWithInterval:
         """Estimate a function of the values of subsets, with a bootstrap interval. Values are at least 0, because the
         constant prediction is always available.
 
@@ -162,9 +169,9 @@ class _OutputAuditor:
         value = round(float(of(lambda subset: max(self.values[subset], 0.0))), 9)
         drawn = np.round(of(lambda subset: np.maximum(self.resampled_values[subset], 0.0)), 9)
         low, high = percentiles(drawn, 1 - (1 - self.confidence) / tests)
-        return Estimate(value, low, high)
+        return EstimateWithInterval(value, low, high)
 
-    def _value(self, subset: Subset) -> Estimate:
+    def _value(self, subset: Subset) -> EstimateWithInterval:
         return self._estimate(lambda v: v(subset))
 
     def _is_relevant(self, value: float) -> bool:
@@ -220,7 +227,7 @@ class _OutputAuditor:
             unimodal=unimodal,
             unique=unique_value,
             metric_unimodal=self._metric((name,)),
-            metric_unique=self._difference(self.whole, others) if others else Estimate(*[float("nan")] * 3),
+            metric_unique=self._difference(self.whole, others) if others else EstimateWithInterval(*[float("nan")] * 3),
             verdict=verdict,
             partners=partners if partners or verdict in ("informative", "uninformative") else list(others),
             summary=_summary(verdict, partners, others),
@@ -230,7 +237,7 @@ class _OutputAuditor:
         distribution = self._distribution(subset)
         return self.folds.reference.value(self.output, self.task.metrics[0], distribution, self.rows)
 
-    def _difference(self, better: Subset, worse: Subset) -> Estimate:
+    def _difference(self, better: Subset, worse: Subset) -> EstimateWithInterval:
         """The improvement of `better` over `worse` in the first metric, with a paired interval."""
         metric, reference = self.task.metrics[0], self.folds.reference
         weight = reference.truth.weight
@@ -243,8 +250,8 @@ class _OutputAuditor:
             Resampling(self.samples, self.confidence, self.folds.recipe.seed, self.groups),
         )
         if metric.greater_is_better:
-            return Estimate(results.value, results.low, results.high)
-        return Estimate(-results.value, -results.high, -results.low)
+            return EstimateWithInterval(results.value, results.low, results.high)
+        return EstimateWithInterval(-results.value, -results.high, -results.low)
 
     def _distribution(self, subset: Subset) -> np.ndarray:
         predictions = self.predictions[subset]
@@ -269,7 +276,9 @@ def _summary(verdict: Verdict, partners: list[str], others: Subset) -> str:
     return f"informative{synergy}"
 
 
-def _conclusion(inputs: list[str], best: str, whole: Estimate, gain: Estimate, min_relevant: float) -> str:
+def _conclusion(
+    inputs: list[str], best: str, whole: EstimateWithInterval, gain: EstimateWithInterval, min_relevant: float
+) -> str:
     if whole.low <= 0:
         return "No input has information about the target."
     if len(inputs) == 1:

@@ -12,7 +12,7 @@ Verdict = Literal["informative", "redundant", "synergistic", "uninformative"]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EstimateWithInterval:
     """An estimate with its bootstrap interval."""
 
     value: float
@@ -33,10 +33,10 @@ class InputAudit:
     """
 
     name: str
-    unimodal: Estimate
-    unique: Estimate
+    unimodal: EstimateWithInterval
+    unique: EstimateWithInterval
     metric_unimodal: float | None
-    metric_unique: Estimate
+    metric_unique: EstimateWithInterval
     verdict: Verdict
     partners: list[str]
     summary: str
@@ -53,8 +53,8 @@ class PairAudit:
 
     first: str
     second: str
-    joint: Estimate
-    co_information: Estimate
+    joint: EstimateWithInterval
+    co_information: EstimateWithInterval
     redundancy: tuple[float, float]
     synergy: tuple[float, float]
     interaction: Literal["redundancy", "synergy"] | None
@@ -75,12 +75,12 @@ class OutputAudit:
     output: str
     unit: str
     metric: str
-    values: dict[str, Estimate]
+    values: dict[str, EstimateWithInterval]
     inputs: list[InputAudit]
     pairs: list[PairAudit]
     best_input: str
-    gain_over_best: Estimate
-    metric_gain_over_best: Estimate
+    gain_over_best: EstimateWithInterval
+    metric_gain_over_best: EstimateWithInterval
     network_comparison: UnimodalComparison | None
     summary: str
 

@@ -14,7 +14,7 @@ from polymodal._version import __version__
 from polymodal.core.formatting import format_duration, metric_name
 from polymodal.report.charts import HEIGHT, TOP, WIDTH, PlotArea, Range, interval_bar, padded_range
 from polymodal.report.template import template
-from polymodal.tuning.audit_results import Estimate, InputAudit, OutputAudit, PairAudit
+from polymodal.tuning.audit_results import EstimateWithInterval, InputAudit, OutputAudit, PairAudit
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.leaderboard import LeaderboardEntry, metric_value
 from polymodal.tuning.results import TuningResult
@@ -56,7 +56,7 @@ class AuditSection:
     metric: str
     inputs: list[tuple[InputAudit, Markup, Markup]]
     pairs: list[tuple[PairAudit, str, Markup]]
-    values: list[tuple[str, Estimate, Markup]]
+    values: list[tuple[str, EstimateWithInterval, Markup]]
 
 
 def write_tuning_report(folder: Path | str, tuning: TuningResult) -> Path:
@@ -202,11 +202,11 @@ def _interaction_label(pair: PairAudit) -> str:
     return {"redundancy": "redundancy", "synergy": "synergy", None: "not significant"}[pair.interaction]
 
 
-def _numbers(estimate: Estimate) -> tuple[float, float, float]:
+def _numbers(estimate: EstimateWithInterval) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
 
 
-def _bar(estimate: Estimate, limits: Range) -> Markup:
+def _bar(estimate: EstimateWithInterval, limits: Range) -> Markup:
     """A bar chart of an estimate with its interval; the stroke is 0."""
     known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
     return interval_bar(estimate.value, estimate.low if known else None, estimate.high if known else None, 0.0, limits)
