@@ -27,7 +27,7 @@ SCREENSHOT = DOCS / "_static" / "first-model.png"
 COMMAND = "polymodal fit example/table.csv --target answer --out runs/first"
 #: The panels beside and below the terminal: the headings of the report that they show.
 PANELS = ("Largest errors", "Learning curves", "Calibration")
-SIZE = (1240, 892)  # CSS pixels
+SIZE = (1240, 900)  # CSS pixels
 TOP = 494  # height of the upper row
 SCALE = 1.4
 COLORS = 256
@@ -39,7 +39,7 @@ HUES = [(179, 38, 30), (26, 115, 50), (143, 93, 0), (64, 73, 184), (130, 60, 150
 INK, GRAY = (31, 35, 40), (89, 99, 110)
 LIGHT = TerminalTheme((255, 255, 255), INK, [INK, *HUES, GRAY], [GRAY, *HUES, INK])
 
-#: Scrolls a copy of the report to a heading.
+#: Scrolls a copy of the report to a heading, and hides the sections below.
 SCROLL = """<style>
 html {{ scroll-behavior: auto !important; zoom: 0.86; }}
 main {{ padding-bottom: 100vh !important; }}
@@ -48,7 +48,13 @@ h2, h3 {{ scroll-margin-top: 14px; }}
 <script>
 addEventListener("load", () => {{
   const headings = [...document.querySelectorAll("h2, h3")];
-  headings.find(heading => heading.textContent.trim() == "{heading}").scrollIntoView();
+  const heading = headings.find(one => one.textContent.trim() == "{heading}");
+  heading.scrollIntoView();
+  let below = false;
+  for (let next = heading.nextElementSibling; next; next = next.nextElementSibling) {{
+    below ||= ["H2", "H3"].includes(next.tagName);
+    if (below) next.style.visibility = "hidden";
+  }}
 }});
 </script>
 """
