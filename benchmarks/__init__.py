@@ -1,6 +1,6 @@
-"""Benchmarks: ratios of Polymodal to a reference that does the same work, measured in one run."""
+"""Benchmarks: Polymodal against a reference that does the same work, measured in one run."""
 
-import polymodal  # noqa: F401  # before torch, so that its setting for waiting threads holds for every contestant
+import polymodal  # noqa: F401  # before torch, so that its thread settings apply to every contestant
 
 BENCHMARKS = (
     "training_loop",
@@ -20,7 +20,7 @@ BENCHMARKS = (
     "decoding",
     "pretraining_step",
 )
-#: Measurements that are run by themselves, since they need data or long: `python -m benchmarks.NAME`.
+#: Studies, which need more data or time. Run them one by one: `python -m benchmarks.NAME`.
 STUDIES = (
     "emoji_retrieval",
     "vqa_written",

@@ -18,15 +18,15 @@ from polymodal.runtime.compute import ComputeConfig
 
 
 def run(smallest: bool) -> Record:
-    """Rows per second of predicting the test split."""
+    """Rows per second for the test split."""
     record = Record(
         name="batch_prediction",
         title="Predicting the test split of easy-VQA",
         method=(
-            "Polymodal: `Model.predict` on a table of paths and questions; opening, decoding, tokenising and naming "
-            "the answers are included, nothing is cached. 'In memory' loops have decoded images and tokenised "
-            "questions in memory before the clock starts; the loop from files opens an image for every row, as a "
-            "data set class does. Same network, batches of the same size."
+            "Polymodal: `Model.predict` on a table of paths and questions; opening, decoding, tokenizing and "
+            "looking up the answers are included, nothing is cached. The 'in memory' loops have decoded images and "
+            "tokenized questions in memory before the clock starts. The loop from files opens an image for every row, "
+            "as a data set class does. Same network, same batch size."
         ),
         unit="rows/s",
         larger_is_better=True,
@@ -34,7 +34,7 @@ def run(smallest: bool) -> Record:
     with prepared_vqa(smallest) as vqa:
         cores = len(os.sched_getaffinity(0))
         data, table = in_memory(vqa, "test"), vqa.tables["test"]
-        network, tokenise = vqa.network(), tokenizer(vqa)
+        network, tokenize = vqa.network(), tokenizer(vqa)
         files = [str(vqa.root / path) for path in table["image"].to_pylist()]
         questions = table["question"].to_pylist()
 
@@ -48,7 +48,7 @@ def run(smallest: bool) -> Record:
 
         def from_files() -> float:
             with ComputeConfig("fp32", 1).active():
-                return hand_loop.predict_files(network, files, questions, tokenise, PREDICTION_BATCH_SIZE)
+                return hand_loop.predict_files(network, files, questions, tokenize, PREDICTION_BATCH_SIZE)
 
         contestants = {
             "Polymodal from files (fp32, 1 thread)": lambda: ours(ComputeConfig("fp32", 1)),
@@ -68,11 +68,11 @@ def run(smallest: bool) -> Record:
 
 
 def tokenizer(vqa: Vqa) -> Callable[[list[str]], Tensor]:
-    """Questions to symbols with the fitted tokenizer, called directly."""
+    """Questions to token ids with the fitted tokenizer, called directly."""
     fitted = vqa.experiment.preparation.modalities["question"].tokenizer  # type: ignore[attr-defined]
 
-    def tokenise(texts: list[str]) -> Tensor:
-        sequences = [torch.tensor(found.ids) for found in fitted.encode_batch(texts)]
+    def tokenize(texts: list[str]) -> Tensor:
+        sequences = [torch.tensor(encoding.ids) for encoding in fitted.encode_batch(texts)]
         return torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
 
-    return tokenise
+    return tokenize

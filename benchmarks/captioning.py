@@ -1,11 +1,11 @@
-"""Does a model that writes captions say more than the caption of the most similar training picture?
+"""Are generated captions better than the caption of the most similar training image?
 
-Two sets: stamps of Tux Paint with their English captions, and scenes composed of them (`benchmarks.scenes`), whose
-captions state facts. The floor is retrieval: the caption of the training picture that is nearest in frozen
-EfficientNet-lite0 features. The control is the same model with the pictures of the test rows exchanged at random: what
-is left is what it says without looking.
+Two data sets: stamps of Tux Paint with their English captions, and scenes composed of them (`benchmarks.scenes`), whose
+captions state facts. The baseline is retrieval: the caption of the training image that is nearest in frozen
+EfficientNet-lite0 features. The control is the same model with the images of the test rows permuted: its score does not
+depend on the image.
 
-    python -m benchmarks.captioning FOLDER scenes      # FOLDER: of the unpacked packages, or where to unpack them
+    python -m benchmarks.captioning FOLDER scenes      # FOLDER: the unpacked packages, or where to unpack them
     python -m benchmarks.captioning FOLDER stamps
 """
 
@@ -41,7 +41,7 @@ from polymodal.preparation.feature_cache import FeatureItems, mean_features
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.workflows.fit import plan_fit
 
-#: Frozen features of places: what the model reads, and, averaged, what finds the nearest picture.
+#: Frozen features of image regions: input of the model, and, averaged, features for the nearest image.
 FEATURES = {"name": "pretrained_image", "checkpoint": "starter", "max_tokens": None, "position_embedding": "sincos"}
 RECIPE: dict[str, Any] = {
     "inputs": {"image": {"modality": "image", "encoder": FEATURES}},
@@ -54,24 +54,24 @@ RECIPE: dict[str, Any] = {
 SCENES = {"train": 3000, "validation": 300, "test": 600}
 FOLDS = 5
 METHOD = (
-    "Frozen EfficientNet-lite0 features of 7 x 7 places, and two layers that attend to them and write the likeliest "
-    "token each time. CIDEr-D counts how telling an n-gram is over the scored captions. Intervals and paired "
-    "differences by a bootstrap of rows."
+    "Frozen EfficientNet-lite0 features of 7 x 7 regions, and two decoder layers that attend to them; greedy decoding. "
+    "CIDEr-D weights n-grams by their frequency in the scored captions. Intervals and paired differences by a bootstrap "
+    "of rows."
 )
-KINDS_OF_FACTS: dict[str, FactReader] = {
-    "things alone": lambda text: {fact for fact in caption_facts(text) if len(fact) == 1},
-    "counts alone": lambda text: {fact for fact in caption_facts(text) if len(fact) == 2},
-    "relations alone": lambda text: {fact for fact in caption_facts(text) if len(fact) == 3},
+FACT_KINDS: dict[str, FactReader] = {
+    "objects only": lambda text: {fact for fact in caption_facts(text) if len(fact) == 1},
+    "counts only": lambda text: {fact for fact in caption_facts(text) if len(fact) == 2},
+    "relations only": lambda text: {fact for fact in caption_facts(text) if len(fact) == 3},
 }
-OURS, NEAREST, SHUFFLED = "caption written", "nearest picture's caption", "caption written for another picture"
+OURS, NEAREST, SHUFFLED = "generated caption", "nearest image's caption", "caption generated for another image"
 
 
 @dataclass
-class Told:
-    """Texts for the test rows: `texts` by who wrote them, and `truth`, as metrics read them.
+class Captioned:
+    """Captions of the test rows: `texts` by method, and the references `truth`, in the form that metrics expect.
 
     cells: the test rows
-    known: which of the captions that were written are training captions, `[rows]` bool
+    known: whether a generated caption is a training caption, `[rows]` bool
     """
 
     texts: dict[str, np.ndarray]
@@ -79,33 +79,33 @@ class Told:
     cells: Columns
     known: np.ndarray
 
-    def rows(self, kept: np.ndarray) -> Told:
-        """Some of the rows."""
-        texts = {name: cells[kept] for name, cells in self.texts.items()}
-        cells = {name: [column[row] for row in kept.tolist()] for name, column in self.cells.items()}
-        return Told(texts, self.truth[kept], cells, self.known[kept])
+    def rows(self, rows: np.ndarray) -> Captioned:
+        """A selection of rows."""
+        texts = {name: cells[rows] for name, cells in self.texts.items()}
+        cells = {name: [column[row] for row in rows.tolist()] for name, column in self.cells.items()}
+        return Captioned(texts, self.truth[rows], cells, self.known[rows])
 
 
-def joined(parts: list[Told]) -> Told:
-    """The rows of several, one after the other."""
+def concatenate(parts: list[Captioned]) -> Captioned:
+    """The rows of several parts, concatenated."""
     texts = {name: np.concatenate([part.texts[name] for part in parts]) for name in parts[0].texts}
     cells = {name: [cell for part in parts for cell in part.cells[name]] for name in parts[0].cells}
-    return Told(
-        texts, np.concatenate([one.truth for one in parts]), cells, np.concatenate([one.known for one in parts])
+    return Captioned(
+        texts, np.concatenate([part.truth for part in parts]), cells, np.concatenate([part.known for part in parts])
     )
 
 
-def tell(
+def train_and_caption(
     recipe: RecipeLike,
     parts: dict[str, Columns],
     *,
     settings: list[str] | None = None,
     root: Path | None = None,
     same: str | None = None,
-) -> Told:
-    """Train on `parts` (train, valid, test; input `image`, output `caption`) and caption the test rows in three ways.
+) -> Captioned:
+    """Train on `parts` (train, validation, test; input `image`, output `caption`); caption the test rows in three ways.
 
-    same: a column (a language) in which the nearest picture's row must be equal
+    same: a column (such as the language) in which the row of the nearest image must be equal
     """
     plan, chosen = plan_fit(
         parts["train"], recipe=recipe, settings=settings, validation=parts["validation"], test=parts["test"], root=root
@@ -119,62 +119,62 @@ def tell(
         splits = experiment.feature_splits(model.network, progress)
         train, test = splits["train"].table, splits["test"].table
         image = test.inputs["image"]
-        others = np.random.default_rng(0).permutation(len(image.items))[image.index]
-        exchanged = replace(test, inputs={**test.inputs, "image": replace(image, index=others)})
+        permutation = np.random.default_rng(0).permutation(len(image.items))[image.index]
+        permuted = replace(test, inputs={**test.inputs, "image": replace(image, index=permutation)})
         task = model.preparation.tasks["caption"]
         seen = np.array([references[0] for references in task.truth(train.targets["caption"][0])], dtype=object)
-        alike = vectors(test) @ vectors(train).T
+        similarity = image_features(test) @ image_features(train).T
         if same is not None:
-            alike[np.array(parts["test"][same])[:, None] != np.array(parts["train"][same])] = -np.inf
-        texts = {OURS: write(model, test), NEAREST: seen[alike.argmax(1)], SHUFFLED: write(model, exchanged)}
+            similarity[np.array(parts["test"][same])[:, None] != np.array(parts["train"][same])] = -np.inf
+        texts = {OURS: generate(model, test), NEAREST: seen[similarity.argmax(1)], SHUFFLED: generate(model, permuted)}
         truth = task.truth(test.targets["caption"][0])
-    return Told(texts, truth, parts["test"], np.isin(texts[OURS].astype(str), seen.astype(str)))
+    return Captioned(texts, truth, parts["test"], np.isin(texts[OURS].astype(str), seen.astype(str)))
 
 
-def write(model: Model, prepared: PreparedTable) -> np.ndarray:
-    """The captions of prepared rows."""
-    decided = model.predictor.predict(Split.all_rows(prepared))
-    return model.preparation.tasks["caption"].distribution(decided["caption"].values)
+def generate(model: Model, prepared: PreparedTable) -> np.ndarray:
+    """Generated captions of prepared rows."""
+    predictions = model.predictor.predict(Split.all_rows(prepared))
+    return model.preparation.tasks["caption"].distribution(predictions["caption"].values)
 
 
-def vectors(prepared: PreparedTable) -> np.ndarray:
-    """The mean feature of each row's picture, of length 1, `[rows, width]`."""
+def image_features(prepared: PreparedTable) -> np.ndarray:
+    """The mean feature of each row's image, normalized to length 1, `[rows, width]`."""
     image = prepared.inputs["image"]
     assert isinstance(image.items, FeatureItems)
-    found = mean_features(image.items)[image.index]
-    normal: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
-    return normal
+    features = mean_features(image.items)[image.index]
+    normalized: np.ndarray = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return normalized
 
 
-def report(record: Record, told: Told, metrics: Iterable[Metric], title: str, groups: np.ndarray | None = None) -> None:
-    """Add every score with its interval, and the paired differences of the model's captions to the others.
+def report(record: Record, captioned: Captioned, metrics: Iterable[Metric], title: str, groups: np.ndarray | None = None) -> None:
+    """Add every score with its interval, and the paired differences between the model's captions and the permutation.
 
-    groups: rows that are drawn together, `[rows]`
+    groups: group of each row for resampling, `[rows]`
     """
-    weight = np.ones(len(told.truth))
+    weight = np.ones(len(captioned.truth))
     for metric in metrics:
-        for name, texts in told.texts.items():
-            score = bootstrap(metric, texts, told.truth, weight, Resampling(groups=groups))
+        for name, texts in captioned.texts.items():
+            score = bootstrap(metric, texts, captioned.truth, weight, Resampling(groups=groups))
             record.values.setdefault(f"{title}, {metric.name}: {name}", []).append(score.value)
             record.facts[f"{title}, {metric.name}: {name}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
         for name in (NEAREST, SHUFFLED):
-            found = paired_difference(
-                metric, told.texts[OURS], told.texts[name], told.truth, weight, Resampling(groups=groups)
+            paired = paired_difference(
+                metric, captioned.texts[OURS], captioned.texts[name], captioned.truth, weight, Resampling(groups=groups)
             )
-            record.facts[f"{title}, {metric.name}: {OURS}, less {name}"] = (
-                f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
+            record.facts[f"{title}, {metric.name}: {OURS} minus {name}"] = (
+                f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
             )
 
 
-def examples(told: Told, count: int = 5) -> list[str]:
-    """What was written beside what is true, for rows at random."""
-    rows = np.random.default_rng(0).choice(len(told.truth), count, replace=False).tolist()
-    written, near = told.texts[OURS], told.texts[NEAREST]
-    return [f"“{written[row]}” (true: “{told.truth[row][0]}”; nearest: “{near[row]}”)" for row in rows]
+def examples(captioned: Captioned, count: int = 5) -> list[str]:
+    """Generated and true captions of random rows."""
+    rows = np.random.default_rng(0).choice(len(captioned.truth), count, replace=False).tolist()
+    generated, near = captioned.texts[OURS], captioned.texts[NEAREST]
+    return [f"“{generated[row]}” (true: “{captioned.truth[row][0]}”; nearest: “{near[row]}”)" for row in rows]
 
 
 def stamp_captions(stamps: Path) -> Columns:
-    """Columns `image` (path) and `caption` (English) of every picture (PNG) but symbols and mirrored copies."""
+    """Columns `image` (path) and `caption` (English) of every image (PNG) except symbols and mirrored copies."""
     columns: Columns = {"image": [], "caption": []}
     for path in sorted(stamps.rglob("*.png")):
         text = path.with_suffix(".txt")
@@ -186,7 +186,7 @@ def stamp_captions(stamps: Path) -> Columns:
 
 
 def fold(columns: Columns, number: int, by: str) -> dict[str, Columns]:
-    """A fifth of the rows to test, a tenth to validate, the others to train; equal cells of `by` stay together."""
+    """A fifth of the rows for the test, a tenth for validation, the permutation for training; equal cells of `by` stay together."""
     places = [zlib.crc32(cell.encode()) % 10 for cell in columns[by]]
     parts: dict[str, Columns] = {name: {column: [] for column in columns} for name in ("train", "validation", "test")}
     for row, place in enumerate(places):
@@ -198,55 +198,55 @@ def fold(columns: Columns, number: int, by: str) -> dict[str, Columns]:
 
 
 def measure_scenes(folder: Path) -> Record:
-    """Scenes of stamps and photographs that were not trained on."""
+    """Scenes of stamps and photographs that are not in the training part."""
     stamps, photos = fetch(folder / "stamps"), fetch_photos(folder / "opencv-doc")
     names: tuple[Part, ...] = ("train", "validation", "test")
     parts: dict[str, Columns] = {
         part: compose(stamps, photos, part, SCENES[part], seed) for seed, part in enumerate(names)
     }
-    told = tell(RECIPE, parts, settings=["training.epochs=16"])
+    captioned = train_and_caption(RECIPE, parts, settings=["training.epochs=16"])
     record = Record(
         name="captioning_scenes",
-        title="Captions of composed scenes: a Transformer that writes, against the nearest picture's caption",
-        method=f"Stamps on photographs; each part has stamps and photographs of its own. {METHOD}",
+        title="Captions of composed scenes: generated by a Transformer, against the nearest image's caption",
+        method=f"Stamps on photographs; each part has its own stamps and photographs. {METHOD}",
         unit="CIDEr-D, or F1 of facts",
         larger_is_better=True,
     )
-    report(record, told, text_metrics(["cider", "fact_f1"], read=caption_facts), "all facts")
-    for kind, read in KINDS_OF_FACTS.items():
-        report(record, told, text_metrics(["fact_f1"], read=read), kind)
+    report(record, captioned, text_metrics(["cider", "fact_f1"], read=caption_facts), "all facts")
+    for kind, read in FACT_KINDS.items():
+        report(record, captioned, text_metrics(["fact_f1"], read=read), kind)
     record.facts["scenes"] = SCENES
-    _tell_of_rows(record, told)
+    _add_row_facts(record, captioned)
     return record
 
 
 def measure_stamps(folder: Path) -> Record:
-    """Stamps whose captions were not trained on."""
+    """Stamps whose captions are not in the training part."""
     stamps = fetch(folder / "stamps")
     columns = stamp_captions(stamps)
-    told = joined(
+    captioned = concatenate(
         [
-            tell(RECIPE, fold(columns, number, "caption"), settings=["training.epochs=30"], root=stamps)
+            train_and_caption(RECIPE, fold(columns, number, "caption"), settings=["training.epochs=30"], root=stamps)
             for number in range(FOLDS)
         ]
     )
     record = Record(
         name="captioning_stamps",
-        title="Captions of Tux Paint's stamps: a Transformer that writes, against the nearest picture's caption",
-        method=f"Pictures with their English captions; {FOLDS} folds, no caption on two sides, so that what is "
-        f"right was put together from words of other captions. {METHOD}",
+        title="Captions of Tux Paint's stamps: generated by a Transformer, against the nearest image's caption",
+        method=f"Images with their English captions; {FOLDS} folds, with equal captions in one fold, so that correct "
+        f"captions are composed from words of other captions. {METHOD}",
         unit="CIDEr-D, chrF2, or F1 of words",
         larger_is_better=True,
     )
-    report(record, told, text_metrics(["cider", "chrf", "token_f1"]), "stamps")
-    record.facts["rows"] = len(told.truth)
-    _tell_of_rows(record, told)
+    report(record, captioned, text_metrics(["cider", "chrf", "token_f1"]), "stamps")
+    record.facts["rows"] = len(captioned.truth)
+    _add_row_facts(record, captioned)
     return record
 
 
-def _tell_of_rows(record: Record, told: Told) -> None:
-    record.facts["written captions that are training captions"] = f"{told.known.mean():.1%}"
-    record.facts["examples"] = examples(told)
+def _add_row_facts(record: Record, captioned: Captioned) -> None:
+    record.facts["generated captions that are training captions"] = f"{captioned.known.mean():.1%}"
+    record.facts["examples"] = examples(captioned)
 
 
 if __name__ == "__main__":

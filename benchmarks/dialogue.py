@@ -1,6 +1,6 @@
-"""Does what was said before matter? Generated dialogues about drawn scenes, with their history and without.
+"""Does the dialogue history matter? Synthetic dialogues about drawn scenes, with and without their history.
 
-python -m benchmarks.dialogue FOLDER     # FOLDER: where the models are left, or lie already
+python -m benchmarks.dialogue FOLDER     # FOLDER: for the trained models, or with them
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from polymodal.workflows.fit import fit
 
 SCENES, TEST_SCENES = 1_500, 300
 SETTINGS = ["training.epochs=16", "training.batch_size=32", "outputs.answer.task.metrics=[exact_match]"]
-#: What differs from the shipped recipe.
-WAYS = {
+#: Changes to the shipped recipe.
+VARIANTS = {
     "with history": [],
     "without history": ["outputs.answer.task.history=null", "data.ignore_columns=[history]"],
 }
@@ -23,19 +23,19 @@ TURNS = ("first question", "how many of those", "and how many others")
 
 
 def measure(folder: Path) -> Record:
-    """Train with the history and without it on the same scenes; score new scenes turn by turn."""
+    """Train with and without history on the same scenes; score new scenes turn by turn."""
     train, test = make_dialogues(SCENES, seed=0), make_dialogues(TEST_SCENES, seed=1)
     record = Record(
         name="dialogue",
-        title="Dialogue with an image: generated scenes, replies written from scratch, with what was said and without",
-        method=f"{SCENES:,} training scenes of three turns, {TEST_SCENES} new ones for the test; the shipped recipe "
-        f"chat_with_image, {SETTINGS[0].split('=')[1]} epochs. Exact match over all turns. The second and third "
-        "question name nothing; which of the two groups they mean, only the history says.",
+        title="Dialogue about an image: synthetic scenes, a decoder from scratch, with and without history",
+        method=f"{SCENES:,} training scenes of three turns, {TEST_SCENES} new scenes for the test; the shipped "
+        f"recipe chat_with_image, {SETTINGS[0].split('=')[1]} epochs. Exact match over all turns. The second and third "
+        "question name no object; only the history shows to which of the two groups they refer.",
         unit="exact match",
         larger_is_better=True,
     )
-    for way, settings in WAYS.items():
-        out = folder / way.replace(" ", "-")
+    for variant, settings in VARIANTS.items():
+        out = folder / variant.replace(" ", "-")
         model = fit(
             train,
             recipe="chat_with_image",
@@ -46,13 +46,13 @@ def measure(folder: Path) -> Record:
             progress=True,
         )
         score = model.metrics["test"]["answer"]["exact_match"]
-        record.values[way] = [score["value"]]
-        right = [said == true for said, true in zip(model.predict(test), test["answer"], strict=True)]
-        turns = {turn: sum(right[place::3]) / TEST_SCENES for place, turn in enumerate(TURNS)}
-        record.facts[f"{way}, interval"] = f"{score['low']:.3f} to {score['high']:.3f}"
-        record.facts[f"{way}, by turn"] = {turn: round(value, 3) for turn, value in turns.items()}
-        record.facts["constant answer"] = score["baseline"]
-        record.facts[f"{way}, seconds of training"] = model.run.seconds.training
+        record.values[variant] = [score["value"]]
+        correct = [reply == true for reply, true in zip(model.predict(test), test["answer"], strict=True)]
+        turns = {turn: sum(correct[index::3]) / TEST_SCENES for index, turn in enumerate(TURNS)}
+        record.facts[f"{variant}, interval"] = f"{score['low']:.3f} to {score['high']:.3f}"
+        record.facts[f"{variant}, by turn"] = {turn: round(value, 3) for turn, value in turns.items()}
+        record.facts["baseline"] = score["baseline"]
+        record.facts[f"{variant}, seconds of training"] = model.run.seconds.training
     return record
 
 

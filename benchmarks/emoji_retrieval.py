@@ -1,10 +1,10 @@
-"""Two towers from scratch: which name belongs to which emoji, on emoji that were never seen.
+"""Two towers from scratch: matching names and images of emoji that are not in the training set.
 
-Data: `@lobehub/fluent-emoji-3d` 1.1.0 (3-D pictures), `emoji-datasource-google` 16 (flat pictures of 64 pixels, for
-training alone) and `emojibase-data` 17 (English names and tags), packages of npm, not redistributed here.
+Data: `@lobehub/fluent-emoji-3d` 1.1.0 (3-D images), `emoji-datasource-google` 16 (flat images of 64 pixels, only
+for training) and `emojibase-data` 17 (English names and tags), packages of npm, not redistributed here.
 
-Two ways to hold emoji out: at random, where the same gesture in another tone of skin may have been trained on ("new
-combinations"), and whole gestures and things ("new emoji"), of which nothing was seen.
+Two ways to hold emoji out: at random, where the same gesture in another skin tone may be in the training set ("new
+combinations"), and by whole gestures and objects ("new emoji"), of which no variant is.
 
     python -m benchmarks.emoji_retrieval FOLDER      # FOLDER: the unpacked packages, or where to unpack them
 """
@@ -30,7 +30,7 @@ PACKAGES = {
     "flat": "emoji-datasource-google@16.0.0",
     "names": "emojibase-data@17.0.0",
 }
-COMPONENT_GROUP = 2  # tones of skin and kinds of hair by themselves
+COMPONENT_GROUP = 2  # skin tones and hair styles on their own
 RECIPE: dict[str, Any] = {
     "inputs": {
         "picture": {
@@ -56,7 +56,7 @@ RECIPE: dict[str, Any] = {
 
 
 class Emoji(NamedTuple):
-    """An emoji: its own code, that of its gesture or thing, its name and tags, and its two pictures."""
+    """An emoji: its code, the code of its gesture or object, its name and tags, and its two images."""
 
     code: str
     base: str
@@ -68,32 +68,32 @@ class Emoji(NamedTuple):
 
 def fetch(folder: Path) -> dict[str, Path]:
     """The unpacked packages below `folder`."""
-    found = {}
+    folders = {}
     for key, package in PACKAGES.items():
-        found[key] = folder / key / "package"
-        if not found[key].is_dir():
+        folders[key] = folder / key / "package"
+        if not folders[key].is_dir():
             (folder / key).mkdir(parents=True, exist_ok=True)
-            said = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True)
-            with tarfile.open(folder / said.stdout.decode().strip().splitlines()[-1]) as archive:
+            packed = subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True)
+            with tarfile.open(folder / packed.stdout.decode().strip().splitlines()[-1]) as archive:
                 archive.extractall(folder / key, filter="data")
-    return found
+    return folders
 
 
 def emoji(folder: Path) -> list[Emoji]:
-    """Every emoji that has both pictures, with its name and tags; each tone of skin is one of its own."""
-    places = fetch(folder)
-    solid = {_code(path.stem): path for path in (places["3d"] / "assets").glob("*.webp")}
-    flat = {_code(path.stem): path for path in (places["flat"] / "img/google/64").glob("*.png")}
-    found = []
-    for one in json.loads((places["names"] / "en/data.json").read_text("utf-8")):
-        if one.get("group", COMPONENT_GROUP) == COMPONENT_GROUP:
+    """Every emoji with both images, with its name and tags; each skin tone is a separate emoji."""
+    folders = fetch(folder)
+    solid = {_code(path.stem): path for path in (folders["3d"] / "assets").glob("*.webp")}
+    flat = {_code(path.stem): path for path in (folders["flat"] / "img/google/64").glob("*.png")}
+    result = []
+    for entry in json.loads((folders["names"] / "en/data.json").read_text("utf-8")):
+        if entry.get("group", COMPONENT_GROUP) == COMPONENT_GROUP:
             continue
-        base = _code(one["hexcode"])
-        for shown in (one, *one.get("skins", [])):
-            code = _code(shown["hexcode"])
+        base = _code(entry["hexcode"])
+        for variant in (entry, *entry.get("skins", [])):
+            code = _code(variant["hexcode"])
             if code in solid and code in flat:
-                found.append(Emoji(code, base, shown["label"], one.get("tags", []), solid[code], flat[code]))
-    return found
+                result.append(Emoji(code, base, variant["label"], entry.get("tags", []), solid[code], flat[code]))
+    return result
 
 
 def _code(name: str) -> str:
@@ -101,27 +101,27 @@ def _code(name: str) -> str:
 
 
 def rows(chosen: list[Emoji], folder: Path, *, training: bool) -> dict[str, list[str]]:
-    """A row for each emoji: its picture in 3-D with name and tags. In training also the flat picture, and each picture
-    with its bare name."""
+    """A row for each emoji: its 3-D image with name and tags. In training also the flat image, and each image with the
+    name only."""
     pictures, names = [], []
     for one in chosen:
-        for place in (one.solid, one.flat) if training else (one.solid,):
+        for image in (one.solid, one.flat) if training else (one.solid,):
             for text in (
                 (f"{one.name}: {', '.join(one.tags)}", one.name)
                 if training
                 else (f"{one.name}: {', '.join(one.tags)}",)
             ):
-                pictures.append(str(place.relative_to(folder)))
+                pictures.append(str(image.relative_to(folder)))
                 names.append(text)
     return {"picture": pictures, "name": names}
 
 
 def split(found: list[Emoji], group: list[str], seed: int) -> tuple[list[Emoji], list[Emoji], list[Emoji]]:
-    """Training, validation and test emoji: a fifth of the groups is held out, a twelfth of the others validates."""
+    """Training, validation and test emoji: a fifth of the groups is the test, a twelfth of the others the validation."""
     names = sorted(set(group))
     order = np.random.default_rng(seed).permutation(len(names))
-    part = {names[place]: ("test" if rank < len(names) // 5 else "rest") for rank, place in enumerate(order)}
-    rest = [names[place] for place in order[len(names) // 5 :]]
+    part = {names[index]: ("test" if rank < len(names) // 5 else "rest") for rank, index in enumerate(order)}
+    rest = [names[index] for index in order[len(names) // 5 :]]
     part |= dict.fromkeys(rest[::12], "validation")
     chosen: dict[str, list[Emoji]] = {"test": [], "validation": [], "rest": []}
     for one, key in zip(found, group, strict=True):
@@ -130,7 +130,7 @@ def split(found: list[Emoji], group: list[str], seed: int) -> tuple[list[Emoji],
 
 
 def run(found: list[Emoji], group: list[str], folder: Path, seed: int) -> tuple[Model, float]:
-    """Pretrain on one split; the model, and the seconds it took with preparation and scoring."""
+    """Pretrain on one split; the model, and the seconds with preparation and scoring."""
     train, valid, test = split(found, group, seed)
     start = time.perf_counter()
     tables = [rows(part, folder, training=part is train) for part in (train, valid, test)]
@@ -140,15 +140,15 @@ def run(found: list[Emoji], group: list[str], folder: Path, seed: int) -> tuple[
 
 
 def measure(folder: Path, seeds: int = 2) -> Record:
-    """Pretrain on each way of holding out, several splits of each."""
+    """Pretrain on several splits of each kind."""
     found = emoji(folder)
     record = Record(
         name="emoji_retrieval",
-        title="Names and pictures of emoji that were never seen, two towers from scratch",
+        title="Names and images of new emoji, two towers from scratch",
         method=f"Contrastive pretraining of a small residual network and a bag of words on emoji of two styles, "
         f"{seeds} random splits of each kind, a fifth held out; recall@1 of held-out names among held-out "
-        "3-D pictures, in multiples of chance. In new combinations the same gesture may have been trained on in "
-        "another tone of skin; of new emoji no variant was. Settings were chosen on the first split of the first kind.",
+        "3-D images, in multiples of chance. In new combinations the same gesture may be in the training set in "
+        "another skin tone; of new emoji no variant is. Settings were chosen on the first split of the first kind.",
         unit="recall@1 / chance",
         larger_is_better=True,
     )
@@ -168,8 +168,8 @@ def measure(folder: Path, seeds: int = 2) -> Record:
                     f"median rank {scores[direction]['median_rank']['value']:.0f}"
                 )
             record.facts[f"{title}, split {seed + 1}, seconds"] = (
-                f"{seconds:.0f} in all, {model.run.seconds.training:.0f} of training, "
-                f"{model.run.rows_per_second:.0f} pairs a second"
+                f"{seconds:.0f} in total, {model.run.seconds.training:.0f} of training, "
+                f"{model.run.rows_per_second:.0f} pairs per second"
             )
     record.facts["parameters"] = sum(parameter.numel() for parameter in model.network.parameters())
     return record

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.environments [name ...]`: make the environments of the libraries that are compared.
+"""`python -m benchmarks.environments [name ...]`: create the environments of the compared libraries.
 
-Each is a virtual environment in `environments_folder()`, outside the repository. torch is pinned and installed first;
-on Linux without a GPU its CPU build should be the one that the installer finds.
+Each is a virtual environment in `environments_folder()`, outside the repository. torch is pinned and installed first.
+On Linux without a GPU, configure the installer to find its CPU build.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 TORCH = f"torch=={torch.__version__.partition('+')[0]}"
 TRANSFORMERS = ["transformers==5.23.0", "accelerate==1.15.0", "pillow"]
 # Ludwig needs torchvision and torchaudio. Their builds for this version of torch need its CUDA build, so an earlier
-# torchvision is installed beside it, of which only the parts written in Python are used, and torchaudio goes without
-# its compiled part. Nothing of Ludwig or of its dependencies is replaced; images are decoded with Pillow beforehand.
+# torchvision is installed, with only its Python parts in use, and torchaudio without its compiled part. No code of
+# Ludwig or of its dependencies is replaced; images are decoded with Pillow in advance.
 LUDWIG = ["ludwig==0.11.0", "torchvision==0.15.1", "torchaudio==2.11.0"]
 LUDWIG_NEEDS = (
     "h5py pandas scipy tabulate scikit-learn tqdm transformers==5.23.0 sentencepiece PyYAML absl-py requests tables "
@@ -27,7 +27,7 @@ LUDWIG_NEEDS = (
 
 
 class MissingEnvironment(RuntimeError):
-    """The environment of a compared library has not been made."""
+    """The environment of a compared library does not exist."""
 
 
 def environments_folder() -> Path:
@@ -40,31 +40,31 @@ def python_of(name: str) -> Path:
     """The interpreter of an environment.
 
     Raises:
-        MissingEnvironment: it has not been made; the message says how.
+        MissingEnvironment: it does not exist; the message has the command that creates it.
     """
     interpreter = environments_folder() / name / "bin" / "python"
     if not interpreter.is_file():
-        raise MissingEnvironment(f"make the environment first: python -m benchmarks.environments {name}")
+        raise MissingEnvironment(f"create the environment first: python -m benchmarks.environments {name}")
     return interpreter
 
 
 def make(name: str) -> None:
-    """Make the environment `transformers` or `ludwig`; one that is there is completed."""
-    place = environments_folder() / name
-    if not (place / "bin" / "python").is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    _install(place, [TORCH])
+    """Create the environment `transformers` or `ludwig`, or complete an existing one."""
+    environment = environments_folder() / name
+    if not (environment / "bin" / "python").is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    _install(environment, [TORCH])
     if name == "transformers":
-        _install(place, TRANSFORMERS)
+        _install(environment, TRANSFORMERS)
         return
-    _install(place, ["--no-deps", *LUDWIG])
-    _install(place, LUDWIG_NEEDS.split())
-    for library in place.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
+    _install(environment, ["--no-deps", *LUDWIG])
+    _install(environment, LUDWIG_NEEDS.split())
+    for library in environment.glob("lib/python*/site-packages/torchaudio/lib/*.so"):
         library.unlink()
 
 
-def _install(place: Path, wanted: list[str]) -> None:
-    subprocess.run([str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted], check=True)
+def _install(environment: Path, packages: list[str]) -> None:
+    subprocess.run([str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages], check=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The second epoch against the first, where decoding dominates: photos, sounds and clips from files."""
+"""The second epoch against the first, with costly decoding: photos, audio and video from files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from benchmarks.frame_sampling import film
+from benchmarks.frame_sampling import make_video
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
 from polymodal.data.table.cell_errors import CellErrors
@@ -25,8 +25,8 @@ BATCH = 32
 RECIPE: dict[str, Any] = {
     "inputs": {
         "photo": {"modality": {"name": "image", "image_size": 128}},
-        "sound": {"modality": {"name": "audio", "seconds": 5.0}},
-        "clip": {"modality": {"name": "video", "num_frames": 8, "image_size": 64}},
+        "audio": {"modality": {"name": "audio", "seconds": 5.0}},
+        "video": {"modality": {"name": "video", "num_frames": 8, "image_size": 64}},
     }
 }
 
@@ -36,31 +36,31 @@ def run(smallest: bool) -> Record:
     rows, frames = (4, 50) if smallest else (48, 150)
     record = Record(
         name="epochs",
-        title="Batches of an epoch: photos, sounds and clips from files",
+        title="Batches of an epoch: photos, audio and video from files",
         method=(
-            f"{rows} rows of a photo (1600 x 1200, JPEG), a sound (5 s, 44.1 kHz, FLAC), a clip (320 x 240, {frames} "
-            f"frames, H.264), in batches of {BATCH}, with the random changes of training. The first epoch decodes into "
-            "an empty store, the second reads it; a second run of the same data prepares from the store. The network's "
-            "own work is left out."
+            f"{rows} rows of a photo (1600 x 1200, JPEG), audio (5 s, 44.1 kHz, FLAC) and video (320 x 240, {frames} "
+            f"frames, H.264), in batches of {BATCH}, with the augmentation of training. The first epoch decodes into "
+            "an empty store, the second reads it; a second run with the same data prepares from the store. The work of "
+            "the network is not included."
         ),
         unit="s",
         larger_is_better=False,
     )
     with TemporaryDirectory() as name:
-        place = Path(name)
-        table = open_table(files(place / "data", rows, frames), root=place / "data", cache=place / "tables")
+        folder_of_run = Path(name)
+        table = open_table(files(folder_of_run / "data", rows, frames), root=folder_of_run / "data", cache=folder_of_run / "tables")
         preparation = Preparation(make_plan(table, Recipe(**RECIPE), ["target"]).recipe)
         preparation.fit(table, np.arange(rows))
         counter = iter(range(1_000_000))
 
         def first() -> float:
-            store = place / f"store{next(counter)}"
+            store = folder_of_run / f"store{next(counter)}"
             return timed(lambda: epoch(preparation, prepared(preparation, table, store)))
 
-        warm = place / "warm"
-        kept = prepared(preparation, table, warm)
+        warm = folder_of_run / "warm"
+        warm_table = prepared(preparation, table, warm)
         contestants: dict[str, Callable[[], float]] = {
-            "second epoch": lambda: timed(lambda: epoch(preparation, kept)),
+            "second epoch": lambda: timed(lambda: epoch(preparation, warm_table)),
             "first epoch of a second run": lambda: timed(
                 lambda: epoch(preparation, prepared(preparation, table, warm))
             ),
@@ -76,25 +76,25 @@ def files(folder: Path, rows: int, frames: int) -> dict[str, list[Any]]:
     """The table of files, written into `folder`."""
     folder.mkdir()
     draw = np.random.default_rng(0)
-    columns: dict[str, list[Any]] = {"photo": [], "sound": [], "clip": [], "target": []}
+    columns: dict[str, list[Any]] = {"photo": [], "audio": [], "video": [], "target": []}
     y, x = np.mgrid[:1200, :1600].astype(np.float32)
     for row in range(rows):
         waves = [np.sin(x / draw.uniform(20, 90)) + np.cos(y / draw.uniform(20, 90)) for _ in range(3)]
         noisy = 127 + 50 * np.stack(waves, -1) + draw.normal(0, 6, (1200, 1600, 1)).astype(np.float32)
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{row}.jpg", quality=90)
         soundfile.write(folder / f"{row}.flac", draw.normal(0, 0.1, 5 * 44_100), 44_100)
-        (folder / f"{row}.mp4").write_bytes(film(row, frames))
-        for name, ending in (("photo", "jpg"), ("sound", "flac"), ("clip", "mp4")):
+        (folder / f"{row}.mp4").write_bytes(make_video(row, frames))
+        for name, ending in (("photo", "jpg"), ("audio", "flac"), ("video", "mp4")):
             columns[name].append(f"{row}.{ending}")
         columns["target"].append("even" if row % 2 else "odd")
     return columns
 
 
 def prepared(preparation: Preparation, table: Table, store: Path) -> PreparedTable:
-    faults = CellErrors()
-    made = preparation.prepare(table, faults, folder=None, cache=store)
-    if faults.errors:
-        raise RuntimeError(faults.errors[0].reason)
+    errors = CellErrors()
+    made = preparation.prepare(table, errors, folder=None, cache=store)
+    if errors.errors:
+        raise RuntimeError(errors.errors[0].reason)
     return made
 
 

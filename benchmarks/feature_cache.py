@@ -1,4 +1,4 @@
-"""The feature cache: an epoch over kept features, against encoding every item in every epoch."""
+"""The feature cache: an epoch with cached features, against encoding every item in every epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.measure import interleaved
 from benchmarks.record import Record
-from benchmarks.single_steps import decide_anew
+from benchmarks.single_steps import autotune_again
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Progress, ProgressTask
@@ -35,13 +35,13 @@ RECIPE: dict[str, Any] = {
     "seed": 0,
     "training": {"early_stopping_patience": 1_000},
 }
-KEPT, LATER, FIRST = "ten epochs, features kept", "a later epoch", "the first epoch, with encoding"
-WHOLE = "ten epochs, every item encoded in each"
-AGAIN, ANEW = "a second run, to its first step", "a first run, to its first step"
+CACHED, LATER, FIRST = "ten epochs, features cached", "a later epoch", "the first epoch, with encoding"
+UNCACHED = "ten epochs, every item encoded in each"
+SECOND_RUN, FIRST_RUN = "a second run, to its first step", "a first run, to its first step"
 
 
-class Counted(Progress):
-    """Counts the items that are encoded, by input."""
+class ItemCounter(Progress):
+    """Counts the encoded items, by input."""
 
     def __init__(self) -> None:
         super().__init__(False)
@@ -58,8 +58,8 @@ class Counted(Progress):
         yield Counting()
 
 
-class Clocked(Trainer):
-    """Takes down the seconds of each epoch, its validation included."""
+class TimedTrainer(Trainer):
+    """Records the seconds of each epoch, including its validation."""
 
     def __init__(self, *values: Any, **options: Any) -> None:
         super().__init__(*values, **options)
@@ -77,10 +77,10 @@ class Clocked(Trainer):
 class Run:
     """One run.
 
-    ready: seconds until training can begin: reading weights, and encoding or finding the features of every item
-    encoding: of these the seconds for features; `encoded` is the number of items that were not found
+    ready: seconds until training can begin: loading weights, and encoding all items or finding their features
+    encoding: the seconds of that for features; `encoded` is the number of items without cached features
     epochs, losses: seconds and training loss of each epoch
-    compute: how it computed
+    compute: precision and number of threads
     """
 
     ready: float
@@ -91,33 +91,33 @@ class Run:
     compute: str
 
 
-def run_of(experiment: Experiment, epochs: int, *, kept: bool, cache: Path | None = None) -> Run:
+def run_of(experiment: Experiment, epochs: int, *, cached: bool, cache: Path | None = None) -> Run:
     """Train a fresh network.
 
-    kept: over features, in `cache`; else every item is encoded where it is used
+    cached: train on features in `cache`; else every item is encoded in each step
     """
     keep_freed_memory()
     recipe = experiment.recipe
-    features = recipe.training.feature_cache.model_copy(update={"cache": kept})
-    training = recipe.training.model_copy(update={"epochs": epochs, "features": features})
+    features = recipe.training.feature_cache.model_copy(update={"enabled": cached})
+    training = recipe.training.model_copy(update={"epochs": epochs, "feature_cache": features})
     recipe = recipe.model_copy(update={"training": training})
     experiment = replace(experiment.with_recipe(recipe), features=FeatureCache(cache))
     with isolated_random_state(recipe.seed):
-        begun, counted = time.perf_counter(), Counted()
+        began, counter = time.perf_counter(), ItemCounter()
         network = make_network(recipe, experiment.preparation, pretrained=True)
         start = time.perf_counter()
-        splits = experiment.feature_splits(network, counted)
+        splits = experiment.feature_splits(network, counter)
         done = time.perf_counter()
-        trainer = Clocked(recipe, network, experiment.preparation, splits)
-        decide_anew(trainer)
+        trainer = TimedTrainer(recipe, network, experiment.preparation, splits)
+        autotune_again(trainer)
         history = trainer.run()
     losses = [sum(epoch.loss.values()) for epoch in history.epochs]
     compute = f"{trainer.compute.precision}, threads: {trainer.compute.threads}"
-    return Run(done - begun, done - start, trainer.spent, counted.items.total(), losses, compute)
+    return Run(done - began, done - start, trainer.spent, counter.items.total(), losses, compute)
 
 
 def columns_of(smallest: bool) -> tuple[dict[str, list[Any]], Path | None]:
-    """Stamps with their captions and classes; in the smallest size, drawings and made-up captions."""
+    """Stamps with their captions and classes; in the smallest size, synthetic images and captions."""
     if smallest:
         names = ["a blue bird", "a red rose", "an old boat"]
         pictures = make_planted_images(24, 0, size=64)["image"]
@@ -135,13 +135,13 @@ def run(smallest: bool) -> Record:
     """Seconds of epochs with frozen starter encoders."""
     record = Record(
         name="feature_cache",
-        title="Frozen encoders: kept features against encoding in every epoch",
+        title="Frozen encoders: cached features against encoding in every epoch",
         method=(
-            "Stamps of Tux Paint with captions to class: MiniLM and EfficientNet-lite0 with their real weights, "
-            f"frozen, into the default fusion, {EPOCHS} epochs with validation; pictures are decoded before. With "
-            "features kept, each item is encoded once, before the first epoch. Without, it is encoded in every step. "
-            "Both compute as they found fastest (number format, threads), whose timing is left out. Loading "
-            "weights counts only in the time to a first step. Kept features are on disk."
+            "Classification of Tux Paint stamps with captions: MiniLM and EfficientNet-lite0 with their real weights, "
+            f"frozen, with the default fusion, {EPOCHS} epochs with validation; images are decoded in advance. With "
+            "cached features, each item is encoded once, before the first epoch. Without, it is encoded in every step. "
+            "Both use their fastest number format and threads; the time to measure them is not included. Loading "
+            "weights counts only in the time to a first step. Cached features are on disk."
         ),
         unit="s",
         larger_is_better=False,
@@ -151,40 +151,40 @@ def run(smallest: bool) -> Record:
     settings = ["training.num_threads=1", "training.precision=fp32"] if smallest else []
     plan, splits = plan_fit(columns, "class", recipe=RECIPE, settings=settings, root=root)
     with TemporaryDirectory() as name:
-        place = Path(name)
+        folder_of_run = Path(name)
         experiment = prepare_experiment(
-            plan.recipe, splits, folder=place / "run", cache=place / "media", progress=Progress(False)
+            plan.recipe, splits, folder=folder_of_run / "run", cache=folder_of_run / "media", progress=Progress(False)
         )
         runs: dict[str, Run] = {}
-        folders = iter(place / f"features{number}" for number in range(1_000))
+        folders = iter(folder_of_run / f"features{number}" for number in range(1_000))
 
-        def cached() -> float:
+        def with_cache() -> float:
             folder = next(folders)
-            runs[KEPT] = run_of(experiment, epochs, kept=True, cache=folder)
-            runs[AGAIN] = run_of(experiment, 1, kept=True, cache=folder)
-            return runs[KEPT].encoding + sum(runs[KEPT].epochs)
+            runs[CACHED] = run_of(experiment, epochs, cached=True, cache=folder)
+            runs[SECOND_RUN] = run_of(experiment, 1, cached=True, cache=folder)
+            return runs[CACHED].encoding + sum(runs[CACHED].epochs)
 
-        def whole() -> float:
-            runs[WHOLE] = run_of(experiment, epochs, kept=False)
-            return sum(runs[WHOLE].epochs)
+        def without_cache() -> float:
+            runs[UNCACHED] = run_of(experiment, epochs, cached=False)
+            return sum(runs[UNCACHED].epochs)
 
         contestants = {
-            KEPT: cached,
-            LATER: lambda: statistics.median(runs[KEPT].epochs[1:]),
-            FIRST: lambda: runs[KEPT].encoding + runs[KEPT].epochs[0],
-            WHOLE: whole,
-            AGAIN: lambda: runs[AGAIN].ready,
-            ANEW: lambda: runs[KEPT].ready,
+            CACHED: with_cache,
+            LATER: lambda: statistics.median(runs[CACHED].epochs[1:]),
+            FIRST: lambda: runs[CACHED].encoding + runs[CACHED].epochs[0],
+            UNCACHED: without_cache,
+            SECOND_RUN: lambda: runs[SECOND_RUN].ready,
+            FIRST_RUN: lambda: runs[CACHED].ready,
         }
         interleaved(record, contestants, 1 if smallest else 3, warm=0 if smallest else 1)
         record.facts = {
             "rows": len(columns["class"]),
-            "items encoded by the first run": runs[KEPT].encoded,
-            "items encoded by a second run": runs[AGAIN].encoded,
-            "with features kept": runs[KEPT].compute,
-            "without": runs[WHOLE].compute,
+            "items encoded by the first run": runs[CACHED].encoded,
+            "items encoded by a second run": runs[SECOND_RUN].encoded,
+            "with cached features": runs[CACHED].compute,
+            "without cached features": runs[UNCACHED].compute,
         }
     record.compare(LATER, FIRST, None if smallest else 20)
-    record.compare(KEPT, WHOLE, None if smallest else 5)
-    record.compare(AGAIN, ANEW)
+    record.compare(CACHED, UNCACHED, None if smallest else 5)
+    record.compare(SECOND_RUN, FIRST_RUN)
     return record

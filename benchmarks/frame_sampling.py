@@ -1,4 +1,4 @@
-"""Frames of clips: choosing before decoding against decoding everything and choosing then."""
+"""Frames of a video: selection before decoding, against decoding decode_all first."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ KEYFRAMES = VideoRequest(num_frames=8, image_size=112, resize_mode="crop", sampl
 
 
 def run(smallest: bool) -> Record:
-    """Clips a second, from bytes to eight small frames."""
-    clips, length = (1, 100) if smallest else (4, 300)
+    """Videos per second, from bytes to eight small frames."""
+    videos, length = (1, 100) if smallest else (4, 300)
     record = Record(
         name="frame_sampling",
-        title="Eight frames of a clip",
+        title="Eight frames of a video",
         method=(
-            f"Generated clips of {WIDTH} x {HEIGHT} pixels and {length} frames, H.264 with reordered frames in MP4, a "
+            f"Synthetic videos of {WIDTH} x {HEIGHT} pixels and {length} frames, H.264 with reordered frames in MP4, a "
             f"keyframe every {KEY_EVERY}; from bytes to 8 RGB frames of 112 x 112. The reference decodes every frame "
-            "with PyAV, then chooses by the same rule and converts only the chosen ones; both give the same bytes, "
-            "which is checked first. Keyframe sampling gives other frames. One thread."
+            "with PyAV, then selects by the same rule and converts only the selected frames. Both return the same "
+            "bytes, which is checked first. Keyframe sampling selects other frames. One thread."
         ),
-        unit="clips/s",
+        unit="videos/s",
         larger_is_better=True,
     )
-    films = [film(seed, length) for seed in range(clips)]
-    for data in films:
-        if not np.array_equal(decode(data, UNIFORM, LIMITS)["pixels"], everything(data)):
-            raise RuntimeError("the two ways give different frames")
+    files = [make_video(seed, length) for seed in range(videos)]
+    for data in files:
+        if not np.array_equal(decode(data, UNIFORM, LIMITS)["pixels"], decode_all(data)):
+            raise RuntimeError("the two methods return different frames")
     contestants = {
-        "Polymodal (uniform)": lambda: speed(films, lambda data: decode(data, UNIFORM, LIMITS)),
-        "Polymodal (keyframe)": lambda: speed(films, lambda data: decode(data, KEYFRAMES, LIMITS)),
-        "decoding everything": lambda: speed(films, everything),
+        "Polymodal (uniform)": lambda: speed(files, lambda data: decode(data, UNIFORM, LIMITS)),
+        "Polymodal (keyframe)": lambda: speed(files, lambda data: decode(data, KEYFRAMES, LIMITS)),
+        "decoding everything": lambda: speed(files, decode_all),
     }
     interleaved(record, contestants, 1 if smallest else 7)
     record.compare("Polymodal (uniform)", "decoding everything")
     record.compare("Polymodal (keyframe)", "decoding everything")
-    record.facts = {"frames that uniform sampling decodes": decoded_share(films[0], length)}
+    record.facts = {"frames that uniform sampling decodes": decoded_fraction(files[0], length)}
     return record
 
 
-def film(seed: int, length: int) -> bytes:
-    """A clip of coloured waves that drift, with some noise."""
+def make_video(seed: int, length: int) -> bytes:
+    """A video of drifting colored waves with noise."""
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     speeds = draw.uniform(1, 6, (3, 2))
@@ -71,8 +71,8 @@ def film(seed: int, length: int) -> bytes:
     return file.getvalue()
 
 
-def everything(data: bytes) -> np.ndarray:
-    """The same frames by decoding all."""
+def decode_all(data: bytes) -> np.ndarray:
+    """The same frames by decoding the whole video."""
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -85,30 +85,30 @@ def everything(data: bytes) -> np.ndarray:
     return np.stack([resize_to_square(frame.to_image(), UNIFORM.image_size, UNIFORM.resize_mode) for frame in chosen])
 
 
-def decoded_share(data: bytes, length: int) -> str:
-    """How many frames the decoder gives while the chosen ones are sought."""
+def decoded_fraction(data: bytes, length: int) -> str:
+    """Number of frames that the decoder returns for the selected frames."""
     from polymodal.data.media.frame_sampling import uniform_frames
     from polymodal.data.media.video_reader import VideoReader
 
     class Counting(VideoReader):
         count = 0
 
-        def decoded(self, start=0, wanted=None):  # type: ignore[no-untyped-def]
+        def decode_from(self, start=0, wanted=None):  # type: ignore[no-untyped-def]
             for frame in super().decode_from(start, wanted):
                 self.count += 1
                 yield frame
 
-    clip = Counting(data, LIMITS)
-    assert clip.timeline is not None
+    reader = Counting(data, LIMITS)
+    assert reader.timeline is not None
     for _ in clip.decode_at(
         [clip.timeline.starts[number] for number in uniform_frames(clip.timeline, UNIFORM.num_frames)]
     ):
         pass
-    return f"{clip.count} of {length}"
+    return f"{reader.count} of {length}"
 
 
-def speed(films: list[bytes], work) -> float:  # type: ignore[no-untyped-def]
+def speed(files: list[bytes], work) -> float:  # type: ignore[no-untyped-def]
     start = time.perf_counter()
-    for data in films:
+    for data in files:
         work(data)
-    return len(films) / (time.perf_counter() - start)
+    return len(files) / (time.perf_counter() - start)

@@ -1,7 +1,7 @@
 """Fuzzing of the media loader: damaged files of every format through the decoding pool.
 
-`python -m benchmarks.fuzz_media --files 200000 --seed 0` counts what becomes of them and writes a record. Every file
-follows from the seed and its number, so whatever is found can be made again with `mutant`.
+`python -m benchmarks.fuzz_media --files 200000 --seed 0` counts the outcomes and writes a record. Every file
+is determined by the seed and its number, so `mutant` can create it again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from polymodal.data.media.workers.pool import DecodePool
 from polymodal.recipe.data import LimitOptions
 
 FILES = 200_000
-# Tight, so that damaged headers meet the limits and a hang costs little.
+# Low limits, so that damaged headers exceed them and a hang costs little.
 LIMITS = LimitOptions(megapixels=4, seconds=60, frames=2_000, values=100_000, timeout_seconds=10, memory_mib=512)
 _START = 12
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -37,21 +37,21 @@ for _value in range(256):
 
 
 def mutant(known: list[Seed], seed: int, number: int) -> tuple[Seed, bytes]:
-    """The seed file that damaged file `number` was made of, and its bytes."""
+    """The seed of the damaged file `number`, and its bytes."""
     draw = random.Random(f"{seed} {number}")
     chosen = draw.choice(known)
     data = bytearray(chosen.data)
     for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
         _damage(data, draw, known)
-    if draw.random() < 0.75:  # a file that is no longer of its format is refused before any decoder sees it
+    if draw.random() < 0.75:  # without a valid start, a file is rejected before any decoder reads it
         data[:_START] = chosen.data[:_START]
-    if draw.random() < 0.5:  # a decoder looks no further than a wrong checksum
+    if draw.random() < 0.5:  # a decoder stops at a wrong checksum
         repair(data)
     return chosen, bytes(data)
 
 
 def repair(data: bytearray) -> None:
-    """Make the checksums of a PNG or OGG file right again, as far as its parts can still be told."""
+    """Correct the checksums of a PNG or OGG file, as far as its parts can still be found."""
     if data[:4] == b"\x89PNG":
         start = 8
         while start + 12 <= len(data):
@@ -70,7 +70,7 @@ def repair(data: bytearray) -> None:
 
 
 def _ogg_checksum(page: bytes) -> int:
-    """CRC-32 with the polynomial 04c11db7, from the highest bit down, without any inversion (RFC 3533)."""
+    """CRC-32 with the polynomial 04c11db7, most significant bit first, without inversion (RFC 3533)."""
     value = 0
     for byte in page:
         value = (value << 8 & 0xFFFFFFFF) ^ _OGG[value >> 24 ^ byte]
@@ -91,28 +91,28 @@ def _damage(data: bytearray, draw: random.Random, known: list[Seed]) -> None:
                 data[draw.randrange(size)] ^= 1 << draw.randrange(8)
         case 1:  # cut off
             del data[start:]
-        case 2:  # leave out
+        case 2:  # delete
             del data[start:end]
         case 3:  # repeat
             data[start:start] = bytes(data[start:end]) * draw.choice((1, 2, 10))
-        case 4:  # exchange two pieces
+        case 4:  # exchange two segments
             other = draw.randrange(size)
             data[start:end], data[other : other + end - start] = data[other : other + end - start], data[start:end]
         case 5:  # the head of one file and the tail of another
             tail = draw.choice(known).data
             data[start:] = tail[draw.randrange(len(tail)) :]
-        case 6:  # a number in the header, in either order of bytes
-            place, width = draw.randrange(min(size - 4, 256)), draw.choice((1, 2, 4))
+        case 6:  # a number in the header, in either byte order
+            start, width = draw.randrange(min(size - 4, 256)), draw.choice((1, 2, 4))
             value = draw.choice(_NUMBERS) & (1 << 8 * width) - 1
-            data[place : place + width] = value.to_bytes(width, draw.choice(("little", "big")))
+            data[start : start + width] = value.to_bytes(width, draw.choice(("little", "big")))
         case 7:  # random bytes
             data[start:end] = draw.randbytes(end - start)
-        case 8:  # nothing but the start is left
+        case 8:  # keep only the start
             data[min(size, draw.choice((12, 32, 128))) :] = draw.randbytes(draw.randrange(1, 1024))
 
 
-class Peaks:
-    """The largest memory that any process of a pool has had, in MiB, read from the system."""
+class PeakMemory:
+    """The peak memory of any process of a pool, in MiB, read from the system."""
 
     def __init__(self, pool: DecodePool) -> None:
         self.resident = self.mapped = 0.0
@@ -120,7 +120,7 @@ class Peaks:
         self._pool, self._over = pool, threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> Peaks:
+    def __enter__(self) -> PeakMemory:
         self._thread.start()
         return self
 
@@ -146,7 +146,7 @@ class Peaks:
 
 
 def fuzz(files: int, seed: int, limits: LimitOptions = LIMITS) -> dict[str, Any]:
-    """What became of `files` damaged files, by format and reason.
+    """Outcomes of `files` damaged files, by format and reason.
 
     Raises:
         AssertionError: a result was lost, or is neither an item nor a reason.
@@ -163,11 +163,11 @@ def fuzz(files: int, seed: int, limits: LimitOptions = LIMITS) -> dict[str, Any]
     by_format: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: Counter[str] = Counter()
     pool, count, start = DecodePool(limits), 0, time.perf_counter()
-    with Peaks(pool) as peaks:
+    with PeakMemory(pool) as peaks:
         for number, result in enumerate(pool.map(jobs())):
             assert isinstance(result, dict | MediaError), f"file {number} of seed {seed} gave {type(result)}"
             count += 1
-            by_format[names[number]]["refused" if isinstance(result, MediaError) else "decoded"] += 1
+            by_format[names[number]]["rejected" if isinstance(result, MediaError) else "decoded"] += 1
             if isinstance(result, MediaError):
                 reasons[_reason(result)] += 1
     seconds = time.perf_counter() - start
@@ -179,52 +179,52 @@ def fuzz(files: int, seed: int, limits: LimitOptions = LIMITS) -> dict[str, Any]
         "seconds": seconds,
         "by format": {name: dict(counts) for name, counts in sorted(by_format.items())},
         "reasons": dict(reasons.most_common()),
-        "decoders died of": reasons["the decoder stopped while reading it"],
-        "took too long": reasons["decoding took longer than N s"],
+        "decoder crashes": reasons["the decoder stopped while reading it"],
+        "timeouts": reasons["decoding took longer than N s"],
         "processes": len(peaks.processes),
         "peak MiB resident in a process": peaks.resident,
         "peak MiB of address space of a process": peaks.mapped,
     }
 
 
-#: Reasons that a record lists.
-MOST_REASONS = 12
+#: Number of reasons in a record.
+MAX_REASONS = 12
 
 
 def _reason(error: MediaError) -> str:
-    """A reason without its numbers and quotations."""
+    """A reason without its numbers and quoted parts."""
     return re.sub(r"(?<![A-Za-z])[0-9][0-9.,e+]*", "N", re.sub(r"'.*'", "'...'", str(error)))
 
 
 def measure(files: int, seed: int) -> Record:
     found = fuzz(files, seed)
-    outcome = Record(
+    record = Record(
         name="fuzz_media",
         title="Damaged media files through the decoding pool",
         method=(
-            "Small sound files of every format that Pillow, soundfile, FFmpeg and numpy write are damaged by flipped "
+            "Small valid files of every format that Pillow, soundfile, FFmpeg and numpy write are damaged by flipped "
             "bits, cuts, repeats, exchanges, splices, random bytes and changed header fields, up to six times each, "
-            f"and decoded under {LIMITS.memory_mib} MiB of memory and {LIMITS.timeout_seconds:g} s for each. A file that is "
-            "decoded all the same, or refused with a reason, is an outcome; a lost result is a failure."
+            f"and decoded with limits of {LIMITS.memory_mib} MiB of memory and {LIMITS.timeout_seconds:g} s per file. Each "
+            "file must be decoded or rejected with a reason; a lost result is a failure."
         ),
         unit="files/s",
         larger_is_better=True,
     )
-    outcome.values["damaged files"] = [found["files"] / found["seconds"]]
-    outcome.facts = found | {"by format": _shares(found["by format"]), "reasons": _commonest(found["reasons"])}
-    return outcome
+    record.values["damaged files"] = [found["files"] / found["seconds"]]
+    record.facts = found | {"by format": _decoded_by_format(found["by format"]), "reasons": _most_frequent(found["reasons"])}
+    return record
 
 
-def _shares(by_format: dict[str, dict[str, int]]) -> dict[str, str]:
-    """How many files of each format were decoded all the same."""
+def _decoded_by_format(by_format: dict[str, dict[str, int]]) -> dict[str, str]:
+    """Number of damaged files of each format that were decoded."""
     return {
         name: f"{counts.get('decoded', 0):,} of {sum(counts.values()):,} decoded" for name, counts in by_format.items()
     }
 
 
-def _commonest(reasons: dict[str, int]) -> dict[str, int]:
-    """The reasons given most often, and all others together."""
-    first = dict(list(reasons.items())[:MOST_REASONS])
+def _most_frequent(reasons: dict[str, int]) -> dict[str, int]:
+    """The most frequent reasons, and the number of all others."""
+    first = dict(list(reasons.items())[:MAX_REASONS])
     return first | {"other reasons": sum(reasons.values()) - sum(first.values())}
 
 
@@ -232,7 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz_media", description=__doc__)
     parser.add_argument("--files", type=int, default=FILES)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--records", type=Path, default=RECORDS, help="where the record is written")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the record")
     chosen = parser.parse_args(arguments)
     run_study(measure, chosen.files, chosen.seed, smallest=chosen.files < FILES, folder=chosen.records)
 

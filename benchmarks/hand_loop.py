@@ -1,4 +1,4 @@
-"""Hand-written PyTorch loops over Polymodal's own network: what a careful user would write without Polymodal."""
+"""Hand-written PyTorch loops over Polymodal's own network: the code of a careful user without Polymodal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Batches = Iterator[tuple[Batch, Tensor]]
 
 
 def one_image_per_row(data: InMemory, batch: int) -> Batches:
-    """Shuffled rows in batches, each row with its own copy of its image: the ordinary loop."""
+    """Shuffled rows in batches, each row with its own copy of its image: the usual loop."""
     for rows in torch.randperm(len(data.target)).split(batch):
         yield _batch(data, rows, data.images.index_select(0, data.image[rows]), torch.arange(len(rows)))
 
@@ -37,32 +37,32 @@ def shared_images(data: InMemory, batch: int) -> Batches:
 
 
 def _batch(data: InMemory, rows: Tensor, pixels: Tensor, index: Tensor) -> tuple[Batch, Tensor]:
-    everywhere = torch.ones(len(rows), dtype=torch.bool)
-    text = {"values": data.symbols[rows], "length": data.length[rows]}
+    all_present = torch.ones(len(rows), dtype=torch.bool)
+    text = {"values": data.tokens[rows], "length": data.length[rows]}
     inputs = {
-        "image": InputBatch({"pixels": pixels}, index, everywhere),
-        "question": InputBatch(text, torch.arange(len(rows)), everywhere),
+        "image": InputBatch({"pixels": pixels}, index, all_present),
+        "question": InputBatch(text, torch.arange(len(rows)), all_present),
     }
     return Batch(inputs, {}, rows), data.target[rows]
 
 
 def train(network: Network, batches: Batches, steps: int, compute: ComputeConfig, *, plain: bool) -> float:
-    """Rows per second of up to `steps` optimiser steps.
+    """Rows per second of up to `steps` optimizer steps.
 
-    plain: AdamW as it comes; otherwise fused, with clipped gradients and a schedule, as Polymodal trains
+    plain: AdamW with its defaults; otherwise fused, with gradient clipping and a schedule, as in Polymodal
     """
     network.train()
-    optimiser = AdamW(network.parameters(), lr=2e-3, fused=None if plain else True)
-    schedule = None if plain else OneCycleLR(optimiser, 2e-3, total_steps=steps + 1)
+    optimizer = AdamW(network.parameters(), lr=2e-3, fused=None if plain else True)
+    schedule = None if plain else OneCycleLR(optimizer, 2e-3, total_steps=steps + 1)
     rows, start = 0, time.perf_counter()
     with compute.active():
         for _, (batch, target) in zip(range(steps), batches, strict=False):
             loss = cross_entropy(network(batch)["answer"].values, target)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             if schedule:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             if schedule:
                 schedule.step()
             rows += len(batch)
@@ -83,11 +83,11 @@ def predict(network: Network, data: InMemory, batch: int, compute: ComputeConfig
 
 
 def predict_files(
-    network: Network, files: list[str], questions: list[str], tokenise: Callable[[list[str]], Tensor], batch: int
+    network: Network, files: list[str], questions: list[str], tokenize: Callable[[list[str]], Tensor], batch: int
 ) -> float:
     """Rows per second of predicting from files, which are opened and decoded row by row, in fp32.
 
-    tokenise: texts to symbols `[texts, longest]`, padded with 0
+    tokenize: texts to token ids `[texts, length]`, padded with 0
     """
     network.eval()
     answers: list[int] = []
@@ -95,8 +95,8 @@ def predict_files(
     with torch.inference_mode():
         for first in range(0, len(files), batch):
             pixels = torch.stack([read_pixels(file) for file in files[first : first + batch]])
-            symbols = tokenise(questions[first : first + batch])
-            answers += network(one_batch(pixels, symbols))["answer"].values.argmax(1).tolist()
+            tokens = tokenize(questions[first : first + batch])
+            answers += network(one_batch(pixels, tokens))["answer"].values.argmax(1).tolist()
     return len(answers) / (time.perf_counter() - start)
 
 
@@ -108,13 +108,13 @@ def read_pixels(file: str) -> Tensor:
         return flat.view(bands.height, bands.width, 3).permute(2, 0, 1)
 
 
-def one_batch(pixels: Tensor, symbols: Tensor) -> Batch:
-    """A batch of rows that share nothing."""
+def one_batch(pixels: Tensor, tokens: Tensor) -> Batch:
+    """A batch of rows that share no items."""
     rows = torch.arange(len(pixels))
-    everywhere = torch.ones(len(rows), dtype=torch.bool)
+    all_present = torch.ones(len(rows), dtype=torch.bool)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     inputs = {
-        "image": InputBatch({"pixels": pixels}, rows, everywhere),
-        "question": InputBatch({"values": symbols, "length": (symbols > 0).sum(1)}, rows, everywhere),
+        "image": InputBatch({"pixels": pixels}, rows, all_present),
+        "question": InputBatch({"values": tokens, "length": (tokens > 0).sum(1)}, rows, all_present),
     }
     return Batch(inputs, {}, rows)

@@ -1,4 +1,4 @@
-"""Language modelling: training tokens per second beside the Trainer of transformers."""
+"""Training of a language model: tokens per second against the Trainer of transformers."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ from polymodal.training.trainer import Trainer
 HEADS, LAYERS, WIDTH, BATCH, RATE, DROPOUT = 6, 4, 192, 32, 1e-3, 0.1
 
 
-def generated(rows: int, seed: int) -> Columns:
-    """Texts of 4 to 200 words, of a vocabulary whose frequencies fall as in languages (Zipf)."""
+def make_texts(rows: int, seed: int) -> Columns:
+    """Texts of 4 to 200 words, with word frequencies by Zipf's law."""
     draw = np.random.default_rng(seed)
     syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
     words = ["".join(draw.choice(syllables, draw.integers(1, 4)).tolist()) for _ in range(6_000)]
-    share = 1 / np.arange(1, len(words) + 1)
+    frequency = 1 / np.arange(1, len(words) + 1)
     lengths = np.clip(draw.lognormal(3.6, 0.7, rows), 4, 200).astype(int)
-    return {"text": [" ".join(draw.choice(words, length, p=share / share.sum()).tolist()) for length in lengths]}
+    return {"text": [" ".join(draw.choice(words, length, p=frequency / frequency.sum()).tolist()) for length in lengths]}
 
 
 def run(smallest: bool) -> Record:
-    """Tokens of texts per second in training steps, with padding and begin tokens left out of the count."""
+    """Tokens of texts per second in training steps, without padding and begin tokens."""
     record = Record(
         name="language_model_training",
-        title="Training of a language model beside the Trainer of transformers",
+        title="Training of a language model, against the Trainer of transformers",
         method=(
-            "The same generated texts as the same tokens, one epoch in batches of 32 rows of similar length, one "
-            "thread, fused AdamW, clipping and a schedule; a decoder of 4 layers, 192 wide, with 6 heads and one "
-            "matrix for embedding and output. Polymodal: the recipe language_model, whose decoder also has (unused) "
-            "attention to inputs. The Trainer: GPT-2 of that shape with fused attention. Rates are of the steps "
-            "alone; reading, preparing and scoring are outside, for both."
+            "The same synthetic texts with the same tokens, one epoch in batches of 32 rows of similar length, one "
+            "thread, fused AdamW, gradient clipping and a schedule; a decoder with 4 layers, width 192, 6 heads and "
+            "tied embeddings. Polymodal: the recipe language_model, whose decoder also has (unused) attention to "
+            "inputs. The Trainer: GPT-2 of that shape with fused attention. Rates cover only the steps, without "
+            "reading, preparing and scoring, on both sides."
         ),
         unit="tokens/s",
         larger_is_better=True,
     )
     with TemporaryDirectory() as place:
         folder = Path(place)
-        experiment = prepared(folder, 64 if smallest else 240)
+        experiment = prepare(folder, 64 if smallest else 240)
         answers = experiment.splits["train"].table.targets["text"][0]
         text: Any = experiment.preparation.tasks["text"].text_shape
         rows = [[text.bos_id, *answer.ids.tolist()] for answer in answers]
         shape = {"width": WIDTH, "layers": LAYERS, "heads": HEADS, "batch": BATCH, "learning_rate": RATE}
-        said = {"rows": rows, "vocabulary": text.vocab_size, "dropout": DROPOUT, **shape}
-        (folder / "rows.json").write_text(json.dumps(said))
+        job = {"rows": rows, "vocabulary": text.vocab_size, "dropout": DROPOUT, **shape}
+        (folder / "rows.json").write_text(json.dumps(job))
         tokens = sum(len(row) - 1 for row in rows)
         losses: dict[str, float] = {}
 
         def ours(precision: str) -> float:
-            network, trainer = made(experiment, precision)
+            network, trainer = make_trainer(experiment, precision)
             history = trainer.run()
             losses[f"Polymodal, {precision}"] = round(history.epochs[0].loss["text"], 3)
             record.facts["Polymodal: parameters"] = sum(parameter.numel() for parameter in network.parameters())
@@ -89,13 +89,13 @@ def run(smallest: bool) -> Record:
     return record
 
 
-def prepared(folder: Path, rows: int) -> Experiment:
-    """The recipe's experiment over generated texts; the first ten rows validate too."""
-    table = open_table(generated(rows, seed=0), cache=folder / "tables")
+def prepare(folder: Path, rows: int) -> Experiment:
+    """The experiment of the recipe on synthetic texts; the first ten rows are also the validation rows."""
+    table = open_table(make_texts(rows, seed=0), cache=folder / "tables")
     recipe = Recipe.read("language_model")
     decoder = {"name": "transformer", "num_layers": LAYERS, "num_heads": HEADS, "dropout": DROPOUT}
     task = {"name": "text_generation", "vocab_size": 4_000}
-    changes = {"outputs": {"text": {"task": task, "decoder": decoder}}, "hidden_size": WIDTH}
+    overrides = {"outputs": {"text": {"task": task, "decoder": decoder}}, "hidden_size": WIDTH}
     training = {
         "epochs": 1,
         "batch_size": BATCH,
@@ -104,13 +104,13 @@ def prepared(folder: Path, rows: int) -> Experiment:
         "precision": "fp32",
         "average_top_k": 1,
     }
-    complete = make_plan(table, Recipe(**{**recipe.to_dict(), **changes, "training": training})).recipe
+    complete = make_plan(table, Recipe(**{**recipe.to_dict(), **overrides, "training": training})).recipe
     complete = complete_schedule(complete, rows)
     splits = {"train": Split(table, np.arange(rows)), "validation": Split(table, np.arange(10))}
     return prepare_experiment(complete, splits, folder=folder / "prepared", cache=None, progress=Progress(False))
 
 
-def made(experiment: Experiment, precision: str) -> tuple[Network, Trainer]:
+def make_trainer(experiment: Experiment, precision: str) -> tuple[Network, Trainer]:
     """A new network and its trainer."""
     recipe = experiment.recipe
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})

@@ -1,4 +1,4 @@
-"""What the comparisons with other libraries share: hand over the rows, run the program, and our own side."""
+"""Shared by the comparisons with other libraries: writing the rows, running the other program, and running Polymodal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.environments import python_of
 from benchmarks.record import Record
-from benchmarks.single_steps import decide_anew
+from benchmarks.single_steps import autotune_again
 from benchmarks.vqa import Vqa
 from polymodal.inference.predictor import Predictor
 from polymodal.runtime.random_state import isolated_random_state
@@ -24,7 +24,7 @@ TRIAL_ROWS = 1500
 
 
 def write_rows(vqa: Vqa, file: Path) -> None:
-    """The rows that Polymodal trains and tests on, as columns of image files, questions and answers."""
+    """The training and test rows of Polymodal, as columns of image files, questions and answers."""
     parts = {}
     for name in ("train", "test"):
         table = vqa.tables[name].take(vqa.experiment.tables[name].rows)
@@ -37,15 +37,15 @@ def write_rows(vqa: Vqa, file: Path) -> None:
 def run_other(
     environment: str, program: str, rows: Path, *arguments: object, threads: int | None = None
 ) -> dict[str, Any]:
-    """Run a program of `other/` in its library's environment; it prints its result as the last line.
+    """Run a program of `other/` in its library's environment; its last line of output is the result.
 
     Raises:
-        MissingEnvironment: the library's environment has not been made.
-        RuntimeError: the program failed; the message has the end of what it printed.
+        MissingEnvironment: the library's environment does not exist.
+        RuntimeError: the program failed; the message has the end of its output.
     """
     command = [str(python_of(environment)), str(OTHER / program), str(rows), *map(str, arguments)]
     variables = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    variables.pop("OMP_WAIT_POLICY", None)  # Polymodal sets it for itself
+    variables.pop("OMP_WAIT_POLICY", None)  # set by Polymodal for itself
     if threads:
         variables["OMP_NUM_THREADS"] = str(threads)
     with TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def run_other(
 
 
 def better_threads(environment: str, program: str, rows: Path, *arguments: object) -> int | None:
-    """One thread, or None for the library's own choice: whichever is faster in a short run of the program."""
+    """One thread, or None for the library's default: the faster of the two in a short run of the program."""
     speed = {
         threads: max(run_other(environment, program, rows, *arguments, threads=threads)["rows_per_second"])
         for threads in (None, 1)
@@ -66,34 +66,34 @@ def better_threads(environment: str, program: str, rows: Path, *arguments: objec
 
 
 def run_ours(vqa: Vqa, epochs: int) -> dict[str, Any]:
-    """Train as the demonstration does, for so many epochs, and answer the test rows."""
+    """Train with the recipe of the demo for this many epochs, and predict the test rows."""
     splits, preparation, network = vqa.experiment.splits, vqa.experiment.preparation, vqa.network()
     schedule = vqa.recipe.training.model_copy(update={"epochs": epochs})
     recipe = vqa.recipe.model_copy(update={"training": schedule})
     with isolated_random_state(recipe.seed):
         trainer = Trainer(recipe, network, preparation, splits)
-        decide_anew(trainer)
+        autotune_again(trainer)
         history = trainer.run()
     test = splits["test"]
-    decided = Predictor(network, preparation, trainer.compute).predict(test)["answer"]
+    predictions = Predictor(network, preparation, trainer.compute).predict(test)["answer"]
     target = test.table.targets["answer"][0][test.rows]
     return {
         "rows_per_second": [history.rows / history.seconds],
         "seconds": history.seconds,
-        "accuracy": float(np.mean(decided.values.argmax(1).numpy() == target)),
+        "accuracy": float(np.mean(predictions.values.argmax(1).numpy() == target)),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "machine": f"{trainer.compute.precision}, threads: {trainer.compute.threads}",
+        "compute": f"{trainer.compute.precision}, threads: {trainer.compute.threads}",
     }
 
 
 def facts_of(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """What a reader needs beside the rates."""
-    kept = {key: value for key, value in result.items() if key != "rows_per_second"}
-    return {f"{name}: {key}": value for key, value in kept.items()}
+    """The facts of a result other than its rates."""
+    facts = {key: value for key, value in result.items() if key != "rows_per_second"}
+    return {f"{name}: {key}": value for key, value in facts.items()}
 
 
 def add(record: Record, name: str, result: dict[str, Any]) -> None:
-    """Add one run's rates to the record, and what else it found at its first run."""
+    """Add the rates of a run to the record, and its facts at the first run."""
     first = name not in record.values
     record.values.setdefault(name, []).extend(result["rows_per_second"])
     if first:

@@ -18,12 +18,12 @@ def run(smallest: bool) -> Record:
         method=(
             "The same rows for the same number of epochs and batch 256. Ludwig: its convolutional encoder "
             "(strided stem, six convolutions, batch norm), its embedding encoder for the question, and its concat "
-            "combiner, with about as many parameters as the demonstration's network. Images are decoded and "
-            "Ludwig's preprocessing is done before the clock starts; rates are of the training steps alone, with "
-            "the faster of one thread and all by a short run beforehand. Ludwig runs beside an earlier "
-            "torchvision of which only the Python parts are used, since none of its builds for this version of "
-            "torch could be installed without CUDA. Accuracy is on the official test split at equal epochs; the "
-            "seconds of training stand beside it, and Polymodal's longer run shows what more epochs reach."
+            "combiner, with about as many parameters as the network of the demo. Images are decoded and Ludwig's "
+            "preprocessing is done before the clock starts. Rates cover only the training steps, with the faster of "
+            "one thread and all threads in a short run before. Ludwig runs with the Python parts of an earlier "
+            "torchvision, because none of its builds for this version of torch could be installed without CUDA. "
+            "Accuracy is on the official test split at equal epochs, reported with the seconds of training; the "
+            "longer run of Polymodal shows the accuracy after more epochs."
         ),
         unit="rows/s",
         larger_is_better=True,

@@ -1,4 +1,4 @@
-"""The choice of precision and threads: does the short trial pick what is fastest over a longer run?"""
+"""The choice of precision and threads: does the short trial select the fastest configuration of a longer run?"""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from polymodal.workflows.fit import plan_fit
 
 
 def run(smallest: bool) -> Record:
-    """Steps per second of each way to compute, for several networks."""
+    """Steps per second of each configuration, for several networks."""
     record = Record(
         name="machine_choice",
         title="The choice of precision and threads",
         method=(
-            "Each network trains the same steps in every way that the trainer may choose (number format x threads), "
-            "in turn. The ratio compares the way that the trainer chose by its own trial of a few steps with the "
-            "fastest one: 1 is a perfect choice; the trainer asks for a gain of 10 % before it leaves fp32 or one "
-            "thread, so 0.9 is within its rule."
+            "Each network trains the same steps in every configuration of the trainer (number format x threads), in "
+            "turn. The ratio compares the configuration that the trainer selected by its own trial of a few steps with "
+            "the fastest one: 1 is a perfect choice. The trainer needs a gain of 10 % to leave fp32 or one thread, so "
+            "0.9 is within its rule."
         ),
         unit="steps/s",
         larger_is_better=True,
     )
     cores = len(os.sched_getaffinity(0))
     threads = sorted({1, min(cores, 8)})
-    ways: list[tuple[Precision, int]] = [(precision, count) for precision in ("fp32", "bf16") for count in threads]
+    configs: list[tuple[Precision, int]] = [(precision, count) for precision in ("fp32", "bf16") for count in threads]
     with ExitStack() as stack:
         cases = {
             "easy-VQA": stack.enter_context(prepared_vqa(smallest)).experiment,
@@ -52,7 +52,7 @@ def run(smallest: bool) -> Record:
             cases["easy-VQA, size small"] = stack.enter_context(prepared_vqa(smallest, ["size=small"])).experiment
         for case, experiment in cases.items():
             own = own_choice(_trainer(experiment))
-            trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, ComputeConfig(p, t)) for p, t in ways}
+            trainers = {f"{case}: {p}, threads {t}": _trainer(experiment, ComputeConfig(p, t)) for p, t in configs}
             steps = 2 if smallest else 12
             runs = {name: partial(_speed, trainer, steps) for name, trainer in trainers.items()}
             interleaved(record, runs, 1 if smallest else 5, warm=0 if smallest else 1)
@@ -64,7 +64,7 @@ def run(smallest: bool) -> Record:
 
 @contextmanager
 def _texts(smallest: bool) -> Iterator[Experiment]:
-    """A Transformer over texts beside numbers, with the options that follow from the data."""
+    """A Transformer on texts, and numbers, with the options inferred from the data."""
     rows = 400 if smallest else 8_000
     words = [[WORDS[(row * step + step) % len(WORDS)] for step in range(1, 25)] for row in range(rows)]
     columns = {
@@ -79,7 +79,7 @@ def _texts(smallest: bool) -> Iterator[Experiment]:
 
 
 def _trainer(experiment: Experiment, compute: ComputeConfig | None = None) -> Trainer:
-    """A trainer with fresh weights, which chooses for itself or computes as `compute` says."""
+    """A trainer with fresh weights, which selects its configuration or uses `compute`."""
     recipe = experiment.recipe
     if compute:
         fixed = {"precision": compute.precision, "num_threads": compute.threads}

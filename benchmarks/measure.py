@@ -1,4 +1,4 @@
-"""Interleaved measurement: A B A B, so that whatever else the machine does falls on both."""
+"""Interleaved measurement: A B A B, so that other load of the machine affects both sides."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from benchmarks.record import Record
 
 Run = Callable[[], float]
-DISTURBED = 0.1  # the share of the processors that other programs may take during a round
+DISTURBED = 0.1  # the fraction of the processors that other programs may use during a round
 RETRIES = 2
 
 
 def interleaved(record: Record, contestants: Mapping[str, Run], rounds: int, *, warm: int = 1) -> None:
-    """Call each contestant in turn, round after round, and put the measurements into the record.
+    """Call each contestant in turn, round after round, and add the measurements to the record.
 
-    The first `warm` rounds are dropped. A round in which other programs took more than a tenth of the processors is
-    repeated, at most `RETRIES` times in all; the record counts the rounds that were repeated and those that were
-    disturbed and had to count. A contestant returns its own measurement, so that it can leave its setting-up outside.
+    The first `warm` rounds are dropped. A round in which other programs used more than a tenth of the processors is
+    repeated, at most `RETRIES` times in total. The record counts repeated rounds, and disturbed rounds that were kept.
+    A contestant returns its own measurement, so that it can exclude its setup.
     """
     values: dict[str, list[float]] = {name: [] for name in contestants}
     done, retries = -warm, RETRIES if rounds > 1 else 0
@@ -30,7 +30,7 @@ def interleaved(record: Record, contestants: Mapping[str, Run], rounds: int, *, 
             gc.collect()
             before = _clock()
             measured[name] = run()
-            others = max(others, taken_by_others(before, _clock()))
+            others = max(others, used_by_others(before, _clock()))
         if done >= 0 and others > DISTURBED and retries:
             retries -= 1
             record.repeated += 1
@@ -47,7 +47,7 @@ Clock = tuple[float, float, float]
 
 
 def _clock() -> Clock:
-    """Seconds since some start, processor seconds of the whole machine, and of this process and its children."""
+    """Seconds of the clock, processor seconds of the whole machine, and of this process and its children."""
     stat = Path("/proc/stat")
     busy = 0.0
     if stat.exists():
@@ -58,7 +58,7 @@ def _clock() -> Clock:
     return time.perf_counter(), busy, own
 
 
-def taken_by_others(before: Clock, after: Clock) -> float:
-    """The share of all processors that other programs took between two clocks; 0 where the system does not tell."""
+def used_by_others(before: Clock, after: Clock) -> float:
+    """The fraction of all processors that other programs used between two clocks; 0 if the system does not report it."""
     seconds, busy, own = (late - early for early, late in zip(before, after, strict=True))
     return max(0.0, busy - own) / (max(seconds, 0.05) * (os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""Memory: what `fit` takes at its peak, and whether that grows with the table."""
+"""Peak memory of `fit`, and whether it grows with the table."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ WORDS = [start + end for start in _STARTS for end in _ENDS]
 
 
 def run(smallest: bool) -> Record:
-    """Peak MiB of processes that train one epoch."""
+    """Peak MiB of processes that train for one epoch."""
     record = Record(
         name="memory",
         title="Peak memory of `fit`",
         method=(
             "Fresh processes that read a CSV file of texts and numbers, train a tiny model for one epoch, and score "
-            "it; and the demonstration on easy-VQA for one epoch. 'Resident' is everything in memory, libraries and "
-            "pages of files included; 'anonymous' is what the process itself holds. One thread, fp32, since the "
-            "timing of alternatives would add its own."
+            "it; and the demo on easy-VQA for one epoch. 'Resident' is all memory, including libraries and pages of "
+            "files; 'anonymous' is the memory of the process itself. One thread, fp32, because timing the "
+            "alternatives would need memory too."
         ),
         unit="MiB",
         larger_is_better=False,
     )
     small, large = (300, 600) if smallest else (10_000, 100_000)
     with TemporaryDirectory() as folder:
-        place = Path(folder)
+        folder_path = Path(folder)
         for rows in (small, large):
-            write_table(place / f"{rows}.csv", rows)
-        environment = {**os.environ, "POLYMODAL_CACHE": str(place / "cache")}
+            write_table(folder_path / f"{rows}.csv", rows)
+        environment = {**os.environ, "POLYMODAL_CACHE": str(folder_path / "cache")}
         peaks = {
-            f"{small:,} rows": peak(["-c", _FIT, str(place / f"{small}.csv")], environment),
-            f"{large:,} rows": peak(["-c", _FIT, str(place / f"{large}.csv")], environment),
+            f"{small:,} rows": peak(["-c", _FIT, str(folder_path / f"{small}.csv")], environment),
+            f"{large:,} rows": peak(["-c", _FIT, str(folder_path / f"{large}.csv")], environment),
         }
         if not smallest:
-            peaks["importing alone"] = peak(["-c", "from polymodal import fit"], environment)
-            peaks["easy-VQA, 38,575 rows"] = peak(["-c", _DEMO, str(place / "demo")], environment)
-        sizes = [round((place / f"{rows}.csv").stat().st_size / 2**20, 2) for rows in (small, large)]
+            peaks["import only"] = peak(["-c", "from polymodal import fit"], environment)
+            peaks["easy-VQA, 38,575 rows"] = peak(["-c", _DEMO, str(folder_path / "demo")], environment)
+        sizes = [round((folder_path / f"{rows}.csv").stat().st_size / 2**20, 2) for rows in (small, large)]
     for name, (resident, anonymous) in peaks.items():
         record.values[f"{name}: resident"] = [resident]
         record.values[f"{name}: anonymous"] = [anonymous]
@@ -68,7 +68,7 @@ def run(smallest: bool) -> Record:
 
 
 def write_table(path: Path, rows: int) -> None:
-    """A CSV file of a text, two numbers and an answer that follows from them."""
+    """A CSV file with a text, two numbers and an answer that depends on them."""
     draw = random.Random(0)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""One row: how long a single prediction takes."""
+"""Latency of the prediction of a single row."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from polymodal.runtime.compute import ComputeConfig
 
 
 def run(smallest: bool) -> Record:
-    """Milliseconds from a row to its answer."""
+    """Milliseconds from a row to its prediction."""
     record = Record(
         name="one_row",
         title="Predicting one row",
         method=(
-            "A dict of a path and a question in, the answer out, the median over calls in a row. The reference opens "
-            "the file with Pillow, calls the tokenizer and the same network by hand; it checks nothing. One thread."
+            "From a dict of a path and a question to the answer, the median over consecutive calls. The reference opens "
+            "the file with Pillow and calls the tokenizer and the same network directly, without checks. One thread."
         ),
         unit="ms",
         larger_is_better=False,
@@ -32,20 +32,20 @@ def run(smallest: bool) -> Record:
     with prepared_vqa(smallest) as vqa:
         row = vqa.tables["test"].slice(0, 1).to_pylist()[0]
         del row["answer"]
-        file, tokenise, network = str(vqa.root / row["image"]), tokenizer(vqa), vqa.network().eval()
+        file, tokenize, network = str(vqa.root / row["image"]), tokenizer(vqa), vqa.network().eval()
         models = {precision: vqa.model(ComputeConfig(precision, 1)) for precision in ("fp32", "bf16")}
 
         def ours(precision: str) -> float:
-            return typical(lambda: models[precision].predict(row, root=vqa.root), calls)
+            return median_milliseconds(lambda: models[precision].predict(row, root=vqa.root), calls)
 
         def by_hand() -> float:
-            def answer() -> None:
+            def predict() -> None:
                 with torch.inference_mode():
-                    batch = hand_loop.one_batch(hand_loop.read_pixels(file).unsqueeze(0), tokenise([row["question"]]))
+                    batch = hand_loop.one_batch(hand_loop.read_pixels(file).unsqueeze(0), tokenize([row["question"]]))
                     network(batch)["answer"].values.argmax(1).tolist()
 
             with ComputeConfig("fp32", 1).active():
-                return typical(answer, calls)
+                return median_milliseconds(predict, calls)
 
         contestants = {
             "Polymodal (fp32)": lambda: ours("fp32"),
@@ -58,11 +58,11 @@ def run(smallest: bool) -> Record:
     return record
 
 
-def typical(call: Callable[[], object], times: int) -> float:
+def median_milliseconds(call: Callable[[], object], times: int) -> float:
     """The median milliseconds of a call."""
-    spent = []
+    seconds = []
     for _ in range(times):
         start = time.perf_counter()
         call()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent) * 1e3
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1e3

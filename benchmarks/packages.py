@@ -1,4 +1,4 @@
-"""Data that packages carry: unpacked below a folder, where it is not there yet."""
+"""Data from packages, unpacked into a folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def unpack_debian(package: str, folder: Path) -> None:
-    """Download Debian's `package` and unpack its files into `folder`, which is made if it is not there."""
+    """Download Debian's `package` and unpack its files into `folder`, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as download:
         subprocess.run(["apt-get", "download", package], cwd=download, check=True)

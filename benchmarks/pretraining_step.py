@@ -1,4 +1,4 @@
-"""Contrastive pretraining: pairs per second of processor time beside a hand-written loop of the same two towers."""
+"""Contrastive pretraining: pairs per second of processor time, against a hand-written loop of the same two towers."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from polymodal.training.trainer import Trainer
 
 WIDTH, LAYERS, HEADS, SIZE, BATCH, RATE, DROPOUT = 160, 3, 4, 128, 128, 1e-3, 0.1
 PIXELS, PATCH, WORDS = 64, 8, 12
-#: Pairs for each second of processor time that were asked for, of a model of 1.9 million parameters.
-WANTED = 170
+#: The target in pairs per second of processor time, for a model of 1.9 million parameters.
+TARGET = 170
 
 
 def run(smallest: bool) -> Record:
-    """Pairs per CPU-second of contrastive training steps, per contestant."""
+    """Pairs per CPU second of contrastive training steps, per contestant."""
     record = Record(
         name="pretraining_step",
         title="Contrastive pretraining of images and texts",
         method=(
             f"A vision Transformer of {LAYERS} layers over {PIXELS} x {PIXELS} pixels in patches of {PATCH}, a text "
-            f"Transformer of {LAYERS} layers, both {WIDTH} wide with {HEADS} heads, linear heads to {SIZE} numbers; "
-            f"InfoNCE in both directions with a learned temperature among {BATCH} pairs; fused AdamW, clipping and a "
-            "schedule; one thread. Polymodal: the trainer over one epoch, with everything that a run does in its "
-            "steps (batches from the memory-mapped store, monitor, log). The hand-written loop: towers of the same "
-            "sizes from torch's own modules (norm first, GELU), decoded images and tokenised texts in memory. Seconds "
-            "are of the processor, of the whole process, in the steps alone."
+            f"Transformer of {LAYERS} layers, both of width {WIDTH} with {HEADS} heads, linear heads of dimension "
+            f"{SIZE}; InfoNCE in both directions with a learned temperature among {BATCH} pairs; fused AdamW, clipping "
+            "and a schedule; one thread. Polymodal: one epoch of the trainer, with all work of a step (batches from the "
+            "memory-mapped store, monitor, log). The hand-written loop: towers of the same sizes from torch's own "
+            "modules (norm first, GELU), decoded images and tokenized texts in memory. Processor seconds of the whole "
+            "process, only in the steps."
         ),
         unit="pairs/CPU-s",
         larger_is_better=True,
@@ -54,19 +54,19 @@ def run(smallest: bool) -> Record:
     rows = BATCH if smallest else 12 * BATCH
     keep_freed_memory()
     with TemporaryDirectory() as place:
-        experiment = prepared(Path(place), rows)
+        experiment = prepare(Path(place), rows)
         losses: dict[str, float] = {}
 
         def ours(precision: str) -> float:
-            trainer = made(experiment, precision)
+            trainer = make_trainer(experiment, precision)
             record.facts["Polymodal: parameters"] = sum(one.numel() for one in trainer.network.parameters())
             with stepping(trainer):
                 start = time.process_time()
                 for batch in trainer.batches:
                     trainer._step(batch)
                 spent = time.process_time() - start
-            found = trainer.epoch_loss["contrastive.image-text"] / len(trainer.batches)
-            losses[f"Polymodal, {precision}"] = round(found, 3)
+            mean_loss = trainer.epoch_loss["contrastive.image-text"] / len(trainer.batches)
+            losses[f"Polymodal, {precision}"] = round(mean_loss, 3)
             return rows / spent
 
         def theirs(precision: str) -> float:
@@ -88,12 +88,12 @@ def run(smallest: bool) -> Record:
         torch.set_num_threads(before)
     for precision in ("fp32", "bf16"):
         record.compare(f"Polymodal, {precision}", f"hand-written loop, {precision}")
-    record.facts |= {"pairs": rows, "pairs/CPU-s that were asked for": WANTED, "mean loss of the epoch": losses}
+    record.facts |= {"pairs": rows, "target, pairs/CPU-s": TARGET, "mean loss of the epoch": losses}
     return record
 
 
-def prepared(folder: Path, rows: int) -> Experiment:
-    """Planted pairs of images and texts, prepared."""
+def prepare(folder: Path, rows: int) -> Experiment:
+    """Synthetic pairs of images and texts, prepare."""
     columns = make_planted_pairs(rows, 0, ("image", "text"), pixels=PIXELS)
     draw = np.random.default_rng(0)
     filler = [
@@ -101,7 +101,7 @@ def prepared(folder: Path, rows: int) -> Experiment:
     ]
     columns["text"] = [f"{text} {more}" for text, more in zip(columns["text"], filler, strict=True)]
     table = open_table({name: columns[name] for name in ("image", "text")}, cache=folder / "tables")
-    shape = {"layers": LAYERS, "heads": HEADS, "dropout": DROPOUT}
+    shape = {"num_layers": LAYERS, "num_heads": HEADS, "dropout": DROPOUT}
     recipe = Recipe(
         inputs={
             "image": {
@@ -133,7 +133,7 @@ def prepared(folder: Path, rows: int) -> Experiment:
     return prepare_experiment(complete, splits, folder=folder / "prepared", cache=None, progress=Progress(False))
 
 
-def made(experiment: Experiment, precision: str) -> Trainer:
+def make_trainer(experiment: Experiment, precision: str) -> Trainer:
     """The trainer of a new network."""
     recipe = experiment.recipe
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"precision": precision})})
@@ -143,7 +143,7 @@ def made(experiment: Experiment, precision: str) -> Trainer:
 
 
 def in_memory(experiment: Experiment) -> tuple[Tensor, Tensor]:
-    """Images `[rows, 3, height, width]` uint8 and texts `[rows, longest]`, padded with 0."""
+    """Images `[rows, 3, height, width]` uint8 and texts `[rows, max_length]`, padded with 0."""
     split = experiment.splits["train"]
     batch = experiment.preparation.batch(split.table, split.rows)
     image, text = batch.inputs["image"], batch.inputs["text"]
@@ -152,14 +152,14 @@ def in_memory(experiment: Experiment) -> tuple[Tensor, Tensor]:
 
 
 class TwoTowers(nn.Module):
-    """Two Transformers of torch's own modules, each with a linear head on the mean of its tokens."""
+    """Two Transformers from torch's own modules, each with a linear head on the mean of its tokens."""
 
-    def __init__(self, vocabulary: int, longest: int) -> None:
+    def __init__(self, vocab_size: int, max_length: int) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
-        self.words = nn.Embedding(vocabulary, WIDTH, padding_idx=0)
-        self.image_places = nn.Parameter(torch.randn((PIXELS // PATCH) ** 2, WIDTH) * 0.02)
-        self.text_places = nn.Parameter(torch.randn(longest, WIDTH) * 0.02)
+        self.words = nn.Embedding(vocab_size, WIDTH, padding_idx=0)
+        self.image_positions = nn.Parameter(torch.randn((PIXELS // PATCH) ** 2, WIDTH) * 0.02)
+        self.text_positions = nn.Parameter(torch.randn(max_length, WIDTH) * 0.02)
         self.image, self.text = self._blocks(), self._blocks()
         self.heads = nn.ModuleList(nn.Linear(WIDTH, SIZE) for _ in range(2))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(0.07)))
@@ -174,9 +174,9 @@ class TwoTowers(nn.Module):
     def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
         """InfoNCE in both directions."""
         patches = self.patches(pixels.float().div_(127.5).sub_(1)).flatten(2).transpose(1, 2)
-        image = self.image(patches + self.image_places).mean(1)
+        image = self.image(patches + self.image_positions).mean(1)
         real = tokens > 0
-        words = self.text(self.words(tokens) + self.text_places[: tokens.shape[1]], src_key_padding_mask=~real)
+        words = self.text(self.words(tokens) + self.text_positions[: tokens.shape[1]], src_key_padding_mask=~real)
         text = (words * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True)
         one, other = (
             functional.normalize(head(x).float(), dim=1) for head, x in zip(self.heads, (image, text), strict=True)
@@ -190,17 +190,17 @@ def by_hand(model: TwoTowers, pixels: Tensor, tokens: Tensor, precision: str) ->
     """Processor seconds of one epoch, and its mean loss."""
     model.train()
     order = torch.randperm(len(pixels))
-    batches = [order[place : place + BATCH] for place in range(0, len(order), BATCH)]
-    optimiser = AdamW(model.parameters(), lr=RATE, fused=True)
-    schedule = OneCycleLR(optimiser, RATE, total_steps=len(batches) + 1)
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    optimizer = AdamW(model.parameters(), lr=RATE, fused=True)
+    schedule = OneCycleLR(optimizer, RATE, total_steps=len(batches) + 1)
     total, start = 0.0, time.process_time()
     for rows in batches:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             loss = model(pixels[rows], tokens[rows])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         total += float(loss.detach())
     return time.process_time() - start, total / len(batches)

@@ -1,4 +1,4 @@
-"""Steps of a trainer outside its run, and the choice of how to compute, measured anew."""
+"""Single steps of a trainer, and a new measurement of its compute configuration."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from polymodal.training.trainer import Trainer
 
 
 def own_choice(trainer: Trainer) -> ComputeConfig:
-    """How the trainer would compute, by its own trial; what earlier runs measured is not asked."""
+    """The configuration that the trainer selects by its own trial, without results of earlier runs."""
     return autotune(trainer.options, trainer.network, trainer._trial_step, None)
 
 
-def decide_anew(trainer: Trainer) -> None:
-    """Let the run of the trainer compute by `own_choice`."""
-    found = own_choice(trainer)
-    chosen = {"precision": found.precision, "num_threads": found.threads}
+def autotune_again(trainer: Trainer) -> None:
+    """Run the trainer with `own_choice`."""
+    selected = own_choice(trainer)
+    chosen = {"precision": selected.precision, "num_threads": selected.threads}
     trainer.options = trainer.options.model_copy(update=chosen)
 
 
 @contextmanager
 def stepping(trainer: Trainer) -> Iterator[None]:
-    """Inside the block `trainer._step` can be called, and computes as the recipe says; nothing is shown or written."""
+    """Within the block `trainer._step` can be called, with the configuration of the recipe; nothing is printed or written."""
     trainer.compute = own_choice(trainer)
     trainer.log, trainer.bar = Log(None, tensorboard=False), ProgressTask()
     trainer.network.train()

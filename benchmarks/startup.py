@@ -1,4 +1,4 @@
-"""Start-up: how long until Polymodal is imported, and until the first training step is done."""
+"""Start-up time: until Polymodal is imported, and until the first training step is done."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def run(smallest: bool) -> Record:
         title="Start-up of a fresh process",
         method=(
             "Seconds from the start of a Python process to its end (imports), or to the line of the first step in "
-            "the training log (the demonstration on the whole of easy-VQA). 'First run' has an empty cache and so "
-            "decodes every image; 'second run' finds them decoded."
+            "the training log (the demo on all of easy-VQA). 'First run' has an empty cache and decodes every image; "
+            "'second run' finds them in the cache."
         ),
         unit="s",
         larger_is_better=False,
     )
     with TemporaryDirectory() as folder:
-        place = Path(folder)
+        folder_path = Path(folder)
         contestants = {
             "import polymodal": lambda: _seconds("import polymodal"),
             "from polymodal import fit": lambda: _seconds("from polymodal import fit"),
@@ -48,10 +48,10 @@ def run(smallest: bool) -> Record:
         record.compare("from polymodal import fit", "import torch")
         rows = 400 if smallest else 10**9
         for attempt in range(1 if smallest else 3):
-            cache = place / f"cache{attempt}"
+            cache = folder_path / f"cache{attempt}"
             for name in ("first run", "second run")[: 1 if smallest else 2]:
                 label = f"first training step, {name}"
-                record.values.setdefault(label, []).append(_first_step(place / f"{name}{attempt}", cache, rows))
+                record.values.setdefault(label, []).append(_first_step(folder_path / f"{name}{attempt}", cache, rows))
     record.facts = {"limit for import polymodal": "1 s", "limit for the first training step": "4 s"}
     return record
 
@@ -63,7 +63,7 @@ def _seconds(code: str) -> float:
 
 
 def _first_step(out: Path, cache: Path, rows: int) -> float:
-    """Start the demonstration on its first `rows` rows and stop it as soon as its log has a step."""
+    """Start the demo on its first `rows` rows and stop it as soon as its log has a step."""
     log = out / "log.jsonl"
     environment = {**os.environ, "POLYMODAL_CACHE": str(cache)}
     start = time.perf_counter()
@@ -73,7 +73,7 @@ def _first_step(out: Path, cache: Path, rows: int) -> float:
     try:
         while not (log.is_file() and log.stat().st_size):
             if process.poll() is not None:
-                raise RuntimeError(f"the demonstration ended with code {process.returncode} before its first step")
+                raise RuntimeError(f"the demo ended with code {process.returncode} before its first step")
             if time.perf_counter() - start > LIMIT_SECONDS:
                 raise RuntimeError(f"there was no training step within {LIMIT_SECONDS} s")
             time.sleep(0.002)

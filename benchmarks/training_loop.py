@@ -14,17 +14,17 @@ from polymodal.training.trainer import Trainer
 
 
 def run(smallest: bool) -> Record:
-    """Rows per second of the demonstration's training, per contestant."""
+    """Rows per second of the demo's training, per contestant."""
     record = Record(
         name="training_loop",
         title="Training on easy-VQA",
         method=(
-            "One network (the demonstration's), one process, the batch of the recipe. Polymodal: the trainer over one "
-            "epoch, everything inside that a run does in its steps (batches from the memory-mapped store, clipping, "
-            "schedule, monitor). The references hold decoded images and tokenised questions in memory. 'Shared' loops "
-            "encode an image once for all its rows in a batch and use fused AdamW, clipping and a schedule; 'plain' "
-            "loops take rows in any order with an image each and AdamW as it comes. All run under Polymodal's "
-            "allocator setting, which favours the references."
+            "The network of the demo, one process, the batch size of the recipe. Polymodal: one epoch of the trainer, "
+            "with all work of a step (batches from the memory-mapped store, clipping, schedule, monitor). The references "
+            "hold decoded images and tokenized questions in memory. 'Shared' loops encode an image once for all its "
+            "rows in a batch, with fused AdamW, clipping and a schedule; 'plain' loops take rows in random order, each "
+            "with its own image, and AdamW with its defaults. All run with Polymodal's allocator setting, which favors "
+            "the references."
         ),
         unit="rows/s",
         larger_is_better=True,

@@ -17,12 +17,12 @@ def run(smallest: bool) -> Record:
         title="The Trainer of transformers on easy-VQA",
         method=(
             "The same rows for the same number of epochs, batch 256, AdamW at the same peak rate with a cosine "
-            "schedule; the Trainer's network has the layers of the demonstration's. 'Files': the data set decodes "
-            "an image per sample with Pillow. 'In memory': pixels and symbols are tensors in memory, bf16, fused "
-            "AdamW, channels-last. Rates are of the training steps alone; reading, preparing and scoring are "
-            "outside. The Trainer has the faster of one thread and all, by a short run beforehand; Polymodal "
-            "chooses for itself. Accuracy is on the official test split at equal epochs; the seconds of training "
-            "stand beside it, and Polymodal's longer run shows what more epochs reach."
+            "schedule; the Trainer's network has the layers of the demo's network. 'Files': the data set decodes "
+            "an image per sample with Pillow. 'In memory': pixels and tokens are tensors in memory, bf16, fused "
+            "AdamW, channels-last. Rates cover only the training steps, without reading, preparing and scoring. The "
+            "Trainer uses the faster of one thread and all threads in a short run before; Polymodal selects its "
+            "configuration itself. Accuracy is on the official test split at equal epochs, reported with the seconds "
+            "of training; the longer run of Polymodal shows the accuracy after more epochs."
         ),
         unit="rows/s",
         larger_is_better=True,

@@ -1,4 +1,4 @@
-"""easy-VQA, prepared once for the benchmarks that compute on it."""
+"""easy-VQA, prepared once for several benchmarks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from polymodal.runtime.compute import ComputeConfig, keep_freed_memory
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.workflows.fit import plan_fit
 
-Part = Literal["train", "validation", "test"]
+SplitName = Literal["train", "validation", "test"]
 
 
 @dataclass
 class Vqa:
-    """The demonstration's recipe, its prepared parts, and the tables they came from."""
+    """The recipe of the demo, its prepared splits, and their tables."""
 
     recipe: Recipe
     experiment: Experiment
@@ -46,30 +46,30 @@ class Vqa:
         return self.recipe.model_copy(update={"training": self.recipe.training.model_copy(update=update)})
 
     def model(self, compute: ComputeConfig) -> Model:
-        """A model that predicts with fresh weights; they do not change how long it takes."""
+        """A model with fresh weights, which do not affect its speed."""
         return Model(self.computed(compute), self.experiment.preparation, self.network().eval())
 
 
 @dataclass
 class InMemory:
-    """The rows of one part as a hand-written loop would hold them.
+    """The rows of one split as a hand-written loop would hold them.
 
     images: `[images, 3, 64, 64]` uint8, channels-last
     image: `[rows]`, the image of each row
-    symbols, length: `[rows, longest]` padded with 0, and `[rows]`
-    target: `[rows]` class numbers
+    tokens, length: token ids `[rows, max_length]` padded with 0, and `[rows]`
+    target: `[rows]` class indices
     """
 
     images: Tensor
     image: Tensor
-    symbols: Tensor
+    tokens: Tensor
     length: Tensor
     target: Tensor
 
 
 @contextmanager
 def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[Vqa]:
-    """The whole data set, or (smallest) a few hundred rows of each part, by the demonstration's recipe."""
+    """The whole data set, or (smallest) a few hundred rows of each split, with the recipe of the demo."""
     keep_freed_memory()
     tables, root = load_easy_vqa()
     if smallest:
@@ -78,15 +78,15 @@ def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[
         tables["train"], "answer", recipe="easy_vqa", settings=settings, test=tables["test"], root=root
     )
     with TemporaryDirectory() as folder:
-        place = Path(folder)
+        folder_of_run = Path(folder)
         experiment = prepare_experiment(
-            plan.recipe, splits, folder=place / "run", cache=place / "media", progress=Progress(False)
+            plan.recipe, splits, folder=folder_of_run / "run", cache=folder_of_run / "media", progress=Progress(False)
         )
         yield Vqa(plan.recipe, experiment, tables, root)
 
 
-def in_memory(vqa: Vqa, part: Part) -> InMemory:
-    """The rows of a part in memory."""
+def in_memory(vqa: Vqa, part: SplitName) -> InMemory:
+    """The rows of a split in memory."""
     split = vqa.experiment.splits[part]
     images, questions = (split.table.inputs[name] for name in ("image", "question"))
     used, image = torch.from_numpy(images.index[split.rows]).unique(return_inverse=True)

@@ -1,1 +1,1 @@
-"""Programs that run in the environments of other libraries; they do not import Polymodal."""
+"""Programs for the environments of other libraries; they do not import Polymodal."""

@@ -1,8 +1,9 @@
 """Trains a language model with the Trainer of transformers for one epoch. Arguments: a JSON file, fp32 or bf16.
 
-The file has `rows`, tokens of each text with begin and end, and the numbers of the model and its training. Prints one
-line of JSON. Everything that the Trainer offers for speed here is on: fused AdamW, rows of similar length in a batch,
-no logging. The network is a GPT-2 of the same width, layers, heads and vocabulary, with dropout in the same places.
+The file has `rows`, the tokens of each text with begin and end tokens, and the sizes of the model and its training.
+Prints one line of JSON. All speed options of the Trainer that apply are on: fused AdamW, rows of similar length in a
+batch, no logging. The network is a GPT-2 of the same width, layers, heads and vocabulary, with dropout in the same
+positions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, 
 
 
 class Rows(Dataset):
-    """Texts as lists of tokens; `length` is what rows are grouped by."""
+    """Texts as lists of tokens; rows are grouped by `length`."""
 
     def __init__(self, rows: list[list[int]]) -> None:
         self.rows = rows
@@ -35,7 +36,7 @@ class Rows(Dataset):
 
 
 class Clock(TrainerCallback):
-    """Seconds of the epoch's steps, and the losses."""
+    """Seconds of the steps of the epoch."""
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         self.start = time.perf_counter()
@@ -55,17 +56,17 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 
 def main(file: str, precision: str) -> None:
-    said = json.loads(Path(file).read_text())
-    rows = said["rows"]
+    job = json.loads(Path(file).read_text())
+    rows = job["rows"]
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=said["vocabulary"],
+        vocab_size=job["vocabulary"],
         n_positions=max(map(len, rows)),
-        n_embd=said["width"],
-        n_layer=said["layers"],
-        n_head=said["heads"],
-        resid_pdrop=said["dropout"],
-        embd_pdrop=said["dropout"],
+        n_embd=job["width"],
+        n_layer=job["layers"],
+        n_head=job["heads"],
+        resid_pdrop=job["dropout"],
+        embd_pdrop=job["dropout"],
         attn_pdrop=0.0,
         bos_token_id=1,
         eos_token_id=2,
@@ -75,8 +76,8 @@ def main(file: str, precision: str) -> None:
         options = TrainingArguments(
             output_dir=folder,
             num_train_epochs=1,
-            per_device_train_batch_size=said["batch"],
-            learning_rate=said["learning_rate"],
+            per_device_train_batch_size=job["batch"],
+            learning_rate=job["learning_rate"],
             weight_decay=0.01,
             lr_scheduler_type="cosine",
             warmup_steps=5,

@@ -1,7 +1,7 @@
 """Trains on easy-VQA with Ludwig. Arguments: rows.json, epochs, rows. Prints one line of JSON.
 
-Images are decoded with Pillow and handed over as tensors, and Ludwig's own preprocessing is done, before the clock
-starts: Ludwig trains from memory.
+Before the clock starts, images are decoded with Pillow into tensors, and Ludwig's own preprocessing is done: Ludwig
+trains from memory.
 """
 
 from __future__ import annotations
@@ -107,11 +107,11 @@ def main(file: str, epochs: int, rows: int) -> None:
         start = time.perf_counter()
         predictions, _ = model.predict(test, output_directory=folder)
         spent = time.perf_counter() - start
-    answered = predictions["answer_predictions"].to_numpy()
+    predicted = predictions["answer_predictions"].to_numpy()
     result = {
         "rows_per_second": [len(train) / seconds for seconds in clock.seconds],
         "seconds": sum(clock.seconds),
-        "accuracy": float((answered == test["answer"].to_numpy()).mean()),
+        "accuracy": float((predicted == test["answer"].to_numpy()).mean()),
         "prediction_rows_per_second": len(test) / spent,
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "versions": {name: version(name) for name in ("ludwig", "torch", "torchvision")},

@@ -1,4 +1,4 @@
-"""The demonstration's network written out by hand: a small residual network, a bag of words, their product."""
+"""The network of the demo in plain PyTorch: a small residual network, a bag of words, and their product."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Residual(nn.Module):
 
 
 class SmallNetwork(nn.Module):
-    """Images `[batch, 3, 64, 64]` in -1 to 1 and symbols `[batch, length]` (0 pads) -> logits `[batch, answers]`."""
+    """Images `[batch, 3, 64, 64]` in -1 to 1 and token ids `[batch, length]` (0: padding) -> logits `[batch, answers]`."""
 
     def __init__(self, vocabulary: int, answers: int) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class SmallNetwork(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)])
         self.decoder = nn.Sequential(nn.Linear(WIDTH, 128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, answers))
 
-    def forward(self, pixels: Tensor, symbols: Tensor) -> Tensor:
-        places = self.project(self.image(pixels).flatten(2).transpose(1, 2)) + self.positions
-        real = (symbols > 0).unsqueeze(-1)
-        words = (self.embedding(symbols) * real).sum(1) / real.sum(1).clamp_min(1)
-        seen, asked = self.norms[0](places).mean(1), self.norms[1](self.question(words))
-        return self.decoder(seen * asked)
+    def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
+        regions = self.project(self.image(pixels).flatten(2).transpose(1, 2)) + self.positions
+        real = (tokens > 0).unsqueeze(-1)
+        words = (self.embedding(tokens) * real).sum(1) / real.sum(1).clamp_min(1)
+        image, question = self.norms[0](regions).mean(1), self.norms[1](self.question(words))
+        return self.decoder(image * question)

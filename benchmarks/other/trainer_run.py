@@ -1,8 +1,8 @@
 """Trains on easy-VQA with the Trainer of transformers. Arguments: rows.json, `files` or `memory`, epochs, rows.
 
-Prints one line of JSON. `files`: the data set opens and decodes an image per sample with Pillow, as users of the
-Trainer write it. `memory`: everything that the Trainer offers for speed here: pixels and symbols are tensors in memory,
-bf16, fused AdamW, and the network is channels-last.
+Prints one line of JSON. `files`: the data set opens and decodes an image per sample with Pillow, as is usual with
+the Trainer. `memory`: all speed options of the Trainer that apply: pixels and tokens are tensors in memory, bf16, fused
+AdamW, and the network is channels-last.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def decode(path: str) -> Tensor:
 
 
 class Rows(Dataset):
-    """One part of the rows; a sample is a dict that the default collator understands."""
+    """The rows of one split; a sample is a dict for the default collator."""
 
     def __init__(self, part: dict[str, list[str]], words: dict[str, int], answers: list[str], memory: bool) -> None:
         self.paths = part["image"]
         self.labels = [answers.index(answer) for answer in part["answer"]]
-        self.symbols = torch.zeros(len(self.paths), LENGTH, dtype=torch.long)
+        self.tokens = torch.zeros(len(self.paths), LENGTH, dtype=torch.long)
         for row, question in enumerate(part["question"]):
-            found = [words.get(word, 1) for word in split(question)][:LENGTH]
-            self.symbols[row, : len(found)] = torch.tensor(found)
+            ids = [words.get(word, 1) for word in split(question)][:LENGTH]
+            self.tokens[row, : len(ids)] = torch.tensor(ids)
         self.pixels = {path: decode(path) for path in set(self.paths)} if memory else None
 
     def __len__(self) -> int:
@@ -52,18 +52,18 @@ class Rows(Dataset):
     def __getitem__(self, row: int) -> dict[str, Any]:
         path = self.paths[row]
         pixels = self.pixels[path] if self.pixels else decode(path)
-        return {"pixels": pixels, "symbols": self.symbols[row], "labels": self.labels[row]}
+        return {"pixels": pixels, "tokens": self.tokens[row], "labels": self.labels[row]}
 
 
 class Wrapped(nn.Module):
-    """The network as the Trainer calls it: labels in, loss out."""
+    """The network with the interface of the Trainer: labels in, loss out."""
 
     def __init__(self, network: SmallNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: Tensor, symbols: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        logits = self.network(pixels, symbols)
+    def forward(self, pixels: Tensor, tokens: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.network(pixels, tokens)
         if labels is None:
             return {"logits": logits}
         return {"loss": nn.functional.cross_entropy(logits.float(), labels), "logits": logits}
