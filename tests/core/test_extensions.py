@@ -82,10 +82,8 @@ def test_the_list_gives_the_package_of_components(tmp_path: Path) -> None:
     install(tmp_path / "site", "my_package", SQUARES, POINTS)
     found = listed(tmp_path / "site")
     assert found["fusion", "squares"]["package"] == "my_package 1.2"
-    assert (
-        found["fusion", "squares"]["summary"]
-        == "The square of the sum of the inputs that are there, then a linear map: it holds their products."
-    )
+    summary = "The square of the sum of the present inputs; it contains their products."
+    assert found["fusion", "squares"]["summary"] == summary
     assert found["fusion", "gated"]["package"].startswith("polymodal ")
     assert {name for _, name in listed(None, "fusion", "co*")} == {"concat", "coattention"}
     assert {kind for kind, _ in listed(None, "co*")} > {"fusion"}
