@@ -13,7 +13,9 @@ from benchmarks.record import RECORDS, run_study
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; default: all")
-    parser.add_argument("--smallest", action="store_true", help="the smallest size, only to test that the benchmark runs")
+    parser.add_argument(
+        "--smallest", action="store_true", help="the smallest size, only to test that the benchmark runs"
+    )
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the records")
     chosen = parser.parse_args(arguments)
     unknown = sorted(set(chosen.names) - set(BENCHMARKS))

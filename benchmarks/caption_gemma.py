@@ -56,7 +56,7 @@ def run(folder: Path) -> Record:
         unit="score",
         larger_is_better=True,
     )
-    with tempfile.TemporaryDirectory() as folder_of_run:
+    with tempfile.TemporaryDirectory() as work_folder:
         start = time.perf_counter()
         settings = [
             f"training.epochs={EPOCHS}",
@@ -69,7 +69,7 @@ def run(folder: Path) -> Record:
             settings=settings,
             test=tables["test"],
             root=stamps,
-            out=Path(folder_of_run) / "model",
+            out=Path(work_folder) / "model",
             progress=True,
         )
         record.facts["seconds of fit, with scores"] = round(time.perf_counter() - start)
@@ -80,8 +80,8 @@ def run(folder: Path) -> Record:
         images = tables["test"]["image"][:COMPARED]
         generated = model.predict({"image": images}, root=stamps)
         loaded = subprocess.run(
-            [sys.executable, "-c", PREDICT_OFFLINE, str(Path(folder_of_run) / "model"), json.dumps(images), str(stamps)],
-            env={**os.environ, "POLYMODAL_CACHE": str(Path(folder_of_run) / "empty"), "HF_HUB_OFFLINE": "1"},
+            [sys.executable, "-c", PREDICT_OFFLINE, str(Path(work_folder) / "model"), json.dumps(images), str(stamps)],
+            env={**os.environ, "POLYMODAL_CACHE": str(Path(work_folder) / "empty"), "HF_HUB_OFFLINE": "1"},
             capture_output=True,
             text=True,
             check=True,

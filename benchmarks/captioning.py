@@ -146,7 +146,9 @@ def image_features(prepared: PreparedTable) -> np.ndarray:
     return normalized
 
 
-def report(record: Record, captioned: Captioned, metrics: Iterable[Metric], title: str, groups: np.ndarray | None = None) -> None:
+def report(
+    record: Record, captioned: Captioned, metrics: Iterable[Metric], title: str, groups: np.ndarray | None = None
+) -> None:
     """Add every score with its interval, and the paired differences between the model's captions and the permutation.
 
     groups: group of each row for resampling, `[rows]`

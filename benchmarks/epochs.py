@@ -47,17 +47,19 @@ def run(smallest: bool) -> Record:
         larger_is_better=False,
     )
     with TemporaryDirectory() as name:
-        folder_of_run = Path(name)
-        table = open_table(files(folder_of_run / "data", rows, frames), root=folder_of_run / "data", cache=folder_of_run / "tables")
+        work_folder = Path(name)
+        table = open_table(
+            files(work_folder / "data", rows, frames), root=work_folder / "data", cache=work_folder / "tables"
+        )
         preparation = Preparation(make_plan(table, Recipe(**RECIPE), ["target"]).recipe)
         preparation.fit(table, np.arange(rows))
         counter = iter(range(1_000_000))
 
         def first() -> float:
-            store = folder_of_run / f"store{next(counter)}"
+            store = work_folder / f"store{next(counter)}"
             return timed(lambda: epoch(preparation, prepared(preparation, table, store)))
 
-        warm = folder_of_run / "warm"
+        warm = work_folder / "warm"
         warm_table = prepared(preparation, table, warm)
         contestants: dict[str, Callable[[], float]] = {
             "second epoch": lambda: timed(lambda: epoch(preparation, warm_table)),

@@ -151,12 +151,12 @@ def run(smallest: bool) -> Record:
     settings = ["training.num_threads=1", "training.precision=fp32"] if smallest else []
     plan, splits = plan_fit(columns, "class", recipe=RECIPE, settings=settings, root=root)
     with TemporaryDirectory() as name:
-        folder_of_run = Path(name)
+        work_folder = Path(name)
         experiment = prepare_experiment(
-            plan.recipe, splits, folder=folder_of_run / "run", cache=folder_of_run / "media", progress=Progress(False)
+            plan.recipe, splits, folder=work_folder / "run", cache=work_folder / "media", progress=Progress(False)
         )
         runs: dict[str, Run] = {}
-        folders = iter(folder_of_run / f"features{number}" for number in range(1_000))
+        folders = iter(work_folder / f"features{number}" for number in range(1_000))
 
         def with_cache() -> float:
             folder = next(folders)

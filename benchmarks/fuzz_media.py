@@ -211,7 +211,10 @@ def measure(files: int, seed: int) -> Record:
         larger_is_better=True,
     )
     record.values["damaged files"] = [found["files"] / found["seconds"]]
-    record.facts = found | {"by format": _decoded_by_format(found["by format"]), "reasons": _most_frequent(found["reasons"])}
+    record.facts = found | {
+        "by format": _decoded_by_format(found["by format"]),
+        "reasons": _most_frequent(found["reasons"]),
+    }
     return record
 
 

@@ -34,7 +34,9 @@ def make_texts(rows: int, seed: int) -> Columns:
     words = ["".join(draw.choice(syllables, draw.integers(1, 4)).tolist()) for _ in range(6_000)]
     frequency = 1 / np.arange(1, len(words) + 1)
     lengths = np.clip(draw.lognormal(3.6, 0.7, rows), 4, 200).astype(int)
-    return {"text": [" ".join(draw.choice(words, length, p=frequency / frequency.sum()).tolist()) for length in lengths]}
+    return {
+        "text": [" ".join(draw.choice(words, length, p=frequency / frequency.sum()).tolist()) for length in lengths]
+    }
 
 
 def run(smallest: bool) -> Record:

@@ -44,7 +44,7 @@ def run(smallest: bool) -> Record:
     )
     rows, epochs, rounds = (16, 2, 1) if smallest else (128, 2, 3)
     with TemporaryDirectory() as name:
-        folder_of_run = Path(name)
+        work_folder = Path(name)
         contestants: dict[str, Callable[[], float]] = {}
         runs: dict[str, Run] = {}
 
@@ -56,13 +56,13 @@ def run(smallest: bool) -> Record:
             contestants[title] = seconds
 
         pairs = []
-        for number, (task, columns, encoder) in enumerate(tasks(folder_of_run, rows, smallest)):
+        for number, (task, columns, encoder) in enumerate(tasks(work_folder, rows, smallest)):
             for precision in ("fp32", "bf16"):
-                experiment = prepare(columns, encoder, precision, folder_of_run / f"run{number}{precision}")
+                experiment = prepare(columns, encoder, precision, work_folder / f"run{number}{precision}")
                 pair = [f"{task}, {precision}: {way}" for way in ("cached", "all layers")]
                 pairs.append(pair)
                 for title, cached in zip(pair, (True, False), strict=True):
-                    add_contestant(title, experiment, cached, folder_of_run / f"features{number}{precision}")
+                    add_contestant(title, experiment, cached, work_folder / f"features{number}{precision}")
         interleaved(record, contestants, rounds, warm=0 if smallest else 1)
         for ours, whole in pairs:
             record.compare(ours, whole, None if smallest else 2)
@@ -71,7 +71,7 @@ def run(smallest: bool) -> Record:
     return record
 
 
-def tasks(folder_of_run: Path, rows: int, smallest: bool) -> list[tuple[str, dict[str, list[Any]], dict[str, Any]]]:
+def tasks(work_folder: Path, rows: int, smallest: bool) -> list[tuple[str, dict[str, list[Any]], dict[str, Any]]]:
     """Name, table and encoder of each task."""
     found = []
     for words, name in TEXTS.items():
@@ -80,7 +80,7 @@ def tasks(folder_of_run: Path, rows: int, smallest: bool) -> list[tuple[str, dic
     draw = np.random.default_rng(0)
     side = 32 if smallest else SIDE
     images = [draw.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(rows // 2)]
-    encoder = {"name": "pretrained_image", "checkpoint": vit(folder_of_run / "vit", side)}
+    encoder = {"name": "pretrained_image", "checkpoint": vit(work_folder / "vit", side)}
     return [*found, (IMAGES, with_labels(images), encoder)]
 
 

@@ -46,18 +46,18 @@ def run(smallest: bool) -> Record:
     )
     small, large = (300, 600) if smallest else (10_000, 100_000)
     with TemporaryDirectory() as folder:
-        folder_path = Path(folder)
+        work_folder = Path(folder)
         for rows in (small, large):
-            write_table(folder_path / f"{rows}.csv", rows)
-        environment = {**os.environ, "POLYMODAL_CACHE": str(folder_path / "cache")}
+            write_table(work_folder / f"{rows}.csv", rows)
+        environment = {**os.environ, "POLYMODAL_CACHE": str(work_folder / "cache")}
         peaks = {
-            f"{small:,} rows": peak(["-c", _FIT, str(folder_path / f"{small}.csv")], environment),
-            f"{large:,} rows": peak(["-c", _FIT, str(folder_path / f"{large}.csv")], environment),
+            f"{small:,} rows": peak(["-c", _FIT, str(work_folder / f"{small}.csv")], environment),
+            f"{large:,} rows": peak(["-c", _FIT, str(work_folder / f"{large}.csv")], environment),
         }
         if not smallest:
             peaks["import only"] = peak(["-c", "from polymodal import fit"], environment)
-            peaks["easy-VQA, 38,575 rows"] = peak(["-c", _DEMO, str(folder_path / "demo")], environment)
-        sizes = [round((folder_path / f"{rows}.csv").stat().st_size / 2**20, 2) for rows in (small, large)]
+            peaks["easy-VQA, 38,575 rows"] = peak(["-c", _DEMO, str(work_folder / "demo")], environment)
+        sizes = [round((work_folder / f"{rows}.csv").stat().st_size / 2**20, 2) for rows in (small, large)]
     for name, (resident, anonymous) in peaks.items():
         record.values[f"{name}: resident"] = [resident]
         record.values[f"{name}: anonymous"] = [anonymous]

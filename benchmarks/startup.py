@@ -37,7 +37,7 @@ def run(smallest: bool) -> Record:
         larger_is_better=False,
     )
     with TemporaryDirectory() as folder:
-        folder_path = Path(folder)
+        work_folder = Path(folder)
         contestants = {
             "import polymodal": lambda: _seconds("import polymodal"),
             "from polymodal import fit": lambda: _seconds("from polymodal import fit"),
@@ -48,10 +48,10 @@ def run(smallest: bool) -> Record:
         record.compare("from polymodal import fit", "import torch")
         rows = 400 if smallest else 10**9
         for attempt in range(1 if smallest else 3):
-            cache = folder_path / f"cache{attempt}"
+            cache = work_folder / f"cache{attempt}"
             for name in ("first run", "second run")[: 1 if smallest else 2]:
                 label = f"first training step, {name}"
-                record.values.setdefault(label, []).append(_first_step(folder_path / f"{name}{attempt}", cache, rows))
+                record.values.setdefault(label, []).append(_first_step(work_folder / f"{name}{attempt}", cache, rows))
     record.facts = {"limit for import polymodal": "1 s", "limit for the first training step": "4 s"}
     return record
 

@@ -78,9 +78,9 @@ def prepared_vqa(smallest: bool, settings: list[str] | None = None) -> Iterator[
         tables["train"], "answer", recipe="easy_vqa", settings=settings, test=tables["test"], root=root
     )
     with TemporaryDirectory() as folder:
-        folder_of_run = Path(folder)
+        work_folder = Path(folder)
         experiment = prepare_experiment(
-            plan.recipe, splits, folder=folder_of_run / "run", cache=folder_of_run / "media", progress=Progress(False)
+            plan.recipe, splits, folder=work_folder / "run", cache=work_folder / "media", progress=Progress(False)
         )
         yield Vqa(plan.recipe, experiment, tables, root)
 

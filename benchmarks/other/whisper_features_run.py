@@ -26,7 +26,9 @@ extractor = WhisperFeatureExtractor()
 
 def features() -> np.ndarray:
     if variant == "single":
-        every = [extractor(segment, sampling_rate=16_000, padding="do_not_pad")["input_features"] for segment in segments]
+        every = [
+            extractor(segment, sampling_rate=16_000, padding="do_not_pad")["input_features"] for segment in segments
+        ]
         return np.concatenate(every)
     padding = {"padded": "max_length", "longest": "longest"}[variant]
     return np.asarray(extractor(segments, sampling_rate=16_000, padding=padding)["input_features"])

@@ -13,7 +13,7 @@ pytest.importorskip("easy_vqa", reason="the benchmarks compute on easy-VQA")
 
 from benchmarks.__main__ import main
 from benchmarks.environments import MissingEnvironment, python_of
-from benchmarks.measure import interleaved, taken_by_others
+from benchmarks.measure import interleaved, used_by_others
 from benchmarks.record import RECORDS, Record, read_records
 from benchmarks.report import FOLDER, pages
 from benchmarks.report_topics import SUMMARIZED, SUMMARIZED_RATIOS, TOPICS
@@ -78,10 +78,10 @@ def test_contestants_alternate_and_warm_rounds_are_dropped() -> None:
     assert [len(values) for values in record.values.values()] == [2, 2]
 
 
-def test_share_of_other_programs() -> None:
-    assert taken_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 4.0)) == 0
+def test_fraction_of_other_programs() -> None:
+    assert used_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 4.0)) == 0
     cores = os.cpu_count() or 1
-    assert taken_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 3.0)) == pytest.approx(0.5 / cores)
+    assert used_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 3.0)) == pytest.approx(0.5 / cores)
 
 
 def test_ratio_is_above_one_where_polymodal_does_better() -> None:

@@ -96,7 +96,7 @@ def _load_objectives(source: SourceModel, network: Network, recipe: Recipe, weig
 def _objective_inputs(recipe: Recipe, options: Any) -> list[str]:
     """The inputs of an objective."""
     modalities = {name: spec.modality.name for name, spec in recipe.inputs.items() if spec.modality is not None}
-    found: list[str] = options.component.chosen(options.inputs, modalities)
+    found: list[str] = options.component.select_inputs(options.inputs, modalities)
     return found
 
 
