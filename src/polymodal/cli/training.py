@@ -169,8 +169,10 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
         ),
     ]
     notes = _notes(model, out)
-    print_result(value, ["", *shown, *([""] if notes else [])], as_json=as_json)
+    print_result(value, ["", *shown], as_json=as_json)
     if not as_json:
+        if notes:
+            sys.stderr.write("\n")
         for text in notes:
             print_note(text)
         print_next(then or _next_steps(model, out))
