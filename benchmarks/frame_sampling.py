@@ -100,8 +100,8 @@ def decoded_fraction(data: bytes, length: int) -> str:
 
     reader = Counting(data, LIMITS)
     assert reader.timeline is not None
-    for _ in clip.decode_at(
-        [clip.timeline.starts[number] for number in uniform_frames(clip.timeline, UNIFORM.num_frames)]
+    for _ in reader.decode_at(
+        [reader.timeline.starts[number] for number in uniform_frames(reader.timeline, UNIFORM.num_frames)]
     ):
         pass
     return f"{reader.count} of {length}"

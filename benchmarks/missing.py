@@ -1,4 +1,4 @@
-"""What inputs add, and what a model loses without one: models of all and of some inputs on the same rows."""
+"""The gain of each input, and the loss without it: models of all and of some inputs on the same rows."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Inputs = tuple[str, ...]
 
 
 @dataclass
-class Study:
-    """Distributions of one classification over test rows, fold after fold.
+class InputStudy:
+    """Predicted distributions of one classification output over test rows, fold by fold.
 
-    trained: by the inputs that a model was trained on; hidden: of the model of all inputs, by the input it did without
+    trained: by the inputs of the model; hidden: of the model of all inputs, by the input that was hidden
     """
 
     trained: dict[Inputs, list[np.ndarray]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Study:
         assert self.metric is not None
         truth = np.concatenate(self.truth)
         groups = np.concatenate(self.groups) if self.groups else None
-        found = paired_difference(
+        paired = paired_difference(
             self.metric,
             np.concatenate(one),
             np.concatenate(other),
@@ -58,66 +58,66 @@ class Study:
             np.ones(len(truth)),
             Resampling(groups=groups),
         )
-        return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}), p = {found.p_value:.2g}"
+        return f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
 
-    def tell(self, record: Record, title: str = "") -> None:
-        """Put every accuracy, and what each missing input costs, into the record, under `title`."""
-        before = f"{title}: " if title else ""
+    def add_to(self, record: Record, title: str = "") -> None:
+        """Add every accuracy, and the loss without each input, to the record, under `title`."""
+        prefix = f"{title}: " if title else ""
         whole = max(self.trained, key=len)
         for inputs, distributions in self.trained.items():
-            record.values[before + " + ".join(inputs)] = [self.accuracy(distributions)]
+            record.values[prefix + " + ".join(inputs)] = [self.accuracy(distributions)]
         for name, distributions in self.hidden.items():
-            record.values[f"{before}all, without {name} at prediction"] = [self.accuracy(distributions)]
+            record.values[f"{prefix}all, without {name} at prediction"] = [self.accuracy(distributions)]
         for inputs, distributions in self.trained.items():
             if inputs != whole:
-                record.facts[f"{before}all against {' + '.join(inputs)}"] = self.against(
+                record.facts[f"{prefix}all against {' + '.join(inputs)}"] = self.against(
                     self.trained[whole], distributions
                 )
         for name, distributions in self.hidden.items():
             rest = tuple(one for one in whole if one != name)
             if rest in self.trained:
-                told = self.against(distributions, self.trained[rest])
-                record.facts[f"{before}all without {name} at prediction, against {' + '.join(rest)} trained alone"] = (
-                    told
+                difference = self.against(distributions, self.trained[rest])
+                record.facts[f"{prefix}all without {name} at prediction, against {' + '.join(rest)} trained"] = (
+                    difference
                 )
 
 
-def study(recipe: Recipe, folds: Iterable[dict[str, Split[Table]]], subsets: list[Inputs]) -> Study:
+def study(recipe: Recipe, folds: Iterable[dict[str, Split[Table]]], subsets: list[Inputs]) -> InputStudy:
     """Train on all inputs and on each of `subsets`, fold by fold; every input is prepared once per fold."""
-    found = Study()
+    result = InputStudy()
     for number, splits in enumerate(folds):
         complete = complete_schedule(recipe, len(splits["train"]))
-        with TemporaryDirectory() as place:
-            quiet = Progress(False)
+        with TemporaryDirectory() as work_folder:
+            progress = Progress(False)
             media = cache_folder() / "media"
-            experiment = prepare_experiment(complete, splits, folder=Path(place), cache=media, progress=quiet)
+            experiment = prepare_experiment(complete, splits, folder=Path(work_folder), cache=media, progress=progress)
             task = next(iter(experiment.preparation.tasks.values()))
             split = experiment.splits["test"]
             value, _ = next(iter(split.table.targets.values()))
-            found.truth.append(task.truth(value[split.rows]))
-            found.metric = next(metric for metric in task.metrics if metric.name == "accuracy")
+            result.truth.append(task.truth(value[split.rows]))
+            result.metric = next(metric for metric in task.metrics if metric.name == "accuracy")
             groups = groups_of(recipe, splits["test"].table)
             if groups is not None:
-                found.groups.append(groups[split.rows])
+                result.groups.append(groups[split.rows])
             model = _train(experiment)
-            everything = tuple(recipe.inputs)
-            found.trained.setdefault(everything, []).append(_decided(experiment, model))
-            for name in everything:
-                found.hidden.setdefault(name, []).append(_decided(experiment, model, frozenset({name})))
+            all_inputs = tuple(recipe.inputs)
+            result.trained.setdefault(all_inputs, []).append(_distribution(experiment, model))
+            for name in all_inputs:
+                result.hidden.setdefault(name, []).append(_distribution(experiment, model, frozenset({name})))
             for inputs in subsets:
                 some = experiment.with_recipe(experiment.recipe.with_inputs(list(inputs)))
-                found.trained.setdefault(inputs, []).append(_decided(some, _train(some)))
-        told = [f"{'+'.join(inputs)} {found.accuracy_of(-1, each):.3f}" for inputs, each in found.trained.items()]
-        told += [f"without {name} {found.accuracy_of(-1, each):.3f}" for name, each in found.hidden.items()]
-        print(f"fold {number + 1}: {', '.join(told)}", flush=True)
-    return found
+                result.trained.setdefault(inputs, []).append(_distribution(some, _train(some)))
+        scores = [f"{'+'.join(inputs)} {result.accuracy_of(-1, each):.3f}" for inputs, each in result.trained.items()]
+        scores += [f"without {name} {result.accuracy_of(-1, each):.3f}" for name, each in result.hidden.items()]
+        print(f"fold {number + 1}: {', '.join(scores)}", flush=True)
+    return result
 
 
 def _train(experiment: Experiment) -> Model:
     return train_model(experiment, progress=Progress(False))
 
 
-def _decided(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> np.ndarray:
+def _distribution(experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()) -> np.ndarray:
     split, task = experiment.splits["test"], next(iter(experiment.preparation.tasks.values()))
     predictions = model.predictor.predict(split, hidden_inputs=hidden_inputs)
     return task.distribution(next(iter(predictions.values())).values)

@@ -1,8 +1,8 @@
-"""Are pictures prepared for a checkpoint exactly as its own processor does it, and how fast?
+"""Preprocessing of images for a checkpoint: equality with its own processor, and speed.
 
 Data: fifty files of Debian's `tuxpaint-stamps-default` (GPL-2) and of `opencv-doc` (Apache-2.0), neither redistributed
-here, drawn by a fixed seed from all PNG and JPEG files below some folders. Both sides begin with the bytes of a file
-and end with the numbers that a network reads. Before anything is timed, they are compared picture by picture.
+here, drawn with a fixed seed from all PNG and JPEG files in the given folders. Both sides start from the bytes of a
+file and end with the input of a network. They are compared image by image before the timing.
 
     python -m benchmarks.preprocessing [--smallest] FOLDER ...      # FOLDER: an unpacked package
 """
@@ -33,9 +33,9 @@ from polymodal.recipe.data import LimitOptions
 from polymodal.runtime.compute import ComputeConfig
 
 FILES, ROUNDS = 50, 5
-#: How much numbers may differ, as a share of the larger of 1 and the number.
-WITHIN = 1e-6
-#: Processors of transformers (its forms that work with PIL), and values that published checkpoints give them.
+#: Largest difference of numbers, relative to the larger of 1 and the number.
+TOLERANCE = 1e-6
+#: Processors of transformers (their PIL versions), and their options in published checkpoints.
 PROCESSORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ViT": ("vit", "ViT", {}),
     "ViT, 384": ("vit", "ViT", {"size": {"height": 384, "width": 384}}),
@@ -64,80 +64,79 @@ def reference(name: str) -> Any:
     return getattr(module, f"{start}ImageProcessorPil")(**values)
 
 
-def geometry_of(processor: Any) -> ImagePreprocessing:
-    """What its saved file says."""
+def preprocessing_of(processor: Any) -> ImagePreprocessing:
+    """The preprocessing of its configuration file."""
     return ImagePreprocessing.from_config(json.loads(processor.to_json_string()), {})
 
 
 def prepared_by(processor: Any, file: bytes) -> np.ndarray:
-    """A file as the processor prepares it, `[3, height, width]` fp32; turned upright before, as `load_image` does."""
+    """A file as prepared by the processor, `[3, height, width]` fp32; rotated upright before, as by `load_image`."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
     return np.asarray(processor(image, do_convert_rgb=True)["pixel_values"][0])
 
 
-def prepared_here(geometry: ImagePreprocessing, file: bytes) -> tuple[np.ndarray, np.ndarray]:
+def prepared_here(preprocessing: ImagePreprocessing, file: bytes) -> tuple[np.ndarray, np.ndarray]:
     """A file as it is stored, `[height, width, 3]` uint8, and as a network reads it, `[3, height, width]` fp32."""
-    pixels = decode(file, ImageRequest(0, "", geometry.without_normalization()), LimitOptions())["pixels"]
-    return pixels, normalize_pixels(torch.from_numpy(pixels).permute(2, 0, 1)[None], geometry)[0].numpy()
+    pixels = decode(file, ImageRequest(0, "", preprocessing.without_normalization()), LimitOptions())["pixels"]
+    return pixels, normalize_pixels(torch.from_numpy(pixels).permute(2, 0, 1)[None], preprocessing)[0].numpy()
 
 
 def differences(processor: Any, files: list[bytes]) -> tuple[int, float]:
-    """The largest difference of any pixel, in levels of 8 bits, and of any number, as a share of the larger of 1 and
-    the number."""
-    geometry = geometry_of(processor)
-    std, mean = (np.array(one, np.float64)[:, None, None] for one in (geometry.std, geometry.mean))
-    levels, share = 0, 0.0
+    """The largest difference of any pixel, in levels of 8 bits, and of any number, relative to the larger of 1 and the
+    number."""
+    preprocessing = preprocessing_of(processor)
+    std, mean = (np.array(one, np.float64)[:, None, None] for one in (preprocessing.std, preprocessing.mean))
+    levels, relative = 0, 0.0
     for file in files:
-        wanted = prepared_by(processor, file)
-        pixels, found = prepared_here(geometry, file)
-        theirs = np.rint((wanted * std + mean) / geometry.rescale).astype(int)
+        expected = prepared_by(processor, file)
+        pixels, ours = prepared_here(preprocessing, file)
+        theirs = np.rint((expected * std + mean) / preprocessing.rescale).astype(int)
         levels = max(levels, int(np.abs(theirs - pixels.transpose(2, 0, 1)).max()))
-        share = max(share, float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max()))
-    return levels, share
+        relative = max(relative, float((np.abs(ours - expected) / np.maximum(1, np.abs(expected))).max()))
+    return levels, relative
 
 
 def real_files(folders: list[Path], count: int) -> list[bytes]:
-    """Pictures below some folders, drawn by a fixed seed, half of them photographs (JPEG) where there are so many.
+    """Images in the given folders, drawn with a fixed seed, half of them photographs (JPEG) if there are enough.
 
     Raises:
-        SystemExit: there are too few.
+        SystemExit: there are too few images.
     """
-    draw = random.Random(0)
+    rng = random.Random(0)
     photos, drawings = (
         [path for folder in folders for path in sorted(folder.rglob(pattern)) if path.is_file()]
         for pattern in ("*.jpg", "*.png")
     )
-    draw.shuffle(photos)
-    draw.shuffle(drawings)
+    rng.shuffle(photos)
+    rng.shuffle(drawings)
     chosen = photos[: count // 2]
     chosen += drawings[: count - len(chosen)]
     if len(chosen) < count:
-        raise SystemExit(f"there are only {len(chosen)} pictures (PNG, JPEG)")
+        raise SystemExit(f"there are only {len(chosen)} images (PNG, JPEG)")
     return [path.read_bytes() for path in chosen]
 
 
 def run(folders: list[Path], smallest: bool) -> Record:
-    """Pictures per second from the bytes of files to the numbers that a network reads."""
+    """Images per second from the bytes of files to the input of a network."""
     record = Record(
         name="preprocessing",
-        title="Pictures for pretrained checkpoints",
+        title="Images for pretrained checkpoints",
         method=(
-            f"{FILES} real pictures (PNG and JPEG, from the bytes of their files) to the numbers that a network reads, "
-            "on one thread, by each of several processors of transformers in their forms that work with PIL, picture "
-            "by picture, and by Polymodal: decoded and brought to size one by one, numbers in batched torch. 'stored' "
-            "is what every epoch but the first pays: 8-bit pixels are there already. The largest differences are those "
-            "over all pictures."
+            f"{FILES} real images (PNG and JPEG), from the bytes of their files to the input of a network, on one thread. "
+            "Several processors of transformers (PIL versions) prepare image by image. Polymodal decodes and resizes "
+            "one by one, and normalizes in batched torch. 'stored' is the cost of every epoch but the first: the 8-bit "
+            "pixels are in the store. The largest differences are those over all images."
         ),
-        unit="pictures/s",
+        unit="images/s",
         larger_is_better=True,
     )
     files = real_files(folders, 4 if smallest else FILES)
     timed = ["DINOv2"] if smallest else ["ViT", "DINOv2", "CLIP", "ConvNeXt", "EfficientNet"]
     for name in PROCESSORS:
-        levels, share = differences(reference(name), files)
-        record.facts[f"largest difference, {name}"] = f"{levels} levels, {share:.1e} of the numbers"
-        if levels or share > WITHIN:
-            raise RuntimeError(f"{name}: pictures differ by {levels} levels, numbers by {share:g}")
+        levels, relative = differences(reference(name), files)
+        record.facts[f"largest difference, {name}"] = f"{levels} levels, {relative:.1e} relative"
+        if levels or relative > TOLERANCE:
+            raise RuntimeError(f"{name}: pixels differ by {levels} levels, numbers by {relative:g}")
     contestants: dict[str, Callable[[], float]] = {}
     for name in timed:
         contestants |= {
@@ -150,31 +149,31 @@ def run(folders: list[Path], smallest: bool) -> Record:
     for name in timed:
         record.compare(f"{name}, Polymodal", f"{name}, transformers")
         record.compare(f"{name}, stored", f"{name}, transformers")
-    record.facts["pictures"] = len(files)
+    record.facts["images"] = len(files)
     return record
 
 
 def _ours(name: str, files: list[bytes]) -> Callable[[], float]:
-    geometry = geometry_of(reference(name))
-    request, limits = ImageRequest(0, "", geometry.without_normalization()), LimitOptions()
+    preprocessing = preprocessing_of(reference(name))
+    request, limits = ImageRequest(0, "", preprocessing.without_normalization()), LimitOptions()
 
     def measure() -> float:
         start = time.perf_counter()
         pixels = np.stack([decode(file, request, limits)["pixels"] for file in files])
-        normalize_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2), geometry)
+        normalize_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing)
         return len(files) / (time.perf_counter() - start)
 
     return measure
 
 
 def _stored(name: str, files: list[bytes]) -> Callable[[], float]:
-    geometry = geometry_of(reference(name))
-    images = [geometry.apply(decode_image(file, LimitOptions())) for file in files]
+    preprocessing = preprocessing_of(reference(name))
+    images = [preprocessing.apply(decode_image(file, LimitOptions())) for file in files]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
     def measure() -> float:
         start = time.perf_counter()
-        normalize_pixels(pixels, geometry)
+        normalize_pixels(pixels, preprocessing)
         return len(files) / (time.perf_counter() - start)
 
     return measure

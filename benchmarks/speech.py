@@ -1,6 +1,6 @@
-"""Speech recognition from scratch on 540 spoken prompts: CTC alone, and CTC with attention.
+"""Speech recognition from scratch on 540 spoken prompts: CTC, and CTC with attention.
 
-`python -m benchmarks.speech FOLDER`: FOLDER holds the packages of the prompts, or receives them.
+`python -m benchmarks.speech FOLDER`: FOLDER has the unpacked packages of the prompts, or is where to unpack them.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ def measure(folder: Path) -> Record:
     record = Record(
         name="speech",
         title="Speech recognition from scratch: 24 minutes of spoken prompts",
-        method="540 prompts of one speaker at 8 kHz; about 140 whose texts no other part has are the test. "
-        "Texts in lower case without punctuation, written letter by letter; with 500 pieces of words in "
-        "place of letters, a rate of .001 and batches of 16, the rates were 1.16 and .99 on these test "
-        "rows. Word error rate of the corpus with its bootstrap interval; the floor is the most frequent "
-        "training text. Whisper on the same kind of rows: benchmarks/whisper.py.",
+        method="540 prompts of one speaker at 8 kHz; about 140 with texts that occur in no other part are the test. "
+        "Texts in lower case without punctuation, with letters as tokens; with 500 subword tokens, a learning "
+        "rate of .001 and batches of 16, the error rates were 1.16 and .99 on these test rows. Word error rate of "
+        "the corpus with its bootstrap interval; the baseline is the most frequent training text. Whisper on "
+        "similar rows: benchmarks/whisper.py.",
         unit="word error rate",
         larger_is_better=False,
     )
     for name in RECIPES:
-        begun = time.perf_counter()
+        began = time.perf_counter()
         model = polymodal.fit(columns, "text", recipe=name, settings=SETTINGS, root=folder, progress=True)
-        spent = time.perf_counter() - begun
+        spent = time.perf_counter() - began
         scores = model.metrics["test"]["text"]
         record.values[name] = [scores["wer"]["value"]]
         for metric in ("wer", "cer"):
             one = scores[metric]
             record.facts[f"{name}, {metric}"] = (
-                f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), floor {one['baseline']:.3f}"
+                f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f}), baseline {one['baseline']:.3f}"
             )
         record.facts[f"{name}, seconds"] = round(spent)
         record.facts[f"{name}, epochs"] = len(model.run.history)

@@ -11,7 +11,7 @@ PACKAGES = ("asterisk-core-sounds-en-wav", "asterisk-core-sounds-en")
 
 
 def fetch(folder: Path) -> Path:
-    """The packages' files below `folder`, unpacked from Debian's packages where they are not there."""
+    """The files of the packages in `folder`, unpacked from Debian's packages if necessary."""
     for package in PACKAGES:
         place = folder / package
         if not place.is_dir():
@@ -20,19 +20,19 @@ def fetch(folder: Path) -> Path:
 
 
 def table(folder: Path, brackets: str = "[]<>()") -> dict[str, list[str]]:
-    """Columns `sound` (path from `folder`) and `text`, one row for each prompt that has words.
+    """Columns `sound` (path from `folder`) and `text`, one row for each prompt with words.
 
-    Sounds without words (tones, beeps, music: no text, or one with one of these `brackets`) are left out.
+    Audio without words (tones, beeps, music: no text, or a text with one of these `brackets`) is left out.
     """
     (texts,) = (folder / PACKAGES[1]).rglob("core-sounds-en.txt.gz")
     sounds = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
-    found: dict[str, str] = {}
+    texts_by_key: dict[str, str] = {}
     for line in gzip.decompress(texts.read_bytes()).decode("utf-8").splitlines():
         key, colon, text = line.partition(":")
         text = text.strip()
         if not colon or line.startswith(";") or not text or any(sign in text for sign in brackets):
             continue
         if (sounds / f"{key.strip()}.wav").is_file():
-            found[key.strip()] = text
+            texts_by_key[key.strip()] = text
     place = sounds.relative_to(folder)
-    return {"sound": [str(place / f"{key}.wav") for key in found], "text": list(found.values())}
+    return {"sound": [str(place / f"{key}.wav") for key in texts_by_key], "text": list(texts_by_key.values())}

@@ -1,9 +1,9 @@
-"""Five senses of stamps: picture, caption, sound effect and two spoken descriptions, most of them missing.
+"""Five inputs of stamps: image, caption, sound effect and two spoken descriptions, most of them missing.
 
-Data: as in `benchmarks.stamps`; besides picture and caption each stamp may have a sound effect (`NAME.ogg`, `.wav`),
-an English spoken description (`NAME_desc.ogg`) and one in the language that has most of them.
+Data: as in `benchmarks.stamps`; besides image and caption each stamp may have a sound effect (`NAME.ogg`, `.wav`),
+an English spoken description (`NAME_desc.ogg`) and one in the most frequent other language.
 
-    python -m benchmarks.stamps_senses FOLDER      # FOLDER: an unpacked package, or where to unpack it
+    python -m benchmarks.stamps_senses FOLDER      # FOLDER: an unpacked package, or where to unpack one
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
 
-SENSES = ("picture", "caption", "effect", "said", "told")
+INPUTS = ("picture", "caption", "effect", "said", "told")
 RECIPE: dict[str, Any] = {
     "inputs": {
         "picture": {
@@ -47,8 +47,8 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def senses(stamps: Path) -> tuple[dict[str, list[str | None]], str]:
-    """The columns of the study, None where a stamp lacks one, and the language of `told`."""
+def input_columns(stamps: Path) -> tuple[dict[str, list[str | None]], str]:
+    """The columns of the study, None if a stamp has no such file, and the language of `told`."""
     columns: dict[str, list[str | None]] = {name: list(cells) for name, cells in table(stamps).items()}
     languages = Counter(match[1] for path in stamps.rglob("*.ogg") if (match := re.search(r"_desc_(\w+)$", path.stem)))
     ((language, _),) = languages.most_common(1)
@@ -66,32 +66,32 @@ def senses(stamps: Path) -> tuple[dict[str, list[str | None]], str]:
 
 
 def measure(folder: Path) -> Record:
-    """Five folds: all senses, picture and caption, and all but each sense; the model of all with each sense hidden."""
+    """Five folds: all inputs, image and caption, and all but each input; the model of all inputs with each input hidden."""
     stamps = fetch(folder)
-    columns, language = senses(stamps)
-    opened = open_table(columns, root=stamps, cache=cache_folder() / "tables")
-    recipe = make_plan(opened, Recipe(**RECIPE), ["class"]).recipe
+    columns, language = input_columns(stamps)
+    opened_table = open_table(columns, root=stamps, cache=cache_folder() / "tables")
+    recipe = make_plan(opened_table, Recipe(**RECIPE), ["class"]).recipe
     subsets: list[Inputs] = [("picture", "caption")]
-    subsets += [tuple(one for one in SENSES if one != left_out) for left_out in SENSES]
-    found = study(recipe, make_fold_splits(recipe, opened, 5), subsets)
+    subsets += [tuple(one for one in INPUTS if one != left_out) for left_out in INPUTS]
+    result = study(recipe, make_fold_splits(recipe, opened_table, 5), subsets)
     record = Record(
         name="stamps_senses",
         title="Five inputs, most of them missing in most rows: stamps of Tux Paint, trained from scratch",
-        method="Five folds grouped by caption, stratified by class; accuracy over all rows, each decided by the model "
-        "that never saw it. Hybrid fusion, chosen over concatenation and late fusion by the score of all inputs on the "
-        "first three folds. Differences are paired, with bootstrap intervals that draw whole captions.",
+        method="Five folds grouped by caption, stratified by class; accuracy over all rows, each predicted by "
+        "the model of its fold. Hybrid fusion, selected over concatenation and late fusion by the score of all inputs on "
+        "the first three folds. Differences are paired, with bootstrap intervals that draw whole captions.",
         unit="accuracy",
         larger_is_better=True,
     )
     rows = len(columns["class"])
     record.facts["rows"] = rows
-    record.facts["rows that have it"] = {
+    record.facts["fraction of rows with the input"] = {
         name: f"{sum(cell is not None for cell in cells) / rows:.0%}"
         for name, cells in columns.items()
-        if name in SENSES
+        if name in INPUTS
     }
     record.facts["language of told"] = language
-    found.tell(record)
+    result.add_to(record)
     return record
 
 

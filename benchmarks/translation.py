@@ -1,11 +1,11 @@
-"""English to Russian from the sentences of one manual: what a Transformer from scratch adds to a word table.
+"""English to Russian from the sentences of one manual: a Transformer from scratch against a word table.
 
-Pages are split, so that no sentence's neighbours are on both sides. Two floors: the source copied as it is (names of
-menus and files are often right), and each word replaced by its likeliest translation, by IBM model 1 learned from the
+The split is by page, so that neighboring sentences are in one part. Two baselines: the source text itself (names of
+menus and files are often right), and each word replaced by its most likely translation, by IBM model 1 trained on the
 same training rows.
 
-    python -m benchmarks.translation FOLDER      # FOLDER: of the unpacked packages, or where to unpack them
-    python -m benchmarks.translation image       # the same with a picture beside the text, on generated sentences
+    python -m benchmarks.translation FOLDER      # FOLDER: the unpacked packages, or where to unpack them
+    python -m benchmarks.translation image       # with an image and the text, on synthetic sentences
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def split(columns: Columns) -> dict[str, Columns]:
-    """Pages by a hash of their name: 80 % train, 8 % validate, 12 % test; in the columns of the recipe `translate`."""
+    """Pages by a hash of their name: 80 % training, 8 % validation, 12 % test; in the columns of the recipe `translate`."""
     parts: dict[str, Columns] = {}
     for english, russian, page in zip(columns["en"], columns["ru"], columns["page"], strict=True):
-        place = zlib.crc32(page.encode()) % 25
-        part = parts.setdefault("test" if place < 3 else "validation" if place < 5 else "train", {})
+        bucket = zlib.crc32(page.encode()) % 25
+        part = parts.setdefault("test" if bucket < 3 else "validation" if bucket < 5 else "train", {})
         cells = {"source": english, "language": "Russian", "translation": russian, "page": page}
         for name, cell in cells.items():
             part.setdefault(name, []).append(cell)
@@ -47,11 +47,11 @@ def split(columns: Columns) -> dict[str, Columns]:
 
 
 def word_table(sources: list[str], targets: list[str], iterations: int = ITERATIONS) -> dict[str, str]:
-    """The likeliest target word f of each source word e, by expectation maximisation on sentence pairs:
+    """The most likely target word f of each source word e, by expectation maximization on sentence pairs:
 
-        c(f, e) = sum over pairs and places of t(f | e) / sum_e' t(f | e'),   t(f | e) = c(f, e) / sum_f' c(f', e)
+        c(f, e) = sum over pairs and positions of t(f | e) / sum_e' t(f | e'),   t(f | e) = c(f, e) / sum_f' c(f', e)
 
-    Each source sentence also has an empty word, from which words that belong to none may come.
+    Each source sentence also has an empty word, for target words without a source word.
 
     Source: Brown et al., "The Mathematics of Statistical Machine Translation: Parameter Estimation", Computational
     Linguistics, 1993, model 1.
@@ -68,21 +68,21 @@ def word_table(sources: list[str], targets: list[str], iterations: int = ITERATI
             slots.append(np.full(len(ours), slot))
             slot += 1
     known, key = np.unique(np.concatenate(e) * len(target_words) + np.concatenate(f), return_inverse=True)
-    place, of = np.concatenate(slots), known // len(target_words)
+    position, source = np.concatenate(slots), known // len(target_words)
     t = np.ones(len(known))
     for _ in range(iterations):
-        share = t[key] / np.bincount(place, t[key])[place]
-        counts = np.bincount(key, share)
-        t = counts / np.bincount(of, counts)[of]
+        expected = t[key] / np.bincount(position, t[key])[position]
+        counts = np.bincount(key, expected)
+        t = counts / np.bincount(source, counts)[source]
     best: dict[int, int] = {}
     for at in np.argsort(t):
-        best[int(of[at])] = int(known[at] % len(target_words))
-    spelt, written = list(source_words), list(target_words)
-    return {spelt[one]: written[other] for one, other in best.items() if one}
+        best[int(source[at])] = int(known[at] % len(target_words))
+    source_list, target_list = list(source_words), list(target_words)
+    return {source_list[one]: target_list[other] for one, other in best.items() if one}
 
 
 def word_for_word(table: dict[str, str], source: str) -> str:
-    """Each word by the table, unknown ones as they are; the first letter as in the source."""
+    """Each word by the table, unknown words unchanged; the case of the first letter as in the source."""
     found = [table.get(token.lower(), token) for token in _TOKEN.findall(source)]
     text = re.sub(r" ([.,:;!?)»”])", r"\1", " ".join(found))
     return text[:1].upper() + text[1:] if source[:1].isupper() else text
@@ -104,19 +104,19 @@ def measure(folder: Path) -> Record:
         progress=True,
     )
     table = word_table(train["source"], train["translation"])
-    asked: dict[str, Any] = {name: test[name] for name in ("source", "language")}
+    inputs: dict[str, Any] = {name: test[name] for name in ("source", "language")}
     texts = {
-        OURS: model.predict(asked),
+        OURS: model.predict(inputs),
         TABLE: [word_for_word(table, source) for source in test["source"]],
         COPY: list(test["source"]),
     }
     record = Record(
         name="translation",
         title="English to Russian from one manual: a Transformer from scratch against a word table",
-        method="Sentences of GIMP's manual in two languages, paired by place in pages of the same name; pages are "
-        "split. Recipe `translate`: two layers on each side, byte-pair tokens learned from the training rows, the "
-        "likeliest token each time. chrF2 and BLEU (13a) as sacrebleu counts them; intervals and paired "
-        "differences by a bootstrap of whole pages.",
+        method="Sentences of GIMP's manual in two languages, paired by position in pages of the same name; split by "
+        "page. Recipe `translate`: two layers in encoder and decoder, byte-pair tokens trained on the training rows, "
+        "greedy decoding. chrF2 and BLEU (13a) as in sacrebleu; intervals and paired differences by a bootstrap of "
+        "whole pages.",
         unit="chrF2",
         larger_is_better=True,
     )
@@ -124,21 +124,23 @@ def measure(folder: Path) -> Record:
     truth[:] = [(text,) for text in test["translation"]]
     weight, pages = np.ones(len(truth)), np.unique(test["page"], return_inverse=True)[1]
     for metric in text_metrics(["chrf", "bleu"]):
-        written = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
-        for name, cells in written.items():
+        predictions = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
+        for name, cells in predictions.items():
             score = bootstrap(metric, cells, truth, weight, Resampling(groups=pages))
             record.facts[f"{metric.name}, {name}"] = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
             if metric.name == "chrf":
                 record.values[name] = [score.value]
         for name in (TABLE, COPY):
-            found = paired_difference(metric, written[OURS], written[name], truth, weight, Resampling(groups=pages))
-            record.facts[f"{metric.name}, {OURS} less {name}"] = (
+            found = paired_difference(
+                metric, predictions[OURS], predictions[name], truth, weight, Resampling(groups=pages)
+            )
+            record.facts[f"{metric.name}, {OURS} minus {name}"] = (
                 f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f}), p = {found.p_value:.2g}"
             )
     seen = set(train["source"])
     record.facts["rows"] = {name: len(part["source"]) for name, part in parts.items()}
     record.facts["test pages"] = len(set(test["page"]))
-    record.facts["test sources that are training sources too"] = sum(source in seen for source in test["source"])
+    record.facts["test sources that are also training sources"] = sum(source in seen for source in test["source"])
     record.facts["words in the table"] = len(table)
     record.facts["seconds of training"] = round(model.run.seconds.training)
     record.facts["epochs"] = len(model.run.history)
@@ -150,27 +152,32 @@ def measure(folder: Path) -> Record:
 
 
 def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
-    """Generated sentences with words that only a picture decides: with it, without it, and with exchanged pictures."""
+    """Synthetic sentences with words that only the image disambiguates: with it, without it, and with permuted images."""
     train, valid, test = (make_translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
-    settings = [f"training.epochs={epochs}", "training.batch_size=32", "width=64", "evaluation.bootstrap_samples=0"]
+    settings = [
+        f"training.epochs={epochs}",
+        "training.batch_size=32",
+        "hidden_size=64",
+        "evaluation.bootstrap_samples=0",
+    ]
     settings += ["evaluation.unimodal_scores=none"]
     both = fit(train, recipe="translate_with_image", settings=settings, validation=valid, test=test, progress=True)
-    alone = fit(train, recipe="translate", settings=settings, validation=valid, test=test, progress=True)
-    asked = {name: cells for name, cells in test.items() if name != "translation"}
-    exchanged = {**asked, "image": asked["image"][::-1]}
-    unseen = {**asked, "image": [None] * len(asked["image"])}
+    text_only = fit(train, recipe="translate", settings=settings, validation=valid, test=test, progress=True)
+    inputs = {name: cells for name, cells in test.items() if name != "translation"}
+    permuted = {**inputs, "image": inputs["image"][::-1]}
+    without_image = {**inputs, "image": [None] * len(inputs["image"])}
     texts = {
-        "text and picture": both.predict(asked),
-        "text, another row's picture": both.predict(exchanged),
-        "text, the picture missing": both.predict(unseen),
-        "a model of text alone": alone.predict(asked),
+        "text and image": both.predict(inputs),
+        "text, another row's image": both.predict(permuted),
+        "text, image missing": both.predict(without_image),
+        "a model of text only": text_only.predict(inputs),
     }
     record = Record(
         name="translation_with_image",
-        title="Translation with a picture beside the text: words that only it decides",
-        method=f"Generated sentences, {rows} to train; into German or Russian, as the prompt says. Half of them are "
-        "about a crane or a seal, each as often an animal as a thing, which the picture tells by colour and shape. "
-        "Share of sentences that are right in every letter.",
+        title="Translation with an image: words that only the image disambiguates",
+        method=f"Synthetic sentences, {rows} for training; into German or Russian, according to the prompt. Half of them are "
+        "about a crane or a seal, each as often an animal as an object, which the image shows by color and shape. "
+        "Fraction of sentences that are right in every letter.",
         unit="exact match",
         larger_is_better=True,
     )
@@ -180,7 +187,7 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
         for name, hits in right.items():
             record.values[f"{kind}: {name}"] = [float(hits[chosen].mean())]
         record.facts[f"{kind}: test rows"] = int(chosen.sum())
-    record.facts["seconds of training"] = round(both.run.seconds.training + alone.run.seconds.training)
+    record.facts["seconds of training"] = round(both.run.seconds.training + text_only.run.seconds.training)
     return record
 
 

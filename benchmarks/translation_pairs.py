@@ -1,9 +1,9 @@
-"""English-Russian sentences of the manual of GIMP, paired by their place in pages of the same name.
+"""English-Russian sentences of the manual of GIMP, paired by their position in pages of the same name.
 
-Debian's `gimp-help-en` and `gimp-help-ru` (GFDL, not redistributed here) are two forms of one manual. Of each page
-whose forms have equally many paragraphs, those at the same place belong together; and of two such paragraphs with
-equally many sentences, so do the sentences at the same place. Other paragraphs stay whole. What was left untranslated
-is left out.
+Debian's `gimp-help-en` and `gimp-help-ru` (GFDL, not redistributed here) are two versions of one manual. If both
+versions of a page have equally many paragraphs, paragraphs at the same position are paired. If both paragraphs have
+equally many sentences, sentences at the same position are paired; otherwise the paragraphs stay whole. Untranslated
+texts are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.packages import unpack_debian
 from polymodal.datasets.planted import Columns
 
-#: Most and fewest words of a side, and how many times longer one side may be than the other.
+#: Fewest and most words of a side, and the largest ratio of their lengths.
 WORDS = (3, 80)
 RATIO = 2.5
 _CYRILLIC = re.compile("[а-яё]", re.IGNORECASE)
@@ -25,7 +25,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-ZА-ЯЁ“«])")
 
 
 def fetch(folder: Path, language: str) -> Path:
-    """The manual in a language below `folder`, unpacked from Debian's package if it is not there."""
+    """The manual in a language in `folder`, unpacked from Debian's package if necessary."""
     package = f"gimp-help-{language}"
     pages = folder / f"{package}/usr/share/gimp/2.0/help/{language}"
     if not pages.is_dir():
@@ -34,7 +34,7 @@ def fetch(folder: Path, language: str) -> Path:
 
 
 def pairs(folder: Path) -> Columns:
-    """Columns `en`, `ru` and `page`; a pair of texts that occurs in several pages stands once, with the first."""
+    """Columns `en`, `ru` and `page`; a pair of texts in several pages is listed once, with the first page."""
     english, russian = fetch(folder, "en"), fetch(folder, "ru")
     columns: Columns = {"en": [], "ru": [], "page": []}
     seen: set[tuple[str, str]] = set()
@@ -53,7 +53,7 @@ def pairs(folder: Path) -> Columns:
 
 
 def sentences(english: str, russian: str) -> list[tuple[str, str]]:
-    """The pairs of sentences of two paragraphs, or the paragraphs themselves where those are not equally many."""
+    """The pairs of sentences of two paragraphs, or the paragraphs themselves if their numbers of sentences differ."""
     ours, theirs = _SENTENCE_END.split(english), _SENTENCE_END.split(russian)
     return list(zip(ours, theirs, strict=True)) if len(ours) == len(theirs) else [(english, russian)]
 

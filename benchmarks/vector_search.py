@@ -1,6 +1,6 @@
-"""Search over a million vectors: what the graph finds, how long it takes, and what an index costs.
+"""Search over a million vectors: recall, latency, and the cost of an index.
 
-python -m benchmarks.vector_search FOLDER     # FOLDER: where the index is left; about 2 GB
+python -m benchmarks.vector_search FOLDER     # FOLDER: for the index, about 2 GB
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from polymodal.applications.search import HNSWOptions, Index
 
 ROWS, ADDED, QUERIES, SIZE, COUNT = 1_000_000, 10_000, 1_000, 128, 10
 CLUSTERS, SUBSPACE = 1_000, 16
-#: Connectivity, expansion when adding, expansion when searching: tried on fewer rows to choose the defaults.
+#: Connectivity, ef_construction and ef_search, compared on fewer rows to choose the defaults.
 SWEEP_ROWS, SWEEP = 100_000, ((8, 64), (16, 64), (16, 128), (32, 128))
 SWEEP_SEARCH = (32, 64, 128, 256)
 EXACT_TIMED, BATCH = 50, 100
 
 
 def clustered(rows: int, seed: int) -> np.ndarray:
-    """`[rows, SIZE]` float32: clusters around random centres, each spread over a random subspace of `SUBSPACE`
+    """`[rows, SIZE]` float32: clusters around random centers, each spread over a random subspace of `SUBSPACE`
     directions, with noise in all directions. The clusters are the same for every seed."""
     fixed = np.random.default_rng(0)
     middle = fixed.standard_normal((CLUSTERS, SIZE)).astype(np.float32)
@@ -49,46 +49,46 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def latencies(index: Index, batches: np.ndarray, exact: bool = False) -> list[float]:
-    """Milliseconds of a query in each of `batches [batches, queries, SIZE]`."""
+    """Milliseconds per query in each of `batches [batches, queries, SIZE]`."""
     return [1e3 * timed(partial(index.search, one, COUNT, exact=exact)) / len(one) for one in batches]
 
 
 def sweep(
     folder: Path, vectors: np.ndarray, queries: np.ndarray, settings: Iterable[tuple[int, int]]
 ) -> dict[str, str]:
-    """Recall, time of a query and of building by the graph's settings."""
+    """Recall, time per query and time to build, by the settings of the graph."""
     found = {}
-    for connectivity, adding in settings:
+    for connectivity, ef_construction in settings:
         began = time.perf_counter()
         index = Index.build(
             folder,
             vectors,
             method="approximate",
-            graph=HNSWOptions(connectivity=connectivity, ef_construction=adding),
+            graph=HNSWOptions(connectivity=connectivity, ef_construction=ef_construction),
             overwrite=True,
         )
         built = time.perf_counter() - began
-        for searching in SWEEP_SEARCH:
+        for ef_search in SWEEP_SEARCH:
             assert index.manifest.graph is not None
-            index.manifest.graph.ef_search = searching
+            index.manifest.graph.ef_search = ef_search
             index = Index(folder, index.manifest)
             index.search(queries[:1])
             took = float(np.median(latencies(index, queries[:200, None])))
-            name = f"connectivity {connectivity}, expansion {adding} / {searching}"
+            name = f"connectivity {connectivity}, ef {ef_construction} / {ef_search}"
             recall = index.recall(queries, top_k=COUNT)
-            found[name] = f"recall {recall:.4f}, {took:.2f} ms a query, built in {built:.1f} s"
+            found[name] = f"recall {recall:.4f}, {took:.2f} ms per query, built in {built:.1f} s"
     return found
 
 
-def memory(folder: Path, way: str) -> dict[str, float]:
-    """MiB of a new process that opened the index and answered `QUERIES` queries: anonymous, and of mapped files."""
-    command = [sys.executable, "-m", "benchmarks.vector_search", "--memory", way, str(folder)]
+def memory(folder: Path, mode: str) -> dict[str, float]:
+    """MiB of a new process that opened the index and ran `QUERIES` queries: anonymous, and of mapped files."""
+    command = [sys.executable, "-m", "benchmarks.vector_search", "--memory", mode, str(folder)]
     out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     own, mapped = out.stdout.split()
     return {"anonymous": float(own), "mapped files": float(mapped)}
 
 
-def tell_memory(way: str, folder: Path) -> None:
+def print_memory(mode: str, folder: Path) -> None:
     """Print the growth of resident memory in this process, in MiB: anonymous, mapped files."""
     from polymodal.applications.search.hnsw_graph import HNSWGraph
 
@@ -98,11 +98,11 @@ def tell_memory(way: str, folder: Path) -> None:
     before = resident()
     index = Index.open(folder)
     loaded = None
-    if way == "loaded":
+    if mode == "loaded":
         assert index.manifest.graph is not None
         graph = HNSWGraph.open(folder, SIZE, index.manifest.graph, change=True)
         loaded = graph, [np.array(part) for part in index._storage.rows.vectors]
-    elif way == "mapped":
+    elif mode == "mapped":
         for query in queries:
             index.search(query, COUNT)
     after = resident()
@@ -117,15 +117,15 @@ def resident() -> tuple[int, int]:
 
 
 def measure(folder: Path) -> Record:
-    """Build, search one by one and in batches, add, delete, and search again."""
+    """Build an index, search one by one and in batches, add rows, delete rows, and search again."""
     folder.mkdir(parents=True, exist_ok=True)
     record = Record(
         name="vector_search",
         title="Search over 1,000,000 vectors of 128 numbers: exact and approximate",
         method=f"{ROWS:,} vectors in {CLUSTERS:,} clusters, each spread over {SUBSPACE} directions, with noise in all; "
         f"{QUERIES:,} new queries from the same clusters, the {COUNT} nearest rows. Similarities in float32, the graph "
-        "with its default settings; files in the page cache. Searching on one thread, building and adding on two.",
-        unit="milliseconds of a query",
+        "with its default settings; files in the page cache. Search with one thread, building and adding with two.",
+        unit="milliseconds per query",
         larger_is_better=False,
     )
     queries, facts = clustered(QUERIES, seed=1), record.facts
@@ -137,7 +137,7 @@ def measure(folder: Path) -> Record:
     index = Index.build(folder / "index", vectors, method="approximate", overwrite=True)
     built = time.perf_counter() - began
     facts["seconds to build"] = built
-    facts["MiB on the disk"] = {
+    facts["MiB on disk"] = {
         name: sum(path.stat().st_size for path in index.folder.glob(pattern)) / 2**20
         for name, pattern in {"vectors": "*.vectors.npy", "graph": "*.usearch", "ids": "*.ids.npy"}.items()
     }
@@ -145,14 +145,16 @@ def measure(folder: Path) -> Record:
     facts["recall@10"] = index.recall(queries, top_k=COUNT)
     facts["seconds to open"] = timed(lambda: Index.open(index.folder))
     index.search(queries[0], COUNT)
-    for name, exact, asked in (("approximate", False, QUERIES), ("exact", True, EXACT_TIMED)):
-        times = latencies(index, queries[:asked, None], exact)
-        record.values[f"{name}, one query"] = times[:: max(1, asked // 100)]
-        facts[f"{name}, one query, ms: median, 95 %"] = [float(np.percentile(times, share)) for share in (50, 95)]
+    for name, exact, num_queries in (("approximate", False, QUERIES), ("exact", True, EXACT_TIMED)):
+        times = latencies(index, queries[:num_queries, None], exact)
+        record.values[f"{name}, one query"] = times[:: max(1, num_queries // 100)]
+        facts[f"{name}, one query, ms: median, 95 %"] = [float(np.percentile(times, percent)) for percent in (50, 95)]
         batches = queries.reshape(-1, BATCH, SIZE)
         times = latencies(index, batches[:5] if exact else batches, exact)
         record.values[f"{name}, batch of {BATCH}"] = times
-        facts[f"{name}, batch, ms a query: median, 95 %"] = [float(np.percentile(times, share)) for share in (50, 95)]
+        facts[f"{name}, batch, ms per query: median, 95 %"] = [
+            float(np.percentile(times, percent)) for percent in (50, 95)
+        ]
     record.compare("approximate, one query", "exact, one query")
     record.compare(f"approximate, batch of {BATCH}", f"exact, batch of {BATCH}")
     facts["MiB of memory, opened"] = memory(index.folder, "opened")
@@ -161,19 +163,19 @@ def measure(folder: Path) -> Record:
 
     torch.set_num_threads(2)
     more = clustered(ADDED, seed=4)
-    facts["seconds to add 1,000 rows (beside the graph)"] = timed(lambda: index.add(more[:1_000]))
-    facts[f"seconds to add {ADDED:,} rows (linked into it)"] = timed(lambda: index.add(more))
-    facts["adding, share of the time to build"] = facts[f"seconds to add {ADDED:,} rows (linked into it)"] / built
+    facts["seconds to add 1,000 rows (outside the graph)"] = timed(lambda: index.add(more[:1_000]))
+    facts[f"seconds to add {ADDED:,} rows (into the graph)"] = timed(lambda: index.add(more))
+    facts["adding, fraction of the time to build"] = facts[f"seconds to add {ADDED:,} rows (into the graph)"] / built
     torch.set_num_threads(1)
     facts["recall@10 after adding"] = index.recall(queries, top_k=COUNT)
-    facts["recall@10 of the added rows' own neighbours"] = index.recall(more[:200], top_k=COUNT)
+    facts["recall@10 of the added rows' own neighbors"] = index.recall(more[:200], top_k=COUNT)
     facts["seconds to delete 10,000 rows"] = timed(lambda: index.delete(np.arange(0, ROWS, ROWS // 10_000)))
     facts["recall@10 after deleting"] = index.recall(queries, top_k=COUNT)
     torch.set_num_threads(2)
-    some = clustered(SWEEP_ROWS, seed=2)
-    facts[f"settings of the graph, {SWEEP_ROWS:,} rows"] = sweep(folder / "sweep", some, queries, SWEEP)
+    sample = clustered(SWEEP_ROWS, seed=2)
+    facts[f"settings of the graph, {SWEEP_ROWS:,} rows"] = sweep(folder / "sweep", sample, queries, SWEEP)
     rng = np.random.default_rng(5)
-    facts[f"the same with random directions, {SWEEP_ROWS:,} rows, the hardest case"] = sweep(
+    facts[f"random directions, {SWEEP_ROWS:,} rows, the hardest case"] = sweep(
         folder / "sweep",
         rng.standard_normal((SWEEP_ROWS, SIZE), np.float32),
         rng.standard_normal((200, SIZE), np.float32),
@@ -184,6 +186,6 @@ def measure(folder: Path) -> Record:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--memory":
-        tell_memory(sys.argv[2], Path(sys.argv[3]))
+        print_memory(sys.argv[2], Path(sys.argv[3]))
     else:
         run_study(measure, Path(sys.argv[1]))

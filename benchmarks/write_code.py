@@ -1,10 +1,10 @@
-"""Does a model that writes code do better than the code of the most similar training item?
+"""Code generation against the code of the most similar training item.
 
-Two generated sets. Screenshots: a picture of a page in, its HTML out (`polymodal.datasets.pages`). Repairs: a
-broken program and what it said when it was run in, the right program out (`polymodal.datasets.repairs`). The
-recipes are those that come with the package. Test items are new combinations: no training page has the same blocks, no
-training program the same four parts. The floor is retrieval: the code of the training item whose picture is nearest
-pixel by pixel, or whose program and message are nearest by the words they share (tf-idf).
+Two synthetic sets. Screenshots: from an image of a page to its HTML (`polymodal.datasets.pages`). Repairs: from a
+broken program and its error message to the correct program (`polymodal.datasets.repairs`). The recipes are the shipped
+ones. Test items are new combinations: no training page has the same blocks, no training program the same four parts. The
+baseline is retrieval: the code of the training item with the nearest image in pixels, or the nearest program and message
+by shared words (tf-idf).
 
     python -m benchmarks.write_code screenshot      # or: repair
 """
@@ -30,14 +30,14 @@ from polymodal.metrics.text import text_metrics
 from polymodal.tasks.text_targets import object_array
 from polymodal.workflows.fit import fit
 
-OURS, NEAREST = "written", "nearest training item's code"
+OURS, NEAREST = "generated", "nearest training item's code"
 TEST_ROWS = 300
 SETTINGS = ["data.split.test_size=0", "data.split.validation_size=0.05"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A generated set and how it is learned and scored.
+    """A synthetic set, its recipe and its metrics.
 
     inputs, answer, group: its columns; `group` names the combination, which is in the training or in the test part
     nearest: `(train, test) -> [test rows]`, the most similar training row of each test row
@@ -53,10 +53,10 @@ class Task:
     metrics: tuple[str, ...]
     nearest: Callable[[Columns, Columns], np.ndarray]
     epochs: int
-    seen: str  # what was known of the test rows when the recipe was fixed
+    test_reuse: str  # earlier use of the test rows, before the recipe was fixed
 
 
-def nearest_picture(train: Columns, test: Columns) -> np.ndarray:
+def nearest_image(train: Columns, test: Columns) -> np.ndarray:
     """By the mean squared difference of pixels, at half the size."""
     known, asked = (
         np.stack([np.asarray(image.reduce(2), dtype=np.float32).ravel() / 255 for image in part["image"]])
@@ -67,7 +67,7 @@ def nearest_picture(train: Columns, test: Columns) -> np.ndarray:
 
 
 def nearest_program(train: Columns, test: Columns) -> np.ndarray:
-    """By the cosine of tf-idf vectors of one and two symbols of program and message."""
+    """By the cosine of tf-idf vectors of unigrams and bigrams of program and message."""
     known, asked = (
         [f"{program}\n{message}" for program, message in zip(part["broken"], part["message"], strict=True)]
         for part in (train, test)
@@ -79,8 +79,8 @@ def nearest_program(train: Columns, test: Columns) -> np.ndarray:
 TASKS = {
     "screenshot": Task(
         "screenshot to HTML", "screenshot_to_code", make_pages, 6_000, ("image",), "html", "layout",
-        ("page_validity", "page_similarity", "element_f1", "exact_match"), nearest_picture, 20,
-        "Two shorter runs, one with pictures of 256 pixels, were scored on these rows before the recipe was fixed.",
+        ("page_validity", "page_similarity", "element_f1", "exact_match"), nearest_image, 20,
+        "Two shorter runs, one with images of 256 pixels, were scored on these rows before the recipe was fixed.",
     ),
     "repair": Task(
         "repair of programs", "code_repair", make_repairs, 6_000, ("broken", "message"), "answer", "combination",
@@ -90,32 +90,32 @@ TASKS = {
 }  # fmt: skip
 
 
-def parted(columns: Columns, group: str, rows: int) -> tuple[Columns, Columns]:
-    """Train and test part: groups are drawn until the test part has `rows`."""
+def split_by_group(columns: Columns, group: str, rows: int) -> tuple[Columns, Columns]:
+    """Training and test part: groups are drawn until the test part has `rows`."""
     names = sorted(set(columns[group]))
     sizes = Counter(columns[group])
     order = np.random.default_rng(0).permutation(len(names))
-    held: set[str] = set()
-    while sum(sizes[name] for name in held) < rows:
-        held.add(names[order[len(held)]])
-    test = [row for row, name in enumerate(columns[group]) if name in held]
+    test_groups: set[str] = set()
+    while sum(sizes[name] for name in test_groups) < rows:
+        test_groups.add(names[order[len(test_groups)]])
+    test = [row for row, name in enumerate(columns[group]) if name in test_groups]
     train = sorted(set(range(len(columns[group]))) - set(test))
     first, second = ({name: [cells[row] for row in part] for name, cells in columns.items()} for part in (train, test))
     return first, second
 
 
 def measure(name: str, task: Task) -> Record:
-    """Train, write the test rows, and score them; intervals draw whole combinations."""
+    """Train, generate code for the test rows, and score it; intervals draw whole combinations."""
     record = Record(
         name=f"write_code_{name}",
-        title=f"Code that is written: {task.title}",
-        method=f"Generated items, trained from scratch by the recipe {task.recipe}, {task.epochs} epochs. Test items "
-        "are combinations that no training item has; intervals and tests draw whole combinations (1,000 resamples). "
-        f"The floor answers with the code of the most similar training item. {task.seen}",
+        title=f"Code generation: {task.title}",
+        method=f"Synthetic items, trained from scratch with the recipe {task.recipe}, {task.epochs} epochs. Test items "
+        "are combinations that do not occur in training; intervals and tests draw whole combinations (1,000 resamples). "
+        f"The baseline is the code of the most similar training item. {task.test_reuse}",
         unit="score",
         larger_is_better=True,
     )
-    train, test = parted(task.make(task.rows, 0), task.group, TEST_ROWS)
+    train, test = split_by_group(task.make(task.rows, 0), task.group, TEST_ROWS)
     kept = (*task.inputs, task.answer, task.group)
     settings = [*SETTINGS, f"training.epochs={task.epochs}"]
     model = fit({name: train[name] for name in kept}, recipe=task.recipe, settings=settings, progress=True)
@@ -127,10 +127,10 @@ def measure(name: str, task: Task) -> Record:
     truth = object_array([(cell,) if isinstance(cell, str) else tuple(cell) for cell in test[task.answer]])
     weight, groups = np.ones(len(truth)), np.asarray(test[task.group])
     for metric in text_metrics(task.metrics):
-        for who, written in texts.items():
-            score = bootstrap(metric, written, truth, weight, Resampling(groups=groups))
-            record.values[f"{metric.name}, {who}"] = [score.value]
-            record.facts[f"{metric.name}, {who}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+        for method, generated in texts.items():
+            score = bootstrap(metric, generated, truth, weight, Resampling(groups=groups))
+            record.values[f"{metric.name}, {method}"] = [score.value]
+            record.facts[f"{metric.name}, {method}"] = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
         paired = paired_difference(metric, texts[OURS], texts[NEAREST], truth, weight, Resampling(groups=groups))
         record.facts[f"{metric.name}, difference"] = (
             f"{paired.value:+.3f} ({paired.low:+.3f} to {paired.high:+.3f}), p = {paired.p_value:.2g}"
@@ -144,7 +144,7 @@ def measure(name: str, task: Task) -> Record:
 
 
 def _by_kind(texts: np.ndarray, test: Columns) -> dict[str, str]:
-    """The share of programs that pass, for each kind of mistake."""
+    """The fraction of programs that pass, for each kind of mistake."""
     outcomes = run([Program(text, tests) for text, tests in zip(texts, test["tests"], strict=True)])
     passed, asked = Counter[str](), Counter(test["kind"])
     for kind, outcome in zip(test["kind"], outcomes, strict=True):

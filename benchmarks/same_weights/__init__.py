@@ -1,1 +1,1 @@
-"""Whether two checkouts of this repository compute the same: weights, metrics and predictions, to the last bit."""
+"""Tests that two checkouts of this repository compute the same weights, metrics and predictions, to the last bit."""

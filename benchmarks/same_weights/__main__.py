@@ -1,9 +1,9 @@
-"""`python -m benchmarks.same_weights OLD NEW`: compare what two checkouts of this repository compute.
+"""`python -m benchmarks.same_weights OLD NEW`: compare the numbers of two checkouts of this repository.
 
-Tiny models of every kind are trained from both at the same seed, in one process for each checkout, on one thread. Their
-saved tensors, metrics, histories and predictions must be equal to the last bit; names of tensors and files may differ.
-Each checkout runs its own cases, matched by their order, so that names of recipe keys may differ too. Compare a
-checkout with itself first: a case that is not equal to itself shows nothing.
+Each checkout trains tiny models of every kind with the same seed, in one process, on one thread. Their saved
+tensors, metrics, histories and predictions must be equal to the last bit; names of tensors and files may differ. Each
+checkout runs its own cases, matched by their order, so that names of recipe keys may differ too. Compare a checkout with
+itself first: a case that is not equal to itself is not informative.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.same_weights.cases import Case, all_cases
-from benchmarks.same_weights.compare import KINDS, Compared, compare
+from benchmarks.same_weights.compare import KINDS, CaseComparison, compare
 from benchmarks.same_weights.tables import write_easy_vqa, write_tables
-from benchmarks.same_weights.worker import missing, place
+from benchmarks.same_weights.worker import file_stem, missing
 
-#: Rows of each part of the demonstration, unless the whole of it is asked for.
+#: Rows of each split of the demo, without `--whole-demo`.
 DEMO_ROWS = 256
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare two checkouts and print a table; 1 where anything differs."""
+    """Compare two checkouts and print a table; returns 1 if anything differs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_weights", description=__doc__)
     parser.add_argument("old", type=Path, help="a checkout of this repository")
-    parser.add_argument("new", type=Path, help="another, or the same")
+    parser.add_argument("new", type=Path, help="another checkout, or the same")
     parser.add_argument("--only", metavar="PATTERN", default="*", help="cases by name, such as 'fusion/*'")
-    parser.add_argument("--whole-demo", action="store_true", help="the demonstration on all rows, for all epochs")
+    parser.add_argument("--whole-demo", action="store_true", help="the demo on all rows, for all epochs")
     parser.add_argument("--list", action="store_true", help="list the cases and run none")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was compared to this file as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the comparison to this file")
     chosen = parser.parse_args(arguments)
     cases = chosen_cases(all_cases(whole_demo=chosen.whole_demo), chosen.only)
     if not cases:
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(case.name for case in cases))
         return 0
     for case in [case for case in cases if missing(case)]:
-        print(f"{case.name} is left out: {', '.join(missing(case))} is not installed", file=sys.stderr)
+        print(f"{case.name} is skipped: {', '.join(missing(case))} is not installed", file=sys.stderr)
     cases = [case for case in cases if not missing(case)]
     with TemporaryDirectory(prefix="same-weights-") as folder:
         compared = compare_checkouts(chosen.old, chosen.new, cases, Path(folder), whole_demo=chosen.whole_demo)
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def chosen_cases(cases: Sequence[Case], pattern: str) -> list[Case]:
-    """The cases whose names fit the pattern, and those that they go on from."""
+    """The cases whose names match the pattern, and the cases that they start from."""
     names = {case.name for case in cases if fnmatch.fnmatch(case.name, pattern)}
     names |= {case.of for case in cases if case.name in names and case.of}
     return [case for case in cases if case.name in names]
@@ -65,28 +65,28 @@ def chosen_cases(cases: Sequence[Case], pattern: str) -> list[Case]:
 
 def compare_checkouts(
     old: Path, new: Path, cases: Sequence[Case], folder: Path, *, whole_demo: bool = False
-) -> list[Compared]:
-    """Run the cases from both checkouts, with everything that they read and write below `folder`."""
+) -> list[CaseComparison]:
+    """Run the cases from both checkouts, with all their files in `folder`."""
     data = folder / "data"
     data.mkdir()
     write_tables(data)
     demo = any(case.name == "demo" for case in cases)
     roots = {"demo": str(write_easy_vqa(data, None if whole_demo else DEMO_ROWS))} if demo else {}
     job = {"data": str(data), "roots": roots, "whole_demo": whole_demo, "cases": [case.name for case in cases]}
-    places = [number for number, case in enumerate(all_cases(whole_demo=whole_demo)) if case in cases]
-    found = []
+    positions = [number for number, case in enumerate(all_cases(whole_demo=whole_demo)) if case in cases]
+    results = []
     for side, checkout in (("old", old), ("new", new)):
         out = folder / side
         out.mkdir()
         names = case_names(checkout.resolve())
-        own = [names[number] for number in places]
+        own = [names[number] for number in positions]
         run_checkout(checkout.resolve() / "src", out, {**job, "cases": own})
-        found.append([_read(out / f"{place(name)}.json") for name in own])
-    return [compare(case.name, *runs) for case, *runs in zip(cases, *found, strict=True)]
+        results.append([_read(out / f"{file_stem(name)}.json") for name in own])
+    return [compare(case.name, *runs) for case, *runs in zip(cases, *results, strict=True)]
 
 
 def case_names(checkout: Path) -> list[str]:
-    """The names of all cases of a checkout, which are in the same order in every checkout."""
+    """The names of all cases of a checkout. Their order is the same in every checkout."""
     command = [sys.executable, "-m", "benchmarks.same_weights", ".", ".", "--list"]
     environment = {**os.environ, "PYTHONPATH": f"{checkout}:{checkout / 'src'}"}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
@@ -94,9 +94,9 @@ def case_names(checkout: Path) -> list[str]:
 
 
 def run_checkout(source: Path, out: Path, job: dict[str, Any]) -> None:
-    """Run the cases of a job in a process of its own that imports Polymodal from `source`; its caches begin empty."""
+    """Run the cases of a job in a process of its own that imports Polymodal from `source`; its caches are empty at the start."""
     if not (source / "polymodal").is_dir():
-        raise SystemExit(f"{source.parent} is no checkout of this repository: there is no src/polymodal")
+        raise SystemExit(f"{source.parent} is not a checkout of this repository: it has no src/polymodal")
     file = out / "job.json"
     file.write_text(json.dumps({**job, "source": str(source), "out": str(out)}), encoding="utf-8")
     fixed = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "0"}
@@ -108,20 +108,20 @@ def run_checkout(source: Path, out: Path, job: dict[str, Any]) -> None:
     }
     print(f"running {len(job['cases'])} cases of {source.parent}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.same_weights.worker", str(file)]
-    subprocess.run(command, cwd=source.parent, env=environment, check=False)  # a lost case is reported
+    subprocess.run(command, cwd=source.parent, env=environment, check=False)  # a missing result is reported
 
 
 def _read(file: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def show(compared: Sequence[Compared]) -> str:
-    """The comparison as a table, and the first difference of each case that differs."""
+def show(compared: Sequence[CaseComparison]) -> str:
+    """The comparison as a table, and the first difference of each different case."""
     head = ["case", "tensors", "equal weights", "equal metrics", "equal predictions", "s old", "s new"]
     rows = [head]
     for one in compared:
-        words = [_word(one, kind) for kind in KINDS]
-        rows.append([one.case, str(one.count), *words, *(f"{seconds:.1f}" for seconds in one.seconds)])
+        verdicts = [_verdict(one, kind) for kind in KINDS]
+        rows.append([one.case, str(one.count), *verdicts, *(f"{seconds:.1f}" for seconds in one.seconds)])
     total = [sum(one.seconds[side] for one in compared) for side in (0, 1)]
     rows.append(["all", str(sum(one.count for one in compared)), "", "", "", *(f"{seconds:.1f}" for seconds in total)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
@@ -132,7 +132,7 @@ def show(compared: Sequence[Compared]) -> str:
     return "\n".join(lines)
 
 
-def _word(one: Compared, kind: str) -> str:
+def _verdict(one: CaseComparison, kind: str) -> str:
     return ("yes, renamed" if kind in one.renamed else "yes") if one.equal[kind] else "NO"
 
 

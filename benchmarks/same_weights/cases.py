@@ -1,4 +1,4 @@
-"""The cases: tiny trainings that between them build every fusion, objective, task and encoder of our own."""
+"""The cases: tiny trainings that cover every fusion, objective, task and encoder of our own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 Values = dict[str, Any]
 
-#: In every recipe, so that nothing is decided by a measurement.
+#: In every recipe, so that no choice depends on a measurement.
 FIXED: Values = {"precision": "fp32", "num_threads": 1}
 BASE: Values = {
     "hidden_size": 16,
@@ -49,7 +49,7 @@ OBJECTIVES: Mapping[str, Values] = {
     "next_token": {"num_layers": 1},
     "dino": {"num_prototypes": 16, "hidden_size": 16, "bottleneck_dim": 8},
 }
-#: Encoders by the column that they read, with its table and modality; as small as they may be.
+#: Encoders by their column, with its table and modality; as small as possible.
 ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
     "note": (
         "rows.csv",
@@ -95,27 +95,27 @@ ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
 class Case:
     """One call of a public function of Polymodal.
 
-    verb: the function; table: the file that it trains on; recipe: on top of `BASE`; arguments: further ones of it
+    function: its name; table: the training file; recipe: in addition to `BASE`; arguments: further arguments
     files: arguments that are tables, by name
-    of: the case whose model directory is put in place of `{model}` in the recipe and the arguments
-    asks: methods of the loaded model that are asked about the rows of `asked` (default: `table`)
-    needs: modules without which the case is left out
+    start: the case whose model directory replaces `{model}` in the recipe and the arguments
+    methods: prediction methods of the loaded model, called with the rows of `predict_table` (default: `table`)
+    needs: required modules; without them the case is skipped
     """
 
     name: str
     recipe: Values | str
-    verb: str = "fit"
+    function: str = "fit"
     table: str | dict[str, str] = "rows.csv"
     arguments: Values = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
-    of: str | None = None
-    asks: tuple[str, ...] = ("predict", "predict_proba")
-    asked: str | None = None
+    start: str | None = None
+    methods: tuple[str, ...] = ("predict", "predict_proba")
+    predict_table: str | None = None
     needs: tuple[str, ...] = ()
 
 
 def merged(base: Values, changes: Values) -> Values:
-    """`base` with `changes` on top; mappings in both are merged."""
+    """`base` updated with `changes`; mappings in both are merged."""
     both = {key: merged(base[key], value) for key, value in changes.items() if _both(base.get(key), value)}
     return base | changes | both
 
@@ -125,12 +125,12 @@ def _both(one: Any, other: Any) -> bool:
 
 
 def all_cases(*, whole_demo: bool = False) -> list[Case]:
-    """Every case, in an order in which those that a case goes on from come before it."""
-    return [demo(whole=whole_demo), *tasks(), *fusions(), *encoders(), *pretrainings(), *ways_of_training()]
+    """Every case. A case comes after the case that it starts from."""
+    return [demo(whole=whole_demo), *tasks(), *fusions(), *encoders(), *pretrainings(), *training_options()]
 
 
 def demo(*, whole: bool) -> Case:
-    """The demonstration, by the shipped recipe; unless `whole`, one epoch of few rows."""
+    """The demo, with the shipped recipe; unless `whole`, one epoch on few rows."""
     settings = [f"training.{key}={value}" for key, value in FIXED.items()]
     short = [] if whole else ["training.epochs=1", "training.batch_size=64", "evaluation.unimodal_scores=mask"]
     return Case(
@@ -139,13 +139,13 @@ def demo(*, whole: bool) -> Case:
         table="vqa_train.csv",
         files={"test": "vqa_test.csv"},
         arguments={"target": "answer", "settings": [*settings, *short]},
-        asked="vqa_test.csv",
+        predict_table="vqa_test.csv",
         needs=("easy_vqa",),
     )
 
 
 def tasks() -> Iterator[Case]:
-    """Each task, and texts by each decoder that needs no checkpoint."""
+    """Each task, and text generation with each decoder that needs no checkpoint."""
     training = {"evaluation": {"unimodal_scores": "train"}}
     yield _rows("task/classification", {"inputs": THREE, "outputs": {"grade": "classification"}, **training})
     yield _rows(
@@ -154,7 +154,7 @@ def tasks() -> Iterator[Case]:
     )
     yield _rows("task/regression", {"inputs": THREE, "outputs": {"price": "regression"}})
     similar = {"task": "metric_learning", "decoder": {"name": "embed", "embedding_dim": 8}}
-    yield replace(_rows("task/metric_learning", {"inputs": THREE, "outputs": {"group": similar}}), asks=("predict",))
+    yield replace(_rows("task/metric_learning", {"inputs": THREE, "outputs": {"group": similar}}), methods=("predict",))
     heard = {
         "inputs": {"sound": SOUND},
         "outputs": {"events": {"task": {"name": "event_detection", "resolution": 0.1}}},
@@ -166,8 +166,8 @@ def tasks() -> Iterator[Case]:
         "lstm": {"hidden_size": 16},
     }
     for name, options in captions.items():
-        told = {"task": {"name": "text_generation", "vocab_size": 300}, "decoder": {"name": name, **options}}
-        yield _text(f"text/{name}", {"inputs": {"note": WORDS, "photo": PHOTO}, "outputs": {"caption": told}})
+        output = {"task": {"name": "text_generation", "vocab_size": 300}, "decoder": {"name": name, **options}}
+        yield _text(f"text/{name}", {"inputs": {"note": WORDS, "photo": PHOTO}, "outputs": {"caption": output}})
     spelled = {"task": {"name": "text_generation", "token_type": "byte"}, "decoder": "ctc"}
     spoken = {"inputs": {"sound": SOUND}, "outputs": {"said": spelled}, "fusion": {"name": "concat", "num_layers": 0}}
     yield replace(_text("text/ctc", spoken), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
@@ -186,8 +186,8 @@ def tasks() -> Iterator[Case]:
         "task": "text_generation",
         "decoder": {"name": "transformer", "num_layers": 1, "init_from": "{model}"},
     }
-    going_on = {"inputs": {"photo": PHOTO}, "outputs": {"caption": started}}
-    yield replace(_text("text/decoder initialized from a saved one", going_on), of="text/language model")
+    from_saved = {"inputs": {"photo": PHOTO}, "outputs": {"caption": started}}
+    yield replace(_text("text/decoder initialized from a saved one", from_saved), start="text/language model")
 
 
 def fusions() -> Iterator[Case]:
@@ -198,7 +198,7 @@ def fusions() -> Iterator[Case]:
 
 
 def encoders() -> Iterator[Case]:
-    """Every encoder of our own, a frozen one by the feature cache, and starter checkpoints."""
+    """Every encoder of our own, a frozen encoder with the feature cache, and starter checkpoints."""
     for column, (table, modality, named) in ENCODERS.items():
         columns = {"columns": ["length", "weight"]} if column == "numbers" else {}
         needs = {"audio": ("av", "soundfile", "soxr"), "video": ("av",)}.get(modality["name"], ())
@@ -225,32 +225,36 @@ def encoders() -> Iterator[Case]:
 
 
 def pretrainings() -> Iterator[Case]:
-    """Each objective by itself, one beside an output, and a model that goes on from a pretrained one."""
+    """Each objective, an objective with an output, and a model that starts from a pretrained one."""
     for name, options in OBJECTIVES.items():
         inputs = {"numbers": NUMBERS, "maker": MAKER} if name == "denoising" else PAIR
         inputs = {**inputs, "photo": PHOTO} if name in ("dino", "masked_modeling", "contrastive") else inputs
         recipe = merged(BASE, {"inputs": inputs, "objectives": [{"name": name, **options}]})
-        yield Case(f"objective/{name}", recipe, verb="pretrain", asks=("embed",))
-    beside = {
+        yield Case(f"objective/{name}", recipe, function="pretrain", methods=("embed",))
+    with_output = {
         "inputs": PAIR,
         "outputs": {"grade": "classification"},
         "objectives": [{"name": "contrastive", "embedding_dim": 8}],
     }
-    yield _rows("objective/beside an output", beside)
-    start = {"inputs": {**PAIR, "photo": PHOTO}, "outputs": {"grade": "classification"}}
-    yield replace(_rows("init_from/pretrained", start), of="objective/contrastive", arguments={"init_from": "{model}"})
+    yield _rows("objective/with an output", with_output)
+    from_pretrained = {"inputs": {**PAIR, "photo": PHOTO}, "outputs": {"grade": "classification"}}
+    yield replace(
+        _rows("init_from/pretrained", from_pretrained),
+        start="objective/contrastive",
+        arguments={"init_from": "{model}"},
+    )
 
 
-def ways_of_training() -> Iterator[Case]:
-    """Teachers, pseudo-labels, several outputs and data sets, balances, and a search."""
+def training_options() -> Iterator[Case]:
+    """Teachers, pseudo-labels, several outputs and data sets, balancing, and a search."""
     grade = {"inputs": THREE, "outputs": {"grade": "classification"}}
     both = {**grade, "outputs": {"grade": "classification", "price": "regression"}}
     hint = {**THREE, "hint": {"modality": "number", "privileged": True}}
     yield _rows("training/privileged", {**grade, "inputs": hint})
     taught = {"training": {"distillation": {"teacher": "{model}", "weight": 0.7}}}
-    yield replace(_rows("training/saved teacher", merged(grade, taught)), of="fusion/attention")
+    yield replace(_rows("training/saved teacher", merged(grade, taught)), start="fusion/attention")
     pseudo = {"training": {"pseudo_labels": {"rounds": 2, "min_precision": 0.05}}}
-    yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabeled": "unlabelled.csv"})
+    yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabeled": "unlabeled.csv"})
     yield _rows("training/several outputs", both)
     for balance in ("uncertainty", "gradnorm", "pcgrad"):
         yield _rows(f"training/{balance}", merged(both, {"training": {"loss_balancing": balance}}))
@@ -258,10 +262,13 @@ def ways_of_training() -> Iterator[Case]:
         balanced = {"fusion": fusion, "training": {"modality_balancing": {"method": method, "interval_epochs": 1}}}
         yield _rows(f"training/{method}", merged(grade, balanced))
     yield _rows("training/chunks", merged(grade, {"training": {"grad_cache_chunk_size": 5}}))
-    asked = {"inputs": {"length": "number", "maker": "category"}, "task_tokens": True}
-    asked |= {"outputs": {"grade": "classification", "size": "regression"}, "data": {"sampling_temperature": 2.0}}
+    with_task_tokens = {"inputs": {"length": "number", "maker": "category"}, "task_tokens": True}
+    with_task_tokens |= {
+        "outputs": {"grade": "classification", "size": "regression"},
+        "data": {"sampling_temperature": 2.0},
+    }
     sets = {"rows": "rows.csv", "more": "more.csv"}
-    yield replace(_rows("training/data sets and task tokens", asked), table=sets, asked="more.csv")
+    yield replace(_rows("training/data sets and task tokens", with_task_tokens), table=sets, predict_table="more.csv")
     arguments = {
         "space": {"hidden_size": [8, 16], "fusion": ["concat", "gated"]},
         "folds": 2,
@@ -270,7 +277,7 @@ def ways_of_training() -> Iterator[Case]:
     }
     searched = merged(grade, {"inputs": {"note": NOTE, "numbers": NUMBERS}})
     searched = {key: value for key, value in merged(BASE, searched).items() if key != "hidden_size"}
-    yield Case("tune", searched, verb="tune", arguments=arguments, needs=("optuna",))
+    yield Case("tune", searched, function="tune", arguments=arguments, needs=("optuna",))
 
 
 def _rows(name: str, recipe: Values) -> Case:
@@ -278,4 +285,4 @@ def _rows(name: str, recipe: Values) -> Case:
 
 
 def _text(name: str, recipe: Values) -> Case:
-    return replace(_rows(name, recipe), asks=("predict",))
+    return replace(_rows(name, recipe), methods=("predict",))

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROWS, HEARD, SHOWN = 64, 24, 12
+ROWS, AUDIO_ROWS, VIDEO_ROWS = 64, 24, 12
 _WORDS = ("amber", "birch", "cloud", "drift", "ember", "frost", "grove", "haze")
-_COLOURS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200)}
+_COLORS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200)}
 _RATE = 8_000
 
 Columns = dict[str, list[Any]]
 
 
 def write_tables(folder: Path) -> None:
-    """Write `rows.csv`, `more.csv` (fewer columns), `unlabelled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`
-    and the media that they name."""
+    """Write `rows.csv`, `more.csv` (fewer columns), `unlabeled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`
+    and their media."""
     draw = np.random.default_rng(0)
     rows = _rows(folder, draw, ROWS)
     _write_csv(folder / "rows.csv", rows)
@@ -31,8 +31,8 @@ def write_tables(folder: Path) -> None:
     }
     more["size"] = [length / 10 for length in more["length"]]
     _write_csv(folder / "more.csv", more)
-    unlabelled = _rows(folder, draw, 40)
-    _write_csv(folder / "unlabelled.csv", {name: unlabelled[name] for name in ("length", "weight", "maker", "note")})
+    unlabeled = _rows(folder, draw, 40)
+    _write_csv(folder / "unlabeled.csv", {name: unlabeled[name] for name in ("length", "weight", "maker", "note")})
     _write_lines(folder / "sounds.jsonl", _sounds(folder, draw))
     _write_lines(folder / "series.jsonl", _series(draw))
     _write_lines(folder / "clips.jsonl", _clips(folder, draw))
@@ -56,9 +56,9 @@ def write_easy_vqa(folder: Path, rows: int | None) -> Path:
 
 
 def _rows(folder: Path, draw: np.random.Generator, count: int) -> Columns:
-    """Inputs of four kinds, with gaps, and a target of each kind."""
+    """Inputs of four kinds, with missing cells, and a target of each kind."""
     length, weight = draw.uniform(20, 80, count).round(3), draw.uniform(0, 5, count).round(3)
-    maker, colour = draw.choice(["ash", "elm", "fir"], count), draw.choice(list(_COLOURS), count)
+    maker, color = draw.choice(["ash", "elm", "fir"], count), draw.choice(list(_COLORS), count)
     large = length > np.where(maker == "ash", 40, 55)
     note = [" ".join(draw.choice(_WORDS, draw.integers(2, 6)).tolist()) for _ in range(count)]
     columns: Columns = {
@@ -66,22 +66,22 @@ def _rows(folder: Path, draw: np.random.Generator, count: int) -> Columns:
         "weight": [None if row % 9 == 4 else value for row, value in enumerate(weight.tolist())],
         "maker": [None if row % 11 == 5 else value for row, value in enumerate(maker.tolist())],
         "note": [None if row % 13 == 6 else value for row, value in enumerate(note)],
-        "photo": [_photo(folder, name, draw) for name in colour.tolist()],
+        "photo": [_photo(folder, name, draw) for name in color.tolist()],
         "hint": (length - 50 + draw.normal(0, 3, count)).round(3).tolist(),
     }
     columns["grade"] = np.where(large, "large", "small").tolist()
     columns["price"] = (2 * length + 10 * weight).round(3).tolist()
     columns["tags"] = ["|".join(sorted(set(text.split()) & set(_WORDS[:4]))) for text in note]
-    columns["caption"] = [f"a {hue} figure of {word}" for hue, word in zip(colour, maker, strict=True)]
-    columns["group"] = [f"{hue} {word}" for hue, word in zip(colour, maker, strict=True)]
+    columns["caption"] = [f"a {hue} figure of {word}" for hue, word in zip(color, maker, strict=True)]
+    columns["group"] = [f"{hue} {word}" for hue, word in zip(color, maker, strict=True)]
     return columns
 
 
-def _photo(folder: Path, colour: str, draw: np.random.Generator) -> str:
-    """Write a square on a noisy ground; its path."""
+def _photo(folder: Path, color: str, draw: np.random.Generator) -> str:
+    """Write a square on a noisy background; returns its path."""
     pixels = draw.integers(190, 256, (32, 32, 3), dtype=np.uint8)
     left, top = draw.integers(2, 18, 2)
-    pixels[top : top + 12, left : left + 12] = _COLOURS[colour]
+    pixels[top : top + 12, left : left + 12] = _COLORS[color]
     (folder / "photos").mkdir(exist_ok=True)
     path = f"photos/{sum(1 for _ in (folder / 'photos').iterdir()):03}.png"
     Image.fromarray(pixels).save(folder / path)
@@ -89,10 +89,10 @@ def _photo(folder: Path, colour: str, draw: np.random.Generator) -> str:
 
 
 def _sounds(folder: Path, draw: np.random.Generator) -> Columns:
-    """One low or high note somewhere in a second of noise: its kind, its time, and the letters that it says."""
+    """One low or high note in a second of noise: its kind, its time, and a transcript."""
     columns: Columns = {"sound": [], "kind": [], "events": [], "said": []}
     (folder / "sounds").mkdir()
-    for row in range(HEARD):
+    for row in range(AUDIO_ROWS):
         kind, start = str(draw.choice(["low", "high"])), float(draw.uniform(0.05, 0.5))
         time = np.arange(_RATE) / _RATE
         note = np.sin(2 * np.pi * (300 if kind == "low" else 900) * time) * ((time > start) & (time < start + 0.4))
@@ -111,7 +111,7 @@ def _sounds(folder: Path, draw: np.random.Generator) -> Columns:
 
 def _series(draw: np.random.Generator) -> Columns:
     """Two channels of 24 steps that rise or fall."""
-    kinds = draw.choice(["rise", "fall"], HEARD).tolist()
+    kinds = draw.choice(["rise", "fall"], AUDIO_ROWS).tolist()
     steps = np.linspace(-1, 1, 24)
     columns: Columns = {"series": [], "kind": kinds}
     for kind in kinds:
@@ -122,15 +122,15 @@ def _series(draw: np.random.Generator) -> Columns:
 
 
 def _clips(folder: Path, draw: np.random.Generator) -> Columns:
-    """Animations of eight frames in which a square goes right or down."""
-    columns: Columns = {"clip": [], "kind": draw.choice(["right", "down"], SHOWN).tolist()}
+    """Animations of eight frames in which a square moves right or down."""
+    columns: Columns = {"clip": [], "kind": draw.choice(["right", "down"], VIDEO_ROWS).tolist()}
     (folder / "clips").mkdir()
     for row, kind in enumerate(columns["kind"]):
         frames = []
         for step in range(8):
             pixels = np.full((32, 32, 3), 230, np.uint8)
             top, left = (10, 2 * step) if kind == "right" else (2 * step, 10)
-            pixels[top : top + 10, left : left + 10] = _COLOURS[str(draw.choice(list(_COLOURS)))]
+            pixels[top : top + 10, left : left + 10] = _COLORS[str(draw.choice(list(_COLORS)))]
             frames.append(Image.fromarray(pixels))
         frames[0].save(folder / "clips" / f"{row:02}.gif", save_all=True, append_images=frames[1:], duration=100)
         columns["clip"].append(f"clips/{row:02}.gif")
