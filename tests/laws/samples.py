@@ -198,16 +198,16 @@ def small(modality: str) -> dict[str, Any]:
 
 
 def light(options: dict[str, Any]) -> dict[str, Any]:
-    """The same options of an encoder or decoder with the least value of `scale`-like dials and tiny checkpoints, so
-    that tests stay quick. A pretrained encoder-decoder reads what is fused, as any decoder does."""
+    """The same options of an encoder or decoder with the least `width_multiplier` and with tiny checkpoints, so that
+    tests stay quick. A pretrained encoder-decoder reads the output of the fusion, as every other decoder does."""
     if options["name"] == "causal_lm":
-        return {"model": language_model(), **options}
+        return {"checkpoint": language_model(), **options}
     if options["name"] == "encoder_decoder":
-        return {"model": seq2seq_checkpoint("bart"), "read": "fused", **options}
+        return {"checkpoint": seq2seq_checkpoint("bart"), "encoder_source": "fusion", **options}
     if options["name"].startswith("pretrained_"):
-        return {"model": checkpoint(options["name"].removeprefix("pretrained_")), **options}
+        return {"checkpoint": checkpoint(options["name"].removeprefix("pretrained_")), **options}
     if options["name"] == "vgg16":
-        return {"scale": 0.0625, **options}
+        return {"width_multiplier": 0.0625, **options}
     return options
 
 

@@ -111,7 +111,7 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
 def _of_writer(options: dict[str, Any]) -> str:
     columns, recipe = sample_table(["text"], ["text_generation"], rows=12)
     columns["text"][2] = None
-    if options.get("read") == "own":  # of two inputs that both have the encoder of the checkpoint
+    if options.get("encoder_source") == "checkpoint":  # of two inputs that both have the encoder of the checkpoint
         encoder = {"name": "pretrained_text", "checkpoint": options["checkpoint"], "max_tokens": None}
         columns["more"] = columns["text"][::-1]
         named = {"in_text": "text", "in_more": "more"} if options.get("input") else {"in_text": "text"}

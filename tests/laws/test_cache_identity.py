@@ -41,7 +41,7 @@ def png(image: Image.Image) -> bytes:
 def pixels(cells: list[Any], cache: Path, **options: Any) -> np.ndarray:
     """Prepared through the store, `[rows, side, side, 3]`."""
     component = find("modality", "image")
-    modality = component(component.Options(**{"pixels": 32, **options}), columns=["image"])
+    modality = component(component.Options(**{"image_size": 32, **options}), columns=["image"])
     block = table_of({"image": cells}).block(
         np.arange(len(cells)), ["image"], errors=CellErrors(strict=True), limits=Recipe().data.limits, cache=cache
     )
@@ -127,8 +127,8 @@ def test_every_limit_on_what_is_decoded_is_a_store_of_its_own(name: str, tmp_pat
         made(name).prepare(block)
         return len(list(tmp_path.iterdir()))
 
-    assert stores() == stores(patience=1.0, memory=512, workers=1, megabytes=1.0) == 1
-    for number, limit in enumerate(("megapixels", "seconds", "frames", "channels", "rate", "values"), 2):
+    assert stores() == stores(timeout_seconds=1.0, memory_mib=512, num_workers=1, megabytes=1.0) == 1
+    for number, limit in enumerate(("megapixels", "seconds", "frames", "channels", "sampling_rate", "values"), 2):
         assert stores(**{limit: 7}) == number
 
 
@@ -184,10 +184,10 @@ def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: 
 
     def choice(width: int) -> ComputeConfig:
         preparation, _ = prepare(
-            sample("modality", "number") | sample("task", "regression"), width=width, outputs={"target": "regression"}
+            sample("modality", "number") | sample("task", "regression"), hidden_size=width, outputs={"target": "regression"}
         )
         options = preparation.recipe.training.model_copy(update={"precision": "auto", "num_threads": 1})
-        return autotune(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "machine.json")
+        return autotune(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "compute_autotune.json")
 
     first = choice(16)
     measured = len(calls)

@@ -73,7 +73,7 @@ STILL = {
 def spec_of(name: str, **options: Any) -> dict[str, Any]:
     """An input of sample data of the encoder's modality."""
     modality = WITH_FROZEN_PREFIX[name].modality
-    model = {} if "frames" in options or "model" in options else {"model": checkpoint(modality)}
+    model = {} if "frame_encoder" in options or "checkpoint" in options else {"checkpoint": checkpoint(modality)}
     prepared = {"name": modality, **options.pop("modality", {})}
     columns = list(sample("modality", modality, rows=ROWS))
     return {"modality": prepared, "columns": columns, "encoder": {"name": name, **model, **options}}
@@ -304,7 +304,7 @@ def test_options_count_where_they_matter_below_the_cut(
 
 
 def test_number_format_counts(encode_counter: EncodeCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polymodal.preparation.feature_cache.number_format", lambda options: options.dtype)
+    monkeypatch.setattr("polymodal.preparation.feature_cache.feature_dtype", lambda options: options.dtype)
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     for form, again in (("bf16", True), ("fp32", True), ("bf16", False)):
         encode(columns, tmp_path, **recipe, training={"feature_cache": {"dtype": form}})
@@ -314,7 +314,7 @@ def test_number_format_counts(encode_counter: EncodeCounter, tmp_path: Path, mon
 @pytest.mark.parametrize(
     "change",
     [
-        {"width": 24},
+        {"hidden_size": 24},
         {"fusion": "gated"},
         {"seed": 3},
         {"training": {"learning_rate": 0.5, "modality_dropout": 0.5}},
@@ -354,7 +354,7 @@ def test_whatever_changes_a_prepared_item_changes_its_feature(
     encode_counter.taken(name)
     different = set()
     for option in modality.Options.model_fields:
-        if option in ("name", "checkpoint", "vocabulary"):
+        if option in ("name", "checkpoint", "vocab_size"):
             continue
         for value in [*alternatives(modality.Options, option, {})][:2] + OTHER_VALUES.get(option, []):
             recipe = recipe_of(name, modality={option: value})
@@ -384,7 +384,7 @@ def same_items(one: PreparedInput, other: PreparedInput) -> bool:
 
 CHANGES: dict[str, dict[str, Any]] = {
     "pretrained_image": {"horizontal_flip": True, "translate": 0.2, "brightness": 0.3},
-    "pretrained_audio": {"gain": 6.0, "shift": 0.2},
+    "pretrained_audio": {"gain_db": 6.0, "time_shift": 0.2},
     "pretrained_video": {"horizontal_flip": True, "translate": 0.2},
     "frame_encoder": {"horizontal_flip": True, "translate": 0.2},
 }
@@ -398,9 +398,9 @@ def changing(name: str, **changes: Any) -> tuple[Preparation, PreparedTable, Enc
 
 
 def copies_of(features: FeatureItems, item: int) -> Tensor:
-    """`[views, ...]`: the changed copies of one item."""
+    """`[augmented copies, ...]`: the augmented copies of one item."""
     assert features.augmented is not None
-    ids = item * features.views + np.arange(features.views)
+    ids = item * features.augmented_copies + np.arange(features.augmented_copies)
     return torch.from_numpy(features.augmented.take(ids)["hidden"])
 
 

@@ -113,7 +113,7 @@ def test_no_single_input_tells_it(read: str) -> None:
 SAID = {"amber": "red", "birch": "tree", "cloud": "sky", "drift": "snow"}
 #: Writers that learn from nothing; pretrained ones are taught in tests/decoders.
 FROM_NOTHING: list[dict[str, Any]] = [
-    *({"name": name} for name in WRITERS if "model" not in components("decoder")[name].Options.model_fields),
+    *({"name": name} for name in WRITERS if "checkpoint" not in components("decoder")[name].Options.model_fields),
     {"name": "transformer", "ctc_weight": 0.3},
 ]
 

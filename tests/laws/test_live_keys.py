@@ -263,7 +263,7 @@ def outcome(recipe: str, several: bool = False) -> str | None:
             {
                 "rows": {part: found.rows for part, found in parts.items()},
                 "batch": prepared.preparation.batch(prepared.splits["train"].table, everything),
-                "faults": prepared.faults.found,
+                "cell errors": prepared.cell_errors.errors,
                 "compute": model.run.compute,
                 "run": {key: getattr(model.run, key) for key in ("steps", "history", "averaged_epochs")},
                 "given labels": model.run.pseudo_labels,

@@ -114,7 +114,7 @@ def shallower(modality: str) -> str:
 def trained_writer() -> str:
     """The directory of a language model of the width that laws have."""
     folder = Path(mkdtemp(prefix="writer-"))
-    texts = {"target": [f"{text} of all" for text in sample("task", "text")["target"]]}
+    texts = {"target": [f"{text} of all" for text in sample("task", "text_generation")["target"]]}
     model = trained(
         {"train": texts, "validation": texts}, folder, outputs={"target": "text_generation"}, training={"epochs": 1}
     )
@@ -125,7 +125,7 @@ def trained_writer() -> str:
 #: Other checkpoints and models, of what names one.
 OTHERS: dict[tuple[str, str, str], Callable[[], str]] = {
     **{
-        ("encoder", f"pretrained_{modality}", "model"): partial(shallower, modality)
+        ("encoder", f"pretrained_{modality}", "checkpoint"): partial(shallower, modality)
         for modality in ("text", "image", "audio", "video")
     },
     **{("modality", modality, "checkpoint"): partial(checkpoint, modality) for modality in components("modality")},

@@ -11,7 +11,7 @@ from polymodal.core.registry import components
 from polymodal.core.types import Tokens
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.output import GenerationOutput
-from polymodal.inference.text_generation import write_texts
+from polymodal.inference.text_generation import generate_texts
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 
@@ -92,9 +92,9 @@ def texts_of(
     """What is written in these rows, as one batch."""
     batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text_generation"]
     with torch.inference_mode():
-        views = network.encode_and_fuse(batch)
-        texts = write_texts(
-            network, "y_text_generation", task, views, batch, GenerationConfig(max_new_tokens=4), batch.rows.numpy()
+        branches = network.encode_and_fuse(batch)
+        texts = generate_texts(
+            network, "y_text_generation", task, branches, batch, GenerationConfig(max_new_tokens=4), batch.rows.numpy()
         )
     return [one[0] for one in texts]
 

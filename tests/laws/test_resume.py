@@ -106,7 +106,7 @@ def test_after_two_kills(prepared: Experiment, uninterrupted: Model, tmp_path: P
     assert_same_run(train_model(prepared, folder=tmp_path, resume=True, progress=Progress(False)), uninterrupted)
 
 
-@pytest.mark.parametrize(("balance", "method"), [("gradnorm", "ogm_ge"), ("pcgrad", "blend")])
+@pytest.mark.parametrize(("balance", "method"), [("gradnorm", "ogm_ge"), ("pcgrad", "gradient_blending")])
 def test_balances_go_on_as_they_were(balance: str, method: str, tmp_path: Path) -> None:
     columns, recipe = sample_table(["text", "number"], ["classification", "regression"])
     training = TRAINING | {"loss_balancing": balance, "modality_balancing": {"method": method, "interval_epochs": 1}}

@@ -36,7 +36,7 @@ def table_and_recipe() -> tuple[Columns, dict[str, Any]]:
     columns["text"] = [f"{text} {'abcdefghijklmnopqrstuvwxyz'[row]}" for row, text in enumerate(columns["text"])]
     columns["y_classification"] = ["yes" if row % 2 else "no" for row in range(ROWS)]
     for name in ("text", "image"):
-        encoder = {"name": f"pretrained_{name}", "model": checkpoint(name)}
+        encoder = {"name": f"pretrained_{name}", "checkpoint": checkpoint(name)}
         recipe["inputs"][f"in_{name}"] |= {"modality": name, "encoder": encoder}
     recipe |= {
         "hidden_size": 16,
@@ -115,7 +115,7 @@ from pathlib import Path
 import polymodal.preparation.feature_cache as features
 from polymodal.nn.encoders.pretrained_text import PretrainedText
 from preparation.test_feature_cache import encode_texts
-features.PACK, features.BATCH = 1, 4
+features.FLUSH_BYTES, features.BATCH_ITEMS = 1, 4
 encode_frozen, calls = PretrainedText.encode_frozen, []
 def killed_in_the_fourth(encoder, data):
     calls.append(1)
@@ -202,7 +202,7 @@ def test_encoding_takes_nothing_from_the_random_numbers_of_training(tmp_path: Pa
 
 TUNED: dict[str, dict[str, Any]] = {
     "frozen": {},
-    "tokens": {"tokens": None},
+    "tokens": {"max_tokens": None},
     "last": {"fine_tuning": "last", "num_layers": 1},
     "lora": {"fine_tuning": "lora", "num_layers": 1, "max_tokens": 3},
 }
@@ -219,9 +219,9 @@ def without_dropout(modality: str, folder: Path) -> str:
 def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[str, Any]) -> Model:
     columns, recipe = sample_table([modality], ["regression"], rows=12)
     columns[next(iter(columns))][3] = None
-    encoder = {"name": f"pretrained_{modality}", "model": model, **tuned}
+    encoder = {"name": f"pretrained_{modality}", "checkpoint": model, **tuned}
     recipe["inputs"][f"in_{modality}"] |= {"modality": modality, "encoder": encoder}
-    features = {"cache": cache, "format": "fp32"}
+    features = {"enabled": cache, "dtype": "fp32"}
     recipe["training"] = {
         **TRAINING,
         "epochs": 4,
