@@ -184,10 +184,14 @@ def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: 
 
     def choice(width: int) -> ComputeConfig:
         preparation, _ = prepare(
-            sample("modality", "number") | sample("task", "regression"), hidden_size=width, outputs={"target": "regression"}
+            sample("modality", "number") | sample("task", "regression"),
+            hidden_size=width,
+            outputs={"target": "regression"},
         )
         options = preparation.recipe.training.model_copy(update={"precision": "auto", "num_threads": 1})
-        return autotune(options, network_of(preparation), lambda network: calls.append(1), tmp_path / "compute_autotune.json")
+        return autotune(
+            options, network_of(preparation), lambda network: calls.append(1), tmp_path / "compute_autotune.json"
+        )
 
     first = choice(16)
     measured = len(calls)

@@ -53,8 +53,8 @@ def test_no_class_name_is_used_twice() -> None:
 
 
 def test_no_module_docstring_begins_with_what() -> None:
-    begun = [path for path in SOURCES if (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").startswith("What ")]
-    assert begun == []
+    docstrings = {path: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES}
+    assert [path for path, text in docstrings.items() if (text or "").startswith("What ")] == []
 
 
 @pytest.mark.parametrize("pattern", DIALECT)
@@ -79,6 +79,7 @@ def lines_with(pattern: re.Pattern[str], path: Path, *, unquoted: bool = False) 
 def test_the_check_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     page = tmp_path / "page.md"
-    page.write_text('Silent: as many as fit.\nOptimised colours.\nA paper, "Optimised", and `colour`.\n', encoding="utf-8")
+    lines = ["Silent: as many as fit.", "Optimised colours.", 'A paper, "Optimised", and `colour`.']
+    page.write_text("\n".join(lines), encoding="utf-8")
     assert len(lines_with(re.compile(r"\b[Ss]ilent: "), page)) == 1
     assert [line.split(":")[1] for line in lines_with(BRITISH, page, unquoted=True)] == ["2"]

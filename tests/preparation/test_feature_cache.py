@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from laws.checkpoints import checkpoint, write
+from laws.frozen_encoders import EncodeCounter, distinct
 from laws.samples import Columns, experiment, sample_table, table_of
-from laws.test_features import EncodeCounter, distinct
 from laws.test_resume import Killed, KilledAt, assert_same_run
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment
