@@ -54,9 +54,9 @@ RECIPE: dict[str, Any] = {
 SCENES = {"train": 3000, "validation": 300, "test": 600}
 FOLDS = 5
 METHOD = (
-    "Frozen EfficientNet-lite0 features of 7 x 7 regions, and two decoder layers that attend to them; greedy decoding. "
-    "CIDEr-D weights n-grams by their frequency in the scored captions. Intervals and paired differences by a bootstrap "
-    "of rows."
+    "Frozen EfficientNet-lite0 features of 7 x 7 regions, and two decoder layers that attend to them; greedy "
+    "decoding. CIDEr-D weights n-grams by their frequency in the scored captions. Intervals and paired differences "
+    "by a bootstrap of rows."
 )
 FACT_KINDS: dict[str, FactReader] = {
     "objects only": lambda text: {fact for fact in caption_facts(text) if len(fact) == 1},
@@ -149,7 +149,7 @@ def image_features(prepared: PreparedTable) -> np.ndarray:
 def report(
     record: Record, captioned: Captioned, metrics: Iterable[Metric], title: str, groups: np.ndarray | None = None
 ) -> None:
-    """Add every score with its interval, and the paired differences between the model's captions and the permutation.
+    """Add every score with its interval, and the paired differences between the model's captions and the others.
 
     groups: group of each row for resampling, `[rows]`
     """
@@ -188,7 +188,8 @@ def stamp_captions(stamps: Path) -> Columns:
 
 
 def fold(columns: Columns, number: int, by: str) -> dict[str, Columns]:
-    """A fifth of the rows for the test, a tenth for validation, the permutation for training; equal cells of `by` stay together."""
+    """A fifth of the rows for the test, a tenth for validation, the rest for training. Equal cells of `by`
+    stay together."""
     places = [zlib.crc32(cell.encode()) % 10 for cell in columns[by]]
     parts: dict[str, Columns] = {name: {column: [] for column in columns} for name in ("train", "validation", "test")}
     for row, place in enumerate(places):

@@ -1,4 +1,5 @@
-"""Tokens per second of text generation: this package's loop against `generate` of transformers, with the same weights."""
+"""Tokens per second of text generation: this package's loop against `generate` of transformers, with the same
+weights."""
 
 from __future__ import annotations
 

@@ -117,7 +117,8 @@ def rows(chosen: list[Emoji], folder: Path, *, training: bool) -> dict[str, list
 
 
 def split(found: list[Emoji], group: list[str], seed: int) -> tuple[list[Emoji], list[Emoji], list[Emoji]]:
-    """Training, validation and test emoji: a fifth of the groups is the test, a twelfth of the others the validation."""
+    """Training, validation and test emoji: a fifth of the groups is the test, a twelfth of the others the
+    validation."""
     names = sorted(set(group))
     order = np.random.default_rng(seed).permutation(len(names))
     part = {names[index]: ("test" if rank < len(names) // 5 else "rest") for rank, index in enumerate(order)}

@@ -1,4 +1,4 @@
-"""Frames of a video: selection before decoding, against decoding decode_all first."""
+"""Frames of a video: selection before decoding, against decoding everything first."""
 
 from __future__ import annotations
 

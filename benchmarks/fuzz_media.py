@@ -204,8 +204,8 @@ def measure(files: int, seed: int) -> Record:
         method=(
             "Small valid files of every format that Pillow, soundfile, FFmpeg and numpy write are damaged by flipped "
             "bits, cuts, repeats, exchanges, splices, random bytes and changed header fields, up to six times each, "
-            f"and decoded with limits of {LIMITS.memory_mib} MiB of memory and {LIMITS.timeout_seconds:g} s per file. Each "
-            "file must be decoded or rejected with a reason; a lost result is a failure."
+            f"and decoded with limits of {LIMITS.memory_mib} MiB of memory and {LIMITS.timeout_seconds:g} s per file. "
+            "Each file must be decoded or rejected with a reason; a lost result is a failure."
         ),
         unit="files/s",
         larger_is_better=True,

@@ -32,12 +32,12 @@ def run(smallest: bool) -> Record:
         name="last_layers",
         title="Fine-tuning the last two layers: cached hidden states against running all layers",
         method=(
-            "`fine_tuning: last, num_layers: 2`. MiniLM with its real weights on passages of this documentation; a ViT "
-            "of 12 layers and width 192 with random weights on noise. Seconds of an epoch with its validation, the "
-            "median without the first; encoding comes before. Both sides compute the same (one thread; number format as "
-            "named, also for the cached states) with the same random numbers, so that their losses can be compared. "
-            "Counted in layers, a step costs 4 + 2 x 3 forwards against 2 x 3 with 6 layers (1.7 times), and "
-            "10 + 2 x 3 against 2 x 3 with 12 (2.7 times)."
+            "`fine_tuning: last, num_layers: 2`. MiniLM with its real weights on passages of this documentation; a "
+            "ViT of 12 layers and width 192 with random weights on noise. Seconds of an epoch with its validation, "
+            "the median without the first; encoding comes before. Both sides compute the same (one thread; number "
+            "format as named, also for the cached states) with the same random numbers, so that their losses can be "
+            "compared. Counted in layers, a step costs 4 + 2 x 3 forwards against 2 x 3 with 6 layers (1.7 times), "
+            "and 10 + 2 x 3 against 2 x 3 with 12 (2.7 times)."
         ),
         unit="s per epoch",
         larger_is_better=False,

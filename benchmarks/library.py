@@ -1,4 +1,5 @@
-"""Shared by the comparisons with other libraries: writing the rows, running the other program, and running Polymodal."""
+"""Shared by the comparisons with other libraries: writing the rows, running the other program, and running
+Polymodal."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def run(smallest: bool) -> Record:
         method=(
             "From the same segments of 10 s of noise and tones in memory, 16 kHz, to the log-mel features of Whisper "
             "with 80 bands, on one thread. 'Padded' is a call of WhisperFeatureExtractor (transformers) with its "
-            "defaults, which pad to 30 s; 'longest' is one call padded to the longest segment; 'single' is one call per "
-            "segment, without padding. All use torch. The features are compared before the timing: they differ "
+            "defaults, which pad to 30 s; 'longest' is one call padded to the longest segment; 'single' is one call "
+            "per segment, without padding. All use torch. The features are compared before the timing: they differ "
             f"by less than {TOLERANCE:g}, except for the last two frames of 'longest' and 'single', which mirror the "
             "end of a segment. Both sides are warm; a round takes the median of several calls."
         ),

@@ -4,7 +4,7 @@ Two data sets in one run. `questions` is easy-VQA with its official split; a row
 `figures` has one row per image, without a question: its shape and color according to the answers to its questions, None
 if unknown. So no question reveals a shape or a color.
 
-    python -m benchmarks.many_tasks FOLDER     # FOLDER: for the train models, or with them
+    python -m benchmarks.many_tasks FOLDER     # FOLDER: for the trained models, or with them
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ATTRIBUTES = {"shape": SHAPES, "color": COLORS}
 VALIDATION_SIZE = 0.05
 #: Largest loss of accuracy of an output in the shared model, and largest fraction of the parameters.
 TOLERANCE, MAX_PARAMETER_FRACTION = 0.01, 1 / 3
-#: Batch num_parameters of a model that reads images only: its epochs have about as many steps as those of the questions.
+#: Batch size of a model that reads images only: its epochs have about as many steps as those of the questions.
 IMAGE_BATCH_SIZE = 24
 SETTINGS = ["evaluation.unimodal_scores=none", "training.num_threads=1", "data.split.group_column=null"]
 
@@ -105,7 +105,7 @@ def with_target(table: pa.Table, name: str) -> pa.Table:
 
 
 def models(folder: Path, which: list[str] | None = None) -> dict[str, Model]:
-    """The shared model (`shared`) and a model for each output; missing ones are train."""
+    """The shared model (`shared`) and a model for each output; missing ones are trained."""
     tables, root = load_splits()
     trained_models = {}
     for name in which or ["shared", "answer", *ATTRIBUTES]:
@@ -137,12 +137,12 @@ def measure(folder: Path) -> Record:
     record = Record(
         name="many_tasks",
         title="Three tasks in one model: the answers of easy-VQA, and the shape and color of each image",
-        method="Official split; one in twenty training images is used for validation. One run on two data sets: questions "
-        "(image, question, answer) and figures (image, shape, color; no question). The recipe of the demo with "
-        "linear decoders, nothing pretrained, one thread, one seed. The single models: answer by the same recipe; "
-        "shape and color from the image only, for as many epochs, with batches of "
-        f"{IMAGE_BATCH_SIZE} images, so that they take about as many steps. Difference: shared model minus single "
-        "model on the same rows, paired bootstrap of whole images.",
+        method="Official split; one in twenty training images is used for validation. One run on two data sets: "
+        "questions (image, question, answer) and figures (image, shape, color; no question). The recipe of the demo "
+        "with linear decoders, nothing pretrained, one thread, one seed. The single models: answer by the same "
+        f"recipe; shape and color from the image only, for as many epochs, with batches of {IMAGE_BATCH_SIZE} images, "
+        "so that they take about as many steps. Difference: shared model minus single model on the same rows, paired "
+        "bootstrap of whole images.",
         unit="accuracy",
         larger_is_better=True,
     )

@@ -59,6 +59,7 @@ def _clock() -> Clock:
 
 
 def used_by_others(before: Clock, after: Clock) -> float:
-    """The fraction of all processors that other programs used between two clocks; 0 if the system does not report it."""
+    """The fraction of all processors that other programs used between two clocks; 0 if the system does not report
+    it."""
     seconds, busy, own = (late - early for early, late in zip(before, after, strict=True))
     return max(0.0, busy - own) / (max(seconds, 0.05) * (os.cpu_count() or 1))

@@ -46,10 +46,10 @@ def measure(folder: Path) -> Record:
     record = Record(
         name="multilingual_captions",
         title="Captions in six languages by one model, against the nearest image's caption in that language",
-        method="Stamps of Tux Paint with their captions; all languages of a stamp, and all stamps with the "
-        "same English caption, are in one part. Frozen EfficientNet-lite0 features of 7 x 7 regions, the name of the "
-        "language as prompt, byte-pair tokens trained on all languages. chrF2; for Chinese also BLEU with its tokenizer. "
-        "Intervals and paired differences by a bootstrap of rows.",
+        method="Stamps of Tux Paint with their captions; all languages of a stamp, and all stamps with the same "
+        "English caption, are in one part. Frozen EfficientNet-lite0 features of 7 x 7 regions, the name of the "
+        "language as prompt, byte-pair tokens trained on all languages. chrF2; for Chinese also BLEU with its "
+        "tokenizer. Intervals and paired differences by a bootstrap of rows.",
         unit="chrF2",
         larger_is_better=True,
     )

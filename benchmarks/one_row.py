@@ -22,8 +22,9 @@ def run(smallest: bool) -> Record:
         name="one_row",
         title="Predicting one row",
         method=(
-            "From a dict of a path and a question to the answer, the median over consecutive calls. The reference opens "
-            "the file with Pillow and calls the tokenizer and the same network directly, without checks. One thread."
+            "From a dict of a path and a question to the answer, the median over consecutive calls. The reference "
+            "opens the file with Pillow and calls the tokenizer and the same network directly, without checks. One "
+            "thread."
         ),
         unit="ms",
         larger_is_better=False,

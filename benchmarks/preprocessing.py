@@ -122,10 +122,10 @@ def run(folders: list[Path], smallest: bool) -> Record:
         name="preprocessing",
         title="Images for pretrained checkpoints",
         method=(
-            f"{FILES} real images (PNG and JPEG), from the bytes of their files to the input of a network, on one thread. "
-            "Several processors of transformers (PIL versions) prepare image by image. Polymodal decodes and resizes "
-            "one by one, and normalizes in batched torch. 'stored' is the cost of every epoch but the first: the 8-bit "
-            "pixels are in the store. The largest differences are those over all images."
+            f"{FILES} real images (PNG and JPEG), from the bytes of their files to the input of a network, on one "
+            "thread. Several processors of transformers (PIL versions) prepare image by image. Polymodal decodes and "
+            "resizes one by one, and normalizes in batched torch. 'stored' is the cost of every epoch but the first: "
+            "the 8-bit pixels are in the store. The largest differences are those over all images."
         ),
         unit="images/s",
         larger_is_better=True,

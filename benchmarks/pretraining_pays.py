@@ -1,11 +1,11 @@
 """Does pretraining help with few labels? JapaneseVowels with 10 % of its labels, easy-VQA with 1 %.
 
-The same recipe, budget and labeled rows, with and without `fit --init-from` a model that was pretrained_model on the training
-rows without their labels.
+The same recipe, budget and labeled rows, with and without `fit --init-from` a model that was pretrained on the
+training rows without their labels.
 
     python -m benchmarks.pretraining_pays vowels FOLDER [ARM ...]        # FOLDER: as for benchmarks.series_archive
     python -m benchmarks.pretraining_pays vowels_lstm FOLDER [ARM ...]
-    python -m benchmarks.pretraining_pays vqa FOLDER [ARM ...]           # FOLDER: for the pretrained_model models
+    python -m benchmarks.pretraining_pays vqa FOLDER [ARM ...]           # FOLDER: for the pretrained models
     python -m benchmarks.pretraining_pays vqa_images FOLDER
 """
 
@@ -48,7 +48,7 @@ class Setting:
     unlabeled: the rows for pretraining; labeled: all training rows, from which each subset takes a fraction
     inputs: the inputs of the recipe; labels, pretraining: its `training` in the two phases
     arms: by name, the objectives of pretraining
-    param_groups: the `training.param_groups` of models that init_from from a pretrained_model one
+    param_groups: the `training.param_groups` of models that start from a pretrained one
     first_subset: the number of the first subset
     """
 
@@ -145,7 +145,7 @@ def vqa_images(folder: Path) -> Setting:
     return replace(
         base,
         name="pretraining_pays_vqa_images",
-        title="Does pretraining help? easy-VQA with 1 % of its labels, pretrained_model on images only",
+        title="Does pretraining help? easy-VQA with 1 % of its labels, pretrained on images only",
         unlabeled={"image": sorted(set(base.labeled["image"]))},
         subsets=8,
         first_subset=2,
@@ -154,7 +154,7 @@ def vqa_images(folder: Path) -> Setting:
         arms={"barlow_twins": [{"name": "barlow_twins"}]},
         param_groups={"inputs.image.encoder": {"lr_multiplier": 0.1}},
         method="386 of 38,575 training questions have answers; pretraining uses the 4,000 training images without "
-        "questions for 30 epochs; then the pretrained_model encoder learns at a tenth of the learning rate. Objective, "
+        "questions for 30 epochs; then the pretrained encoder learns at a tenth of the learning rate. Objective, "
         "epochs and rate were chosen on two other subsets of labels, scored on these same test rows. From scratch the "
         "encoder learns at the full rate. 9,673 official test questions about other images. ",
     )
@@ -195,8 +195,9 @@ def pretrained_model(setting: Setting, arm: str, folder: Path) -> tuple[Path, Mo
 
 
 def test_distribution(setting: Setting, seed: int, init_from: Path | None, folder: Path) -> np.ndarray:
-    """Predicted distributions `[rows, classes]` of the test rows by a model of subset `seed`. The labeled rows are also the
-    validation rows, so that no other label is used. Saved in `folder`, so that an interrupted study can resume."""
+    """Predicted distributions `[rows, classes]` of the test rows by a model of subset `seed`. The labeled rows are
+    also the validation rows, so that no other label is used. Saved in `folder`, so that an interrupted study can
+    resume."""
     rows = subset(setting, seed)
     training: dict[str, Any] = {**setting.labels, "init_from": None}
     if init_from is not None:
@@ -204,10 +205,8 @@ def test_distribution(setting: Setting, seed: int, init_from: Path | None, folde
     recipe_values = recipe(
         setting, training, seed, **setting.extra, evaluation={"unimodal_scores": "none", "bootstrap_samples": 1}
     )
-    saved = (
-        folder
-        / f"{setting.name}-{_short([recipe_values, '' if init_from is None else file_sha256(init_from / 'manifest.json')])}.npy"
-    )
+    manifest = "" if init_from is None else file_sha256(init_from / "manifest.json")
+    saved = folder / f"{setting.name}-{_short([recipe_values, manifest])}.npy"
     if saved.is_file():
         known: np.ndarray = np.load(saved, allow_pickle=False)
         return known
@@ -246,7 +245,7 @@ def measure(setting: Setting, folder: Path, arms: list[str]) -> Record:
         method=setting.method
         + f"{setting.subsets} random subsets of labeled rows; in each, one training from scratch and one from each "
         "pretrained model, with the same recipe, epochs and seed; the labeled rows are also the validation rows. Each "
-        "objective was pretrained_model once. p: paired bootstrap over test rows, all subsets of a row together; and a "
+        "objective was pretrained once. p: paired bootstrap over test rows, all subsets of a row together; and a "
         "paired t-test over the subsets.",
         unit="accuracy",
         larger_is_better=True,

@@ -42,11 +42,11 @@ def run(smallest: bool) -> Record:
         method=(
             f"A vision Transformer of {LAYERS} layers over {PIXELS} x {PIXELS} pixels in patches of {PATCH}, a text "
             f"Transformer of {LAYERS} layers, both of width {WIDTH} with {HEADS} heads, linear heads of dimension "
-            f"{SIZE}; InfoNCE in both directions with a learned temperature among {BATCH} pairs; fused AdamW, clipping "
-            "and a schedule; one thread. Polymodal: one epoch of the trainer, with all work of a step (batches from the "
-            "memory-mapped store, monitor, log). The hand-written loop: towers of the same sizes from torch's own "
-            "modules (norm first, GELU), decoded images and tokenized texts in memory. Processor seconds of the whole "
-            "process, only in the steps."
+            f"{SIZE}; InfoNCE in both directions with a learned temperature among {BATCH} pairs; fused AdamW, "
+            "clipping and a schedule; one thread. Polymodal: one epoch of the trainer, with all work of a step "
+            "(batches from the memory-mapped store, monitor, log). The hand-written loop: towers of the same sizes "
+            "from torch's own modules (norm first, GELU), decoded images and tokenized texts in memory. Processor "
+            "seconds of the whole process, only in the steps."
         ),
         unit="pairs/CPU-s",
         larger_is_better=True,
@@ -93,7 +93,7 @@ def run(smallest: bool) -> Record:
 
 
 def prepare(folder: Path, rows: int) -> Experiment:
-    """Synthetic pairs of images and texts, prepare."""
+    """Synthetic pairs of images and texts, prepared."""
     columns = make_planted_pairs(rows, 0, ("image", "text"), pixels=PIXELS)
     draw = np.random.default_rng(0)
     filler = [

@@ -88,7 +88,8 @@ def our_sums(data: bytes) -> Iterator[str]:
 
 def sampling_is_equal(data: bytes) -> bool:
     """Whether each sampling returns the same frames as decoding everything and selecting then, at the same times (to a
-    millisecond: box.mp4 has frames out of order, so its times follow the frame rate, and those of keyframes the file)."""
+    millisecond: box.mp4 has frames out of order, so its times follow the frame rate, and those of keyframes the
+    file)."""
     equal = True
     for sampling in SAMPLINGS:
         request = VideoRequest(8, 112, "crop", sampling)

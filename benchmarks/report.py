@@ -55,7 +55,7 @@ def _machine(record: Record) -> str:
     flags = f" ({', '.join(facts['flags'])})" if facts["flags"] else ""
     busy = "" if record.load is None else f" Load average before the run: {record.load}."
     if record.repeated or record.disturbed:
-        busy += f" Other programs ran: {record.repeated} rounds were repeated, {record.disturbed} disturbed rounds were kept."
+        busy += f" Other programs ran: rounds repeated: {record.repeated}, disturbed rounds kept: {record.disturbed}."
     small = " **Smallest size: only shows that the benchmark runs.**" if record.smallest else ""
     return (
         f"*{record.date}; {facts['processor']}{flags}, {facts['cores']} cores, {facts['memory_gib']} GiB, "

@@ -11,8 +11,8 @@ Each row compares Polymodal with a reference that did the same work on the same 
 all contestants, the data and the machine. Results against Polymodal are listed too.
 
 A ratio above 1 means that Polymodal is better than the reference. The range next to it is the smallest and the largest
-ratio within one round (of all pairs, if one side ran more often). Only ratios can be compared between machines: absolute
-speed depends on the machine and its load. Some targets were set before measuring; missed targets are marked.
+ratio within one round (of all pairs, if one side ran more often). Only ratios can be compared between machines:
+absolute speed depends on the machine and its load. Some targets were set before measuring; missed targets are marked.
 
 The names of contestants are those of the recorded run, so some use words from before the renaming of this project.
 

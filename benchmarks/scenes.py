@@ -103,7 +103,7 @@ def _transparent(path: Path) -> bool:
 
 
 def _trimmed(path: Path) -> Image.Image:
-    """The stamp without empty edges, its longer side at max_objects 128 pixels."""
+    """The stamp without empty edges, its longer side at most 128 pixels."""
     with Image.open(path) as image:
         whole = image.convert("RGBA")
     solid = whole.getchannel("A").point(lambda alpha: 255 * (alpha > 32)).getbbox()

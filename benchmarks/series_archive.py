@@ -57,7 +57,8 @@ def read_ts(path: Path) -> Columns:
 
 
 def train(folder: Path, name: str, recipe: dict[str, Any]) -> Model:
-    """A model of the official training rows, scored on the official test rows; a tenth of the former is used for validation."""
+    """A model of the official training rows, scored on the official test rows; a tenth of the former is used for
+    validation."""
     parts = [read_ts(folder / f"{name}_{part}.ts") for part in ("TRAIN", "TEST")]
     fixed = {"training": {"num_threads": 1, "precision": "fp32"}}
     return fit(parts[0], "label", test=parts[1], recipe={**fixed, **recipe})
@@ -68,9 +69,9 @@ def measure(folder: Path, encoders: tuple[str, ...]) -> Record:
     record = Record(
         name="series_archive",
         title="Time series only, trained from scratch, on official splits",
-        method="Accuracy on the official test rows after one training on the official training rows, a tenth of which is "
-        "used for validation. The default recipe of a table with one time series column, with each encoder. Defaults "
-        "were chosen by validation within the training rows.",
+        method="Accuracy on the official test rows after one training on the official training rows, a tenth of "
+        "which is used for validation. The default recipe of a table with one time series column, with each encoder. "
+        "Defaults were chosen by validation within the training rows.",
         unit="accuracy",
         larger_is_better=True,
     )

@@ -25,7 +25,8 @@ def autotune_again(trainer: Trainer) -> None:
 
 @contextmanager
 def stepping(trainer: Trainer) -> Iterator[None]:
-    """Within the block `trainer._step` can be called, with the configuration of the recipe; nothing is printed or written."""
+    """Within the block `trainer._step` can be called, with the configuration of the recipe; nothing is printed or
+    written."""
     trainer.compute = own_choice(trainer)
     trainer.log, trainer.bar = Log(None, tensorboard=False), ProgressTask()
     trainer.network.train()

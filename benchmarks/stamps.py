@@ -1,8 +1,8 @@
 """Do several inputs help on real images? Stamps of Tux Paint: image and caption to class, trained from scratch.
 
 Data: Debian's `tuxpaint-stamps-default` (GPL-2, not redistributed here). Every image (PNG, without mirrored copies)
-outside `symbols` whose folder has 20 members or more; class = first folder. Five folds grouped by caption, so that equal
-captions are in one fold. Models of both inputs and of each input are trained on the same folds.
+outside `symbols` whose folder has 20 members or more; class = first folder. Five folds grouped by caption, so that
+equal captions are in one fold. Models of both inputs and of each input are trained on the same folds.
 
     python -m benchmarks.stamps FOLDER      # FOLDER: an unpacked package, or where to unpack one
 """
@@ -70,9 +70,9 @@ def measure(folder: Path) -> Record:
         name="stamps",
         title="Image and caption against each input only: stamps of Tux Paint, trained from scratch",
         method="Five folds grouped by caption, stratified by class; accuracy of each fold. Every image (PNG) outside "
-        "the folder symbols whose folder has 20 or more. Images of 64 pixels are encoded by the small residual network, "
-        "captions by the bag of words. The paired bootstrap draws whole captions. Both fusions were planned; the best "
-        "input was determined on these same rows.",
+        "the folder symbols whose folder has 20 or more. Images of 64 pixels are encoded by the small residual "
+        "network, captions by the bag of words. The paired bootstrap draws whole captions. Both fusions were "
+        "planned; the best input was determined on these same rows.",
         unit="accuracy",
         larger_is_better=True,
     )

@@ -43,7 +43,7 @@ PICTURE = {
     "encoder": {"name": "pretrained_image", "checkpoint": "starter"},
 }
 CAPTION = {"modality": "text", "encoder": {"name": "pretrained_text", "checkpoint": "starter"}}
-SAID = {"modality": "audio", "encoder": {"name": "pretrained_audio", "checkpoint": "starter"}}
+SPEECH = {"modality": "audio", "encoder": {"name": "pretrained_audio", "checkpoint": "starter"}}
 TRAINING: dict[str, Any] = {
     "epochs": 10,
     "batch_size": 64,
@@ -80,18 +80,18 @@ HELD_OUT = (("animals", "food", "town", "household"), ("plants", "seasonal", "ve
 
 
 def table(folder: Path) -> dict[str, list[str | None]]:
-    """Columns `picture`, `caption`, `said` (None without a spoken description) and `class`; paths start from `folder`.
+    """Columns `picture`, `caption`, `speech` (None without a spoken description) and `class`; paths start from `folder`.
     Images are copied into squares with white background, because theirs is transparent."""
     stamps = fetch(folder)
-    columns: dict[str, list[str | None]] = {"picture": [], "caption": [], "said": [], "class": []}
+    columns: dict[str, list[str | None]] = {"picture": [], "caption": [], "speech": [], "class": []}
     for path in sorted(stamps.rglob("*.png")):
         work_folder, text = path.relative_to(stamps), path.with_suffix(".txt")
         if work_folder.parts[0] == "symbols" or "_mirror" in path.stem or not text.is_file():
             continue
-        said = path.with_name(f"{path.stem}_desc.ogg")
+        description = path.with_name(f"{path.stem}_desc.ogg")
         columns["picture"].append(_on_white(path, folder / "square" / work_folder).relative_to(folder).as_posix())
         columns["caption"].append(text.read_text("utf-8").splitlines()[0].strip())
-        columns["said"].append(said.relative_to(folder).as_posix() if said.is_file() else None)
+        columns["speech"].append(description.relative_to(folder).as_posix() if description.is_file() else None)
         columns["class"].append(work_folder.parts[0])
     return columns
 
@@ -242,15 +242,15 @@ def pairs(folder: Path) -> Record:
         name="stamps_retrieval",
         title="Retrieval of images by captions and captions by images: frozen encoders and a closed-form alignment, "
         "stamps of Tux Paint",
-        method="Five folds by caption, with equal captions in one fold; all other rows are for training. Frozen features of "
-        "EfficientNet-lite0 (images on white squares) and MiniLM; `linear_cca` computes the heads in one pass. "
-        "Candidates of a fold are its distinct images or captions; ties count against the model. Each fold selects "
-        "ridge and power (six candidates) by three folds inner_scores its own training rows (recall@1 + recall@10, both "
-        "directions), and is computed again on all of them. It was known from earlier experiments on all rows that "
-        "canonical correlation is better here than trained heads; the range of the candidates comes from folds inner_scores "
-        "the training rows of fold 0. For comparison, `contrastive` heads, trained by gradients on the same features "
-        "with settings that had been chosen on all rows. Intervals by a bootstrap of captions over the queries of all "
-        "folds, with fixed candidates.",
+        method="Five folds by caption, with equal captions in one fold; all other rows are for training. Frozen "
+        "features of EfficientNet-lite0 (images on white squares) and MiniLM; `linear_cca` computes the heads in one "
+        "pass. Candidates of a fold are its distinct images or captions; ties count against the model. Each fold "
+        "selects ridge and power (six candidates) by three folds within its own training rows (recall@1 + "
+        "recall@10, both directions), and is computed again on all of them. It was known from earlier experiments on "
+        "all rows that canonical correlation is better here than trained heads; the range of the candidates comes "
+        "from folds within the training rows of fold 0. For comparison, `contrastive` heads, trained by "
+        "gradients on the same features with settings that had been chosen on all rows. Intervals by a bootstrap of "
+        "captions over the queries of all folds, with fixed candidates.",
         unit="recall@1 of a fold",
         larger_is_better=True,
     )
@@ -300,10 +300,10 @@ def pairs(folder: Path) -> Record:
 def speech(folder: Path) -> Record:
     """Image, caption and spoken description in one space; every pair in both directions."""
     opened_table = open_table(table(folder), root=folder, cache=cache_folder() / "tables")
-    names, captions = ["picture", "caption", "said"], cells_of(opened_table, "caption", np.arange(len(opened_table)))
+    names, captions = ["picture", "caption", "speech"], cells_of(opened_table, "caption", np.arange(len(opened_table)))
     items, progress = items_of(opened_table, names), Progress(True)
     choice = {
-        "inputs": {"picture": PICTURE, "caption": CAPTION, "said": SAID},
+        "inputs": {"picture": PICTURE, "caption": CAPTION, "speech": SPEECH},
         "objectives": [CONTRASTIVE],
         "training": TRAINING | {"epochs": 20},
     }
@@ -332,18 +332,18 @@ def speech(folder: Path) -> Record:
 
 
 def classes(folder: Path) -> Record:
-    """Whole classes are held_out out of training; their images are classified by the class names."""
+    """Whole classes are held out of training; their images are classified by the class names."""
     columns = table(folder)
     opened_table = open_table(columns, root=folder, cache=cache_folder() / "tables")
     kinds, progress = np.array(columns["class"]), Progress(True)
     record = Record(
         name="stamps_zero_shot",
         title="Zero-shot classification of images of new classes: stamps of Tux Paint",
-        method="Two runs, each trained on images and captions of all other folders. Each classifies the images of its held_out-out "
-        "classes by the names of these classes in four templates. `contrastive` heads (dimension 512, dropout .5, "
-        "batches of 64, learning rate 5e-4) for 10 epochs; these settings were chosen in earlier retrieval experiments "
-        "on all rows. The test permutes the true classes among the images (10,000 times), which keeps the frequency of "
-        "each prediction and the size of each class.",
+        method="Two runs, each trained on images and captions of all other folders. Each classifies the images of "
+        "its held-out classes by the names of these classes in four templates. `contrastive` heads (dimension "
+        "512, dropout .5, batches of 64, learning rate 5e-4) for 10 epochs; these settings were chosen in earlier "
+        "retrieval experiments on all rows. The test permutes the true classes among the images (10,000 times), "
+        "which keeps the frequency of each prediction and the size of each class.",
         unit="accuracy",
         larger_is_better=True,
     )

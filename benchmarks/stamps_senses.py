@@ -23,7 +23,7 @@ from polymodal.data.table.table import open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
 
-INPUTS = ("picture", "caption", "effect", "said", "told")
+INPUTS = ("picture", "caption", "effect", "speech", "speech_other")
 RECIPE: dict[str, Any] = {
     "inputs": {
         "picture": {
@@ -37,8 +37,8 @@ RECIPE: dict[str, Any] = {
         },
         "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "embedding_bag"},
         "effect": {"modality": {"name": "audio", "seconds": 2.0}},
-        "said": {"modality": {"name": "audio", "seconds": 2.0}},
-        "told": {"modality": {"name": "audio", "seconds": 2.0}},
+        "speech": {"modality": {"name": "audio", "seconds": 2.0}},
+        "speech_other": {"modality": {"name": "audio", "seconds": 2.0}},
     },
     "fusion": "hybrid",
     "outputs": {"class": "classification"},
@@ -48,17 +48,17 @@ RECIPE: dict[str, Any] = {
 
 
 def input_columns(stamps: Path) -> tuple[dict[str, list[str | None]], str]:
-    """The columns of the study, None if a stamp has no such file, and the language of `told`."""
+    """The columns of the study, None if a stamp has no such file, and the language of `speech_other`."""
     columns: dict[str, list[str | None]] = {name: list(cells) for name, cells in table(stamps).items()}
     languages = Counter(match[1] for path in stamps.rglob("*.ogg") if (match := re.search(r"_desc_(\w+)$", path.stem)))
     ((language, _),) = languages.most_common(1)
-    columns |= {"effect": [], "said": [], "told": []}
+    columns |= {"effect": [], "speech": [], "speech_other": []}
     for picture in columns["picture"]:
         stem = Path(picture or "").with_suffix("")
         for name, endings in (
             ("effect", [".ogg", ".wav"]),
-            ("said", ["_desc.ogg"]),
-            ("told", [f"_desc_{language}.ogg"]),
+            ("speech", ["_desc.ogg"]),
+            ("speech_other", [f"_desc_{language}.ogg"]),
         ):
             files = [f"{stem.as_posix()}{ending}" for ending in endings]
             columns[name].append(next((file for file in files if (stamps / file).is_file()), None))
@@ -66,7 +66,8 @@ def input_columns(stamps: Path) -> tuple[dict[str, list[str | None]], str]:
 
 
 def measure(folder: Path) -> Record:
-    """Five folds: all inputs, image and caption, and all but each input; the model of all inputs with each input hidden."""
+    """Five folds: all inputs, image and caption, and all but each input; the model of all inputs with each input
+    hidden."""
     stamps = fetch(folder)
     columns, language = input_columns(stamps)
     opened_table = open_table(columns, root=stamps, cache=cache_folder() / "tables")
@@ -77,8 +78,8 @@ def measure(folder: Path) -> Record:
     record = Record(
         name="stamps_senses",
         title="Five inputs, most of them missing in most rows: stamps of Tux Paint, trained from scratch",
-        method="Five folds grouped by caption, stratified by class; accuracy over all rows, each predicted by "
-        "the model of its fold. Hybrid fusion, selected over concatenation and late fusion by the score of all inputs on "
+        method="Five folds grouped by caption, stratified by class; accuracy over all rows, each predicted by the "
+        "model of its fold. Hybrid fusion, selected over concatenation and late fusion by the score of all inputs on "
         "the first three folds. Differences are paired, with bootstrap intervals that draw whole captions.",
         unit="accuracy",
         larger_is_better=True,
@@ -90,7 +91,7 @@ def measure(folder: Path) -> Record:
         for name, cells in columns.items()
         if name in INPUTS
     }
-    record.facts["language of told"] = language
+    record.facts["language of speech_other"] = language
     result.add_to(record)
     return record
 

@@ -1,8 +1,8 @@
 """Hyperparameter search for ten minutes: image and caption of stamps to class, from starter weights.
 
 The data and folds are those of `benchmarks.stamps`. The cache of decoded media and features is empty at the start, so
-the time includes encoding. Scores are out of fold. The score of the best of many trials is optimistic, so it is reported
-with the corrected score.
+the time includes encoding. Scores are out of fold. The score of the best of many trials is optimistic, so it is
+reported with the corrected score.
 
     python -m benchmarks.stamps_tune FOLDER      # FOLDER: an unpacked package, or where to unpack one
 """

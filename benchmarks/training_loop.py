@@ -19,12 +19,12 @@ def run(smallest: bool) -> Record:
         name="training_loop",
         title="Training on easy-VQA",
         method=(
-            "The network of the demo, one process, the batch size of the recipe. Polymodal: one epoch of the trainer, "
-            "with all work of a step (batches from the memory-mapped store, clipping, schedule, monitor). The references "
-            "hold decoded images and tokenized questions in memory. 'Shared' loops encode an image once for all its "
-            "rows in a batch, with fused AdamW, clipping and a schedule; 'plain' loops take rows in random order, each "
-            "with its own image, and AdamW with its defaults. All run with Polymodal's allocator setting, which favors "
-            "the references."
+            "The network of the demo, one process, the batch size of the recipe. Polymodal: one epoch of the "
+            "trainer, with all work of a step (batches from the memory-mapped store, clipping, schedule, monitor). "
+            "The references hold decoded images and tokenized questions in memory. 'Shared' loops encode an image "
+            "once for all its rows in a batch, with fused AdamW, clipping and a schedule; 'plain' loops take rows in "
+            "random order, each with its own image, and AdamW with its defaults. All run with Polymodal's allocator "
+            "setting, which favors the references."
         ),
         unit="rows/s",
         larger_is_better=True,

@@ -35,7 +35,8 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def split(columns: Columns) -> dict[str, Columns]:
-    """Pages by a hash of their name: 80 % training, 8 % validation, 12 % test; in the columns of the recipe `translate`."""
+    """Pages by a hash of their name: 80 % training, 8 % validation, 12 % test; in the columns of the recipe
+    `translate`."""
     parts: dict[str, Columns] = {}
     for english, russian, page in zip(columns["en"], columns["ru"], columns["page"], strict=True):
         bucket = zlib.crc32(page.encode()) % 25
@@ -68,15 +69,15 @@ def word_table(sources: list[str], targets: list[str], iterations: int = ITERATI
             slots.append(np.full(len(ours), slot))
             slot += 1
     known, key = np.unique(np.concatenate(e) * len(target_words) + np.concatenate(f), return_inverse=True)
-    position, source = np.concatenate(slots), known // len(target_words)
+    position, source_of = np.concatenate(slots), known // len(target_words)
     t = np.ones(len(known))
     for _ in range(iterations):
         expected = t[key] / np.bincount(position, t[key])[position]
         counts = np.bincount(key, expected)
-        t = counts / np.bincount(source, counts)[source]
+        t = counts / np.bincount(source_of, counts)[source_of]
     best: dict[int, int] = {}
     for at in np.argsort(t):
-        best[int(source[at])] = int(known[at] % len(target_words))
+        best[int(source_of[at])] = int(known[at] % len(target_words))
     source_list, target_list = list(source_words), list(target_words)
     return {source_list[one]: target_list[other] for one, other in best.items() if one}
 
@@ -152,7 +153,8 @@ def measure(folder: Path) -> Record:
 
 
 def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
-    """Synthetic sentences with words that only the image disambiguates: with it, without it, and with permuted images."""
+    """Synthetic sentences with words that only the image disambiguates: with it, without it, and with permuted
+    images."""
     train, valid, test = (make_translations(count, seed) for seed, count in enumerate((rows, 200, 600)))
     settings = [
         f"training.epochs={epochs}",
@@ -175,9 +177,9 @@ def measure_image(rows: int = 2000, epochs: int = 15) -> Record:
     record = Record(
         name="translation_with_image",
         title="Translation with an image: words that only the image disambiguates",
-        method=f"Synthetic sentences, {rows} for training; into German or Russian, according to the prompt. Half of them are "
-        "about a crane or a seal, each as often an animal as an object, which the image shows by color and shape. "
-        "Fraction of sentences that are right in every letter.",
+        method=f"Synthetic sentences, {rows} for training; into German or Russian, according to the prompt. Half of "
+        "them are about a crane or a seal, each as often an animal as an object, which the image shows by color and "
+        "shape. Fraction of sentences that are right in every letter.",
         unit="exact match",
         larger_is_better=True,
     )

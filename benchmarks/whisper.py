@@ -1,4 +1,4 @@
-"""Speech recognition with a pretrained Whisper tiny.en: without training, against transformers, and fine-fine_tuned.
+"""Speech recognition with a pretrained Whisper tiny.en: without training, against transformers, and fine-tuned.
 
 Data: Debian's `asterisk-core-sounds-en` and `asterisk-core-sounds-en-wav` (CC-BY-SA, not redistributed here): prompts
 of a telephone exchange, one speaker, 8 kHz, with their texts. Prompts whose text describes a noise in brackets are left
@@ -139,10 +139,10 @@ def run(folder: Path) -> Record:
         name="whisper",
         title="Whisper tiny.en on telephone prompts: word error rate",
         method=(
-            f"{len(rows)} prompts, {len(train)} for training, {len(split[1])} for validation, {len(test)} for the test, equal "
-            "texts in one part; greedy decoding. Word error rate of lower-case words without punctuation (metric `wer`), "
-            "and of texts in the normal form of Whisper's authors, in which numbers are digits. Intervals and paired "
-            "test: 1,000 resamples of prompts."
+            f"{len(rows)} prompts, {len(train)} for training, {len(split[1])} for validation, {len(test)} for the "
+            "test, equal texts in one part; greedy decoding. Word error rate of lower-case words without punctuation "
+            "(metric `wer`), and of texts in the normal form of Whisper's authors, in which numbers are digits. "
+            "Intervals and paired test: 1,000 resamples of prompts."
         ),
         unit="word error rate",
         larger_is_better=False,
@@ -178,7 +178,7 @@ def run(folder: Path) -> Record:
         one, other = (object_array(form(texts_of[key])) for key in ("fine-tuned", "pretrained"))
         better = paired_difference(wer, one, other, right, ones)
         difference = f"{better.value:+.4f} [{better.low:+.4f}, {better.high:+.4f}], p = {better.p_value:.3g}"
-        record.facts[f"fine-fine_tuned minus pretrained{name}, paired"] = difference
+        record.facts[f"fine-tuned minus pretrained{name}, paired"] = difference
         print(name, difference, flush=True)
     theirs = by_transformers(test[:COMPARED], sounds)
     equal = sum(one == other for one, other in zip(tokens, theirs, strict=False))

@@ -2,9 +2,9 @@
 
 Two synthetic sets. Screenshots: from an image of a page to its HTML (`polymodal.datasets.pages`). Repairs: from a
 broken program and its error message to the correct program (`polymodal.datasets.repairs`). The recipes are the shipped
-ones. Test items are new combinations: no training page has the same blocks, no training program the same four parts. The
-baseline is retrieval: the code of the training item with the nearest image in pixels, or the nearest program and message
-by shared words (tf-idf).
+ones. Test items are new combinations: no training page has the same blocks, no training program the same four parts.
+The baseline is retrieval: the code of the training item with the nearest image in pixels, or the nearest program and
+message by shared words (tf-idf).
 
     python -m benchmarks.write_code screenshot      # or: repair
 """
@@ -109,9 +109,9 @@ def measure(name: str, task: Task) -> Record:
     record = Record(
         name=f"write_code_{name}",
         title=f"Code generation: {task.title}",
-        method=f"Synthetic items, trained from scratch with the recipe {task.recipe}, {task.epochs} epochs. Test items "
-        "are combinations that do not occur in training; intervals and tests draw whole combinations (1,000 resamples). "
-        f"The baseline is the code of the most similar training item. {task.test_reuse}",
+        method=f"Synthetic items, trained from scratch with the recipe {task.recipe}, {task.epochs} epochs. Test "
+        "items are combinations that do not occur in training; intervals and tests draw whole combinations (1,000 "
+        f"resamples). The baseline is the code of the most similar training item. {task.test_reuse}",
         unit="score",
         larger_is_better=True,
     )

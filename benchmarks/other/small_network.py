@@ -29,7 +29,8 @@ class Residual(nn.Module):
 
 
 class SmallNetwork(nn.Module):
-    """Images `[batch, 3, 64, 64]` in -1 to 1 and token ids `[batch, length]` (0: padding) -> logits `[batch, answers]`."""
+    """Images `[batch, 3, 64, 64]` in -1 to 1 and token ids `[batch, length]` (0: padding) -> logits `[batch,
+    answers]`."""
 
     def __init__(self, vocabulary: int, answers: int) -> None:
         super().__init__()

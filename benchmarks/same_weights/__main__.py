@@ -1,9 +1,9 @@
 """`python -m benchmarks.same_weights OLD NEW`: compare the numbers of two checkouts of this repository.
 
-Each checkout trains tiny models of every kind with the same seed, in one process, on one thread. Their saved
-tensors, metrics, histories and predictions must be equal to the last bit; names of tensors and files may differ. Each
-checkout runs its own cases, matched by their order, so that names of recipe keys may differ too. Compare a checkout with
-itself first: a case that is not equal to itself is not informative.
+Each checkout trains tiny models of every kind with the same seed, in one process, on one thread. Their saved tensors,
+metrics, histories and predictions must be equal to the last bit; names of tensors and files may differ. Each checkout
+runs its own cases, matched by their order, so that names of recipe keys may differ too. Compare a checkout with itself
+first: a case that is not equal to itself is not informative.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 def chosen_cases(cases: Sequence[Case], pattern: str) -> list[Case]:
     """The cases whose names match the pattern, and the cases that they start from."""
     names = {case.name for case in cases if fnmatch.fnmatch(case.name, pattern)}
-    names |= {case.of for case in cases if case.name in names and case.of}
+    names |= {case.start for case in cases if case.name in names and case.start}
     return [case for case in cases if case.name in names]
 
 
@@ -94,7 +94,8 @@ def case_names(checkout: Path) -> list[str]:
 
 
 def run_checkout(source: Path, out: Path, job: dict[str, Any]) -> None:
-    """Run the cases of a job in a process of its own that imports Polymodal from `source`; its caches are empty at the start."""
+    """Run the cases of a job in a process of its own that imports Polymodal from `source`; its caches are empty at the
+    start."""
     if not (source / "polymodal").is_dir():
         raise SystemExit(f"{source.parent} is not a checkout of this repository: it has no src/polymodal")
     file = out / "job.json"

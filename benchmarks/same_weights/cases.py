@@ -254,7 +254,7 @@ def training_options() -> Iterator[Case]:
     taught = {"training": {"distillation": {"teacher": "{model}", "weight": 0.7}}}
     yield replace(_rows("training/saved teacher", merged(grade, taught)), start="fusion/attention")
     pseudo = {"training": {"pseudo_labels": {"rounds": 2, "min_precision": 0.05}}}
-    yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabeled": "unlabeled.csv"})
+    yield replace(_rows("training/pseudo-labels", merged(grade, pseudo)), files={"unlabeled": "unlabelled.csv"})
     yield _rows("training/several outputs", both)
     for balance in ("uncertainty", "gradnorm", "pcgrad"):
         yield _rows(f"training/{balance}", merged(both, {"training": {"loss_balancing": balance}}))

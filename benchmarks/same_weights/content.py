@@ -33,7 +33,8 @@ def tensors(folder: Path) -> Named:
 
 
 def numbers(folder: Path) -> Named:
-    """Every number in the metrics, histories, step logs and leaderboards in `folder`, by file and key, without times."""
+    """Every number in the metrics, histories, step logs and leaderboards in `folder`, by file and key, without
+    times."""
     result: Named = {}
     for path in sorted([*folder.rglob("*.json"), *folder.rglob("*.jsonl")]):
         name, text = path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")

@@ -1,4 +1,6 @@
-"""The tables of the cases: written once, so that both checkouts read the same bytes."""
+"""The tables of the cases: written once, so that both checkouts read the same bytes.
+
+The names of files and columns must not change: the cases of older checkouts use them."""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ Columns = dict[str, list[Any]]
 
 
 def write_tables(folder: Path) -> None:
-    """Write `rows.csv`, `more.csv` (fewer columns), `unlabeled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`
+    """Write `rows.csv`, `more.csv` (fewer columns), `unlabelled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`
     and their media."""
     draw = np.random.default_rng(0)
     rows = _rows(folder, draw, ROWS)
@@ -32,7 +34,7 @@ def write_tables(folder: Path) -> None:
     more["size"] = [length / 10 for length in more["length"]]
     _write_csv(folder / "more.csv", more)
     unlabeled = _rows(folder, draw, 40)
-    _write_csv(folder / "unlabeled.csv", {name: unlabeled[name] for name in ("length", "weight", "maker", "note")})
+    _write_csv(folder / "unlabelled.csv", {name: unlabeled[name] for name in ("length", "weight", "maker", "note")})
     _write_lines(folder / "sounds.jsonl", _sounds(folder, draw))
     _write_lines(folder / "series.jsonl", _series(draw))
     _write_lines(folder / "clips.jsonl", _clips(folder, draw))

@@ -1,4 +1,4 @@
-"""Each benchmark runs in its smallest size, compares what it says, and can be shown on the results page."""
+"""Each benchmark runs in its smallest size, compares its contestants, and appears on the results pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("easy_vqa", reason="the benchmarks compute on easy-VQA")
+pytest.importorskip("easy_vqa", reason="the benchmarks use easy-VQA")
 
 from benchmarks.__main__ import main
 from benchmarks.environments import MissingEnvironment, python_of
@@ -45,7 +45,7 @@ def test_benchmark_runs_and_its_record_reads_back(name: str, tmp_path: Path) -> 
 
 
 def test_loops_do_the_same_work() -> None:
-    """The trainer and the hand-written loops see every training row once in an epoch."""
+    """The trainer and the hand-written loops process every training row once per epoch."""
     from benchmarks.hand_loop import one_image_per_row, shared_images
     from benchmarks.vqa import in_memory, prepared_vqa
 
@@ -84,7 +84,7 @@ def test_fraction_of_other_programs() -> None:
     assert used_by_others((0.0, 5.0, 1.0), (2.0, 9.0, 1.0 + 3.0)) == pytest.approx(0.5 / cores)
 
 
-def test_ratio_is_above_one_where_polymodal_does_better() -> None:
+def test_ratio_is_above_one_if_polymodal_is_better() -> None:
     for larger, ours, reference in ((True, 20.0, 10.0), (False, 10.0, 20.0)):
         record = Record("n", "t", "m", "u", larger, {"ours": [ours], "reference": [reference]})
         record.compare("ours", "reference", target=1.5)
@@ -97,7 +97,7 @@ def test_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'trainng_loop'" in capsys.readouterr().err
 
 
-def test_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_environment_error_has_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POLYMODAL_BENCHMARK_ENVIRONMENTS", str(tmp_path))
     with pytest.raises(MissingEnvironment, match=r"python -m benchmarks\.environments ludwig"):
         python_of("ludwig")
@@ -110,11 +110,13 @@ def test_committed_records_are_full_size_and_of_known_benchmarks() -> None:
 
 
 def test_every_record_has_one_topic() -> None:
-    placed = [name for topic in TOPICS for name in topic.records]
-    assert sorted(placed) == sorted([*BENCHMARKS, *STUDIES])
-    assert {*SUMMARIZED, *SUMMARIZED_RATIOS} <= set(placed)
+    names = [name for topic in TOPICS for name in topic.records]
+    assert sorted(names) == sorted([*BENCHMARKS, *STUDIES])
+    assert {*SUMMARIZED, *SUMMARIZED_RATIOS} <= set(names)
 
 
-def test_the_results_pages_are_written_from_the_committed_records() -> None:
+def test_the_results_pages_match_the_committed_records() -> None:
     for path, text in pages(read_records(RECORDS)).items():
-        assert (FOLDER / path).read_text(encoding="utf-8") == text, f"run `python -m benchmarks.report`: {path} is old"
+        assert (FOLDER / path).read_text(encoding="utf-8") == text, (
+            f"run `python -m benchmarks.report`: {path} is outdated"
+        )
