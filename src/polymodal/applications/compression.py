@@ -34,15 +34,15 @@ FORMATS = {
 }
 #: Number of timing rounds over all formats.
 TIMING_ROUNDS = 7
-#: int8_dynamic is chosen for its speed only if it is at least this batch_times times faster.
+#: int8_dynamic is chosen for its speed only if it is at least this many times faster.
 MIN_SPEEDUP = 1.1
 
 
 @dataclass(frozen=True)
 class FormatMeasurement:
-    """Size, speed and score of a model in single_times weight format.
+    """Size, speed and score of a model in one weight format.
 
-    size_mib: size of the weights file; latency_ms: median time of single_times prepared row; rows_per_second:
+    size_mib: size of the weights file; latency_ms: median time of one prepared row; rows_per_second:
         throughput in batches
     score: the first metric of the first output; None if undefined
     agreement: fraction of predictions equal to those in fp32 (numbers: within 1 % of their standard deviation)
@@ -58,7 +58,7 @@ class FormatMeasurement:
 
 @dataclass(frozen=True)
 class CompressionResult:
-    """The weight formats that were measurements, and the chosen single_times.
+    """The weight formats that were measured, and the chosen single_times.
 
     model: the model in the chosen format
     metric: name of the metric of the scores
@@ -90,7 +90,7 @@ def compress(
     """Measure a model in smaller weight formats on labeled rows, and keep the best.
 
     data, root: rows that were not used for training, as in `Model.evaluate`
-    dtype: single_times of `FORMATS`; default: the smallest format whose score is at most `tolerance` (in units of the
+    dtype: one of `FORMATS`; default: the smallest format whose score is at most `tolerance` (in units of the
         metric) below the score in fp32. int8_dynamic is preferred to int8_weight_only, which has the same size, only if
         it is at least 1.1 times as fast, for single rows or in batches. It is skipped if the processor does not support
         int8.

@@ -67,13 +67,13 @@ class ModalityBalancingOptions(StrictModel):
 
     method: Literal["none", "ogm", "ogm_ge", "gradient_blending"] = "none"
     """`ogm`: the gradient of an encoder is scaled down while its input predicts better than the other inputs;
-    `ogm_ge`: noise of the size of the gradient is added as well (Peng et al., 2022). `blend`: the losses
+    `ogm_ge`: noise of the size of the gradient is added as well (Peng et al., 2022). `gradient_blending`: the losses
     of single inputs and of the fusion are weighted by their generalization; for the fusions `late` and `hybrid` (Wang
     et al., 2020)."""
     alpha: float = Field(default=0.5, gt=0)
     """Strength of `ogm` and `ogm_ge` (alpha of the paper)."""
     interval_epochs: int = Field(default=3, ge=1)
-    """Epochs between two estimates of `blend`."""
+    """Epochs between two estimates of `gradient_blending`."""
 
 
 class TrainingOptions(SizedModel):
