@@ -2,12 +2,12 @@
 
 A scene has two groups of figures, of different shape, color and count. A dialogue about it:
 
-    user       what colour are the circles?   |   which shape is red?
-    assistant  red                            |   circle
-    user       how many of those are there?
-    assistant  two
-    user       and how many others?
-    assistant  one
+    user       "what colour are the circles?"   |   "which shape is red?"
+    assistant  "red"                            |   "circle"
+    user       "how many of those are there?"
+    assistant  "two"
+    user       "and how many others?"
+    assistant  "one"
 
 The first question names one of the groups; without it, the later questions are ambiguous.
 """
