@@ -2,7 +2,7 @@
 
 The augmentations of a modality (`Modality.augment`) are chosen in the recipe and may be off. Objectives that compare
 two views of a row need different views in any case, so these augmentations are added. All random numbers come from the
-global generator of torch, nothing is changed in position, and `strength` is 0 to 1.
+global generator of torch, nothing is changed in place, and `strength` is 0 to 1.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from polymodal.nn.objectives.alignment import Alignment, AlignmentOptions
 from polymodal.nn.objectives.augmented_views import AugmentedView, check_augmentable
 from polymodal.nn.objectives.base import InputInfo, NetworkProtocol, ObjectiveBatch, ObjectiveLoss
 
-#: Weight of the earlier batches in the running mean and standard std.
+#: Weight of the earlier batches in the running mean and standard deviation.
 MOMENTUM = 0.9
 #: Factor on cosine similarities in a softmax: 1 / temperature. It is not trained here.
 SCALE = 10.0
@@ -32,7 +32,7 @@ class BarlowTwins(Alignment):
     a and b are the projections of two inputs in n rows, each of the d dimensions standardized over the batch. Rows are
     not compared with each other, so that batches may be small and rows may share items. With a single input, a and b
     are the row and an augmented copy of it (see `augmented_views`). Embeddings are standardized with the running mean
-    and standard std of training, and have unit length. Uncorrelated embeddings have a loss of 1, the baseline.
+    and standard deviation of training, and have unit length. Uncorrelated embeddings have a loss of 1, the baseline.
     """
 
     class Options(AlignmentOptions):
@@ -40,7 +40,7 @@ class BarlowTwins(Alignment):
         off_diagonal_weight: float = Field(default=0.005, ge=0, le=1)
         """lambda, the weight of the off-diagonal terms."""
         augmentation_strength: float = Field(default=0.5, gt=0, le=1)
-        """Strength of the augmentation if present is a single input."""
+        """Strength of the augmentation if there is a single input."""
 
     options: Options
     min_inputs: ClassVar[int] = 1

@@ -51,7 +51,7 @@ class DINO(Objective):
     serves in validation. One view is the row with the augmentations of training, the other a strongly augmented copy
     (see `augmented_views`), so that the views differ even if the modality has no augmentations. There is no multi-crop.
     Rows are not compared with each other. The loss cannot select the best epoch, since the teacher changes: the last
-    epoch is momentum.
+    epoch is kept.
 
     The baseline is the logarithm of the number of prototypes. In validation there is a second loss, `NAME collapse`:
     the difference of the entropy of the teacher's mean assignment from the maximum, log(number of prototypes). It

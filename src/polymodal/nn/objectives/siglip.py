@@ -33,7 +33,7 @@ class SigLIP(ContrastiveAlignment):
     class Options(ContrastiveAlignmentOptions):
         name: Literal["siglip"] = "siglip"
         initial_bias: float = Field(default=-10.0, ge=-20, le=0)
-        """Initial bias. Values near -log(batch size) have the least to learn."""
+        """Initial bias. At values near -log(batch size) the model has the least to learn."""
 
     options: Options
 

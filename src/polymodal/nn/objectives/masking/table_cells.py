@@ -13,7 +13,7 @@ from polymodal.nn.objectives.masking.mask_units import CategoricalUnits, Data, N
 
 
 class NumberCells(NumericUnits):
-    """Numbers, standardize by column; a mask one is missing to the encoder."""
+    """Numbers, standardized by column. Masked cells are missing values to the encoder."""
 
     default_mask_ratio = 0.3
 
