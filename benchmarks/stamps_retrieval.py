@@ -80,8 +80,8 @@ HELD_OUT = (("animals", "food", "town", "household"), ("plants", "seasonal", "ve
 
 
 def table(folder: Path) -> dict[str, list[str | None]]:
-    """Columns `picture`, `caption`, `speech` (None without a spoken description) and `class`; paths start from `folder`.
-    Images are copied into squares with white background, because theirs is transparent."""
+    """Columns `picture`, `caption`, `speech` (None without a spoken description) and `class`; paths start from
+    `folder`. Images are copied into squares with white background, because theirs is transparent."""
     stamps = fetch(folder)
     columns: dict[str, list[str | None]] = {"picture": [], "caption": [], "speech": [], "class": []}
     for path in sorted(stamps.rglob("*.png")):
