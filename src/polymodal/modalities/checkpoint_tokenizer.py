@@ -96,9 +96,7 @@ class CheckpointTokenizer:
                 "max_length", f"the checkpoint {self.card.name!r} reads at most {self.max_positions} tokens"
             )
         if most <= self.num_special_tokens:
-            problem = (
-                f"the checkpoint {self.card.name!r} puts {self.num_special_tokens} tokens of its own around each text"
-            )
+            problem = f"the checkpoint {self.card.name!r} adds {self.num_special_tokens} special tokens to each text"
             raise RecipeError("max_length", f"{problem}; use at least {self.num_special_tokens + 1}")
 
     def encode(self, texts: Sequence[str], most: int) -> list[tuple[list[int], bool]]:
@@ -114,7 +112,7 @@ class CheckpointTokenizer:
 
     def suggest_max_length(self, texts: Sequence[str], most: int) -> int:
         """The number of tokens that 99 of 100 of these texts fit in, rounded up to a multiple of eight, at most
-        `most` and the checkpoint's limit. This maximum itself if there are no texts."""
+        `most` and the checkpoint's limit; this maximum if there are no texts."""
         most = min(most, self.max_positions or most)
         lengths = [len(ids) for ids, _ in self.encode(texts, most)]
         enough = math.ceil(float(np.percentile(lengths, 99))) if lengths else most

@@ -37,7 +37,7 @@ class Ensemble:
     """Models whose predictions are combined. Create it with `ensemble` or `load`.
 
     members: the models; the first member defines the outputs and the order of classes
-    combiner: the combination of the predictions (formulas in `nn.fusion.decision`)
+    combiner: the combination of the predictions (formulas in `nn.fusion.decision_rules`)
 
     Example:
         >>> import polymodal
@@ -256,7 +256,7 @@ def ensemble(
     models: two or more models, or their directories
     method: `average` of the probabilities (or numbers); `vote`: the class predicted by most members (or the median);
         `weighted`: average with fitted weights; `product`: log-linear pool with fitted temperatures; `stack`: a fitted
-        linear layer over all predictions. Formulas: `nn.fusion.decision`.
+        linear layer over all predictions. Formulas: `nn.fusion.decision_rules`.
     data, root: rows with targets for fitting `weighted`, `product` and `stack`, as in `Model.evaluate`. Use rows that
         no member was trained on, because models are overconfident on their training rows.
 

@@ -41,7 +41,7 @@ class Environment:
 class ColumnRole:
     """The role of a column.
 
-    role: input, prompt, target, weight_column, column (of the split), group_column or ignored
+    role: `input`, `prompt`, `target`, `weight_column`, `column` (of the split), `group_column` or `ignored`
     kind: the modality or task
     reason: why the column has this role
     used_by: the input or output that reads the column

@@ -1,1 +1,1 @@
-"""Networks: layers, encoders, fusions, decoders, objectives, and the network that they make."""
+"""Networks: layers, encoders, fusions, decoders, objectives, and the network built from them."""

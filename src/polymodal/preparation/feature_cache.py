@@ -2,7 +2,7 @@
 
 Epochs, folds, trials and runs share the features. The cache key covers the content of the item, all options that change
 its preparation, the frozen layers with their weights, and the dtype. A change of one byte, weight or option gives
-another feature (law 8).
+another key (tests/laws/test_cache_identity.py).
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ class _FeatureRun:
     def load_or_compute(
         self, store: Store | None, keys: list[bytes], requests: Sequence[tuple[int, int | None]]
     ) -> Items:
-        """The features with `keys` of `made` (item, index of the augmented copy or None). Missing ones are computed."""
+        """The features of `requests` (item, index of the augmented copy or None) by their `keys`; missing ones are computed."""
         unknown = list(range(len(keys)))
         if store is not None and keys:
             unknown = np.flatnonzero(~store.contains(keys)).tolist()

@@ -86,8 +86,8 @@ def refresh(file: Path = FILE) -> list[str]:
             if not new.pop("unverified"):
                 one.pop("unverified", None)
             changes = [key for key, value in new.items() if value != one.get(key)]
-            told = [f"{key} {one.get(key)} -> {new[key]}" for key in changes]
-            lines += [f"{modality} {name} ({new['model']}): {', '.join(told)}"] if told else []
+            descriptions = [f"{key} {one.get(key)} -> {new[key]}" for key in changes]
+            lines += [f"{modality} {name} ({new['model']}): {', '.join(descriptions)}"] if descriptions else []
             one.update({key: new[key] for key in changes})
     file.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return lines

@@ -128,7 +128,7 @@ def checkpoint_state(checkpoint: CheckpointConfig, part: str, *, keep: bool) -> 
 
 def _load_from_folder(folder: Path, checkpoint: CheckpointConfig, part: str) -> dict[str, Tensor]:
     try:
-        # Missing weights are drawn at random, hence the own random state. The tensors may be used in training, so they
+        # Missing weights are drawn at random, hence the separate random state. The tensors may be used in training, so they
         # must not be inference tensors.
         with _quiet_transformers(), isolated_random_state(), torch.inference_mode(False):
             whole, found = auto_class(part).from_pretrained(

@@ -95,7 +95,7 @@ class Recipe(SizedModel):
     @field_validator("inputs", "outputs", mode="before")
     @classmethod
     def _short_forms(cls, value: Any, info: Any) -> Any:
-        """`question: text` stands for `question: {modality: text}`; `price: regress` for `price: {task: regress}`."""
+        """`question: text` stands for `question: {modality: text}`; `price: regression` for `price: {task: regression}`."""
         if not isinstance(value, dict):
             return value
         key = "modality" if info.field_name == "inputs" else "task"
@@ -193,7 +193,7 @@ class Recipe(SizedModel):
                 "choose a feature-level fusion, or set it to false",
             )
         if TASK_INPUT in self.inputs:
-            raise RecipeError(f"inputs.{TASK_INPUT}", "task_tokens add an input with this name; rename yours")
+            raise RecipeError(f"inputs.{TASK_INPUT}", "task_tokens adds an input with this name; rename your input")
 
     @property
     def privileged(self) -> list[str]:

@@ -106,9 +106,9 @@ def autotune(
     """The fastest configuration to run `step(copy of network)`, among those that the recipe allows.
 
     Each candidate is timed on the same copy in several rounds, and the medians are compared; bf16 and more threads
-    must be faster by 10% to be chosen. The choice is
-    stored in `memory` by machine and network, so that a second run of the same recipe computes in the same way. The
-    parameters and the random state of the caller do not change; the copy shares the frozen parameters.
+    must be faster by 10% to be chosen. The choice is stored in `memory` by machine and network, so that a second run of
+    the same recipe computes in the same way. The parameters and the random state of the caller do not change; the copy
+    shares the frozen parameters.
     """
     device, cores = network_device(network), len(_cores())
     threads = [options.num_threads] if options.num_threads != "auto" else sorted({1, min(cores, 8)})

@@ -250,8 +250,8 @@ class TextGenerationTask(GenerativeTask):
 
     @property
     def max_prompt_length(self) -> int:
-        """Maximum prompt length in tokens: at most the option, and so that the longest target fits behind it into the
-        positions of a checkpoint."""
+        """Maximum prompt length in tokens: at most the option, and at most the positions that the longest target
+        leaves in a checkpoint."""
         limit = None if self.tokenizer.checkpoint is None else max_positions_of(self.tokenizer.checkpoint)
         room = self.options.max_prompt_length if limit is None else limit - 1 - self.max_new_tokens
         return min(self.options.max_prompt_length, room) if room > 0 else self.options.max_prompt_length

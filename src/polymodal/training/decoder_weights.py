@@ -26,7 +26,7 @@ def load_initial_weights(decoder: Decoder) -> None:
 
 def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
     """The first decoder of this kind in a saved model. If the fusion has several branches, the decoder of the first
-    one.
+    branch.
 
     Raises:
         RecipeError: the model does not exist, or it has no such decoder.
@@ -40,10 +40,12 @@ def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
     for name, spec in recipe.outputs.items():
         if spec.decoder is None or spec.decoder.name != kind:
             continue
-        for branch in (*recipe.inputs, "joint"):  # the order of views, whatever the fusion
+        for branch in (*recipe.inputs, "joint"):  # the order of branches, whatever the fusion
             prefix = f"decoders.{module_key(name)}.{module_key(branch)}."
             found = {path.removeprefix(prefix): one for path, one in weights.items() if path.startswith(prefix)}
             if found:
                 memory = None if recipe.inputs else weights["fusion.token"]
                 return SavedDecoder(folder, recipe.hidden_size, spec.decoder, found, memory)
-    raise RecipeError("init_from", f"the model in {folder} has no {kind} that writes; name a folder with one")
+    raise RecipeError(
+        "init_from", f"the model in {folder} has no text output with the decoder {kind}; set another folder"
+    )

@@ -39,10 +39,10 @@ class TeacherTargets:
         """The distance of the student's `values [batch, k]` from the teacher's values for `rows`, `[batch]`.
 
         categorical: T^2 KL(softmax(t / T) || softmax(s / T)) ; binary: the same for the two outcomes of each label,
-            averaged
-        over labels ; real: mean (t - s)^2. T is `temperature` (Hinton, Vinyals & Dean, "Distilling the Knowledge in a
-        Neural Network", 2015; for inputs that only the teacher has: Lopez-Paz et al., "Unifying Distillation and
-        Privileged Information", 2016).
+            averaged over labels ; real: mean (t - s)^2
+
+        T is `temperature` (Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015; for inputs
+        that only the teacher has: Lopez-Paz et al., "Unifying Distillation and Privileged Information", 2016).
         """
         teacher = self.values[output][self.row_index[rows.cpu()]].to(values.device)
         values, heat = values.float(), self.options.temperature

@@ -41,8 +41,8 @@ def unimodal_scores(
 
 
 def modulate_gradients(network: Network, scores: Mapping[str, float], alpha: float, noise: bool) -> dict[str, float]:
-    """Scale down the gradient of each dominant tower (Peng et al., "Balanced Multimodal Learning via
-    On-the-fly Gradient Modulation", 2022, equations 8 to 11), after `backward` and before the optimizer step.
+    """Scale down the gradient of each dominant tower (Peng et al., "Balanced Multimodal Learning via On-the-fly
+    Gradient Modulation", 2022, equations 8 to 11), after `backward` and before the optimizer step.
 
         rho_m = s_m / mean_{n != m} s_n ;  k_m = 1 - tanh(alpha * rho_m) where rho_m > 1, else 1
         g_m <- k_m g_m + N(0, std(g_m)^2)       noise is added only with `noise`, and only to matrices

@@ -131,7 +131,7 @@ def answer_positions(start: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gather_answer(values: Tensor, start: Tensor, length: int) -> Tensor:
-    """Of `values [batch, positions, n]`, those at the positions that predict the answer tokens, `[batch, length, n]`.
+    """The entries of `values [batch, positions, n]` that predict the answer tokens, `[batch, length, n]`.
 
     start: `[batch]`, position of the first answer token. Positions beyond the end give the last value
     """

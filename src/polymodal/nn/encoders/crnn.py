@@ -49,7 +49,7 @@ class CRNN(Encoder):
         self.width = self.lstm.width
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """`values [items, channels, samples]`, `length [items]` -> `[items, frames / 4, 2 * hidden]`."""
+        """`values [items, channels, samples]`, `length [items]` -> `[items, frames / 4, 2 * hidden_size]`."""
         mel, length = self.mel(data["values"], data["length"])
         x, length = self.convolutions(mel.to(self.lstm.forward_layers[0].weight_ih_l0.dtype), length, self.dropout)
         x = self.lstm(x, length)  # [items, frames / 4, 2 * hidden_size]

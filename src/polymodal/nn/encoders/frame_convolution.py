@@ -75,7 +75,7 @@ class MelConvolutions(nn.Module):
     the channels at the end: `forward` returns `[items, frames / stride, self.width]`.
 
     layers: number of convolutions in each stage
-    time: strides over frames of the stem and of the three stages; `self.stride` is their product
+    strides: strides over frames of the stem and of the three stages; `self.stride` is their product
     """
 
     def __init__(self, channels: int, n_mels: int, first: int, layers: int, strides: tuple[int, int, int, int]) -> None:

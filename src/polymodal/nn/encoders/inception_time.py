@@ -33,7 +33,7 @@ class InceptionModule(nn.Module):
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """`x [items, channels, steps]`, 0 in the padding."""
         bottleneck = self.bottleneck(x)
-        lowest = torch.finfo(x.dtype).min  # padding must not win over what is below 0
+        lowest = torch.finfo(x.dtype).min  # padding must never be the maximum, also of negative values
         pooled = functional.max_pool1d(x.masked_fill(real == 0, lowest), 3, 1, 1).masked_fill(real == 0, 0)
         parts = [convolution(bottleneck) for convolution in self.convolutions]
         return torch.relu(self.norm(torch.cat([*parts, self.pooled(pooled)], dim=1), real))

@@ -23,8 +23,7 @@ class PretrainedAudio(PretrainedEncoder):
     """A pretrained audio network.
 
     * The encoder of Whisper (Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2023) reads
-    a
-      window of fixed length, padded with silence. Its tokens are those that overlap the audio; the pooled output is
+      a window of fixed length, padded with silence. Its tokens are those that overlap the audio; the pooled output is
       their mean.
     * wav2vec 2.0 (Baevski et al., 2020), HuBERT (Hsu et al., 2021) and WavLM (Chen et al., 2022) read the waveform; the
       pooled output is the mean of the tokens. If padding would affect real positions, only items of equal length run

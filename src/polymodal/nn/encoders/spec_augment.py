@@ -39,7 +39,7 @@ def spec_augment(
 
 
 def _masks(size: int, length: Tensor, count: int, max_width: Tensor) -> Tensor:
-    """`[items, size]` bool, True within one of `count` random ranges of at most `largest` entries per item."""
+    """`[items, size]` bool, True within one of `count` random ranges of at most `max_width` entries per item."""
     uniform = torch.rand(2, len(length), count, device=length.device)
     width = (uniform[0] * (max_width + 1).unsqueeze(1)).floor()
     start = (uniform[1] * (length.unsqueeze(1) - width + 1)).floor()

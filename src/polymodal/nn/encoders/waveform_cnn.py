@@ -80,7 +80,7 @@ class WaveformCNN(Encoder):
         self.width = channels
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """`values [items, channels, samples]`, `length [items]` -> `[items, samples / (64 step), width]`."""
+        """`values [items, channels, samples]`, `length [items]` -> `[items, samples / (64 stride), width]`."""
         values = normalize_loudness(data["values"], data["length"]).to(self.filters.weight.dtype)
         length = strided_length(data["length"].clamp_min(1), self.stride)
         x = torch.relu(self.norm(self.filters(self._windows(values)).permute(0, 2, 1).unsqueeze(-1)))

@@ -43,7 +43,7 @@ class MixtureOfExperts(VectorFusion):
         @model_validator(mode="after")
         def _top_within_experts(self) -> Self:
             if self.top_k > self.num_experts:
-                raise ValueError(f"top is {self.top_k}, but there are only {self.num_experts} experts")
+                raise ValueError(f"top_k is {self.top_k}, but there are only {self.num_experts} experts")
             return self
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:

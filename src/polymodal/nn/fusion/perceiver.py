@@ -24,8 +24,8 @@ class Perceiver(TokenFusion):
         result: the mean of LN(Z)
 
     Jaegle et al., "Perceiver: General Perception with Iterative Attention", 2021. Linear in the number of tokens. The
-    iterations share their weights. A missing input is masked out; in a row without any input, the latents stay as they
-    are.
+    iterations share their weights. A missing input is masked out; in a row without any input, the latents attend only
+    to each other.
     """
 
     class Options(TokenOptions):

@@ -173,7 +173,7 @@ class KVCache:
         self.memory_index = memory_index
 
     def _copy(self, capacity: int, rows: Tensor | None) -> None:
-        """Copy the cached positions (of `rows`) to a buffer with a capacity of at least `places`."""
+        """Copy the cached positions (of `rows`) to a buffer with at least this `capacity`."""
         layers, both, count, heads, allocated, head_dim = self.buffer.shape
         if capacity > allocated:
             allocated = max(-(-capacity // CACHE_PAGE) * CACHE_PAGE, allocated + allocated // 2)

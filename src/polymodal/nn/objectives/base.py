@@ -31,7 +31,7 @@ class ObjectiveOptions(Options, SizedModel):
 
 
 class InputInfo(NamedTuple):
-    """What an objective knows about an input: modality, shape of the prepared tensors, encoder."""
+    """An input as objectives see it: modality, shape of the prepared tensors, encoder."""
 
     modality: str
     shape: dict[str, Any]

@@ -183,18 +183,18 @@ def is_verified(name: str, file: Path) -> bool:
     return record.is_file() and json.loads(record.read_text(encoding="utf-8")) == _identity(name, file)
 
 
-def _convert(name: str, place: Path) -> None:
+def _convert(name: str, target: Path) -> None:
     files = _files(name)
     convert = import_module(str(STARTERS[name].convert)).convert
     if len(files) == 1:
-        convert(files[0], place)
+        convert(files[0], target)
         return
-    whole = place / "whole"
+    whole = target / "whole"
     with whole.open("wb") as joined:
         for file in files:
             with file.open("rb") as part:
                 shutil.copyfileobj(part, joined, CHUNK_BYTES)
-    convert(whole, place)
+    convert(whole, target)
     whole.unlink()
 
 
