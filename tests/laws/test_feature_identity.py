@@ -28,7 +28,7 @@ from polymodal.core.registry import components
 from polymodal.data.store.items import PreparedInput
 
 #: Values of options whose ranges give no value that matters here.
-OTHER_VALUES: dict[str, list[Any]] = {"max_tokens": [6]}
+OTHER_VALUES: dict[str, list[Any]] = {"max_length": [6]}
 
 
 @pytest.fixture

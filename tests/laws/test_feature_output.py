@@ -208,6 +208,6 @@ def test_the_normalization_of_a_series_counts(tmp_path: Path) -> None:
     """`collate` applies the statistics of `fit`, so the items do not contain them."""
     preparation, _, _ = frozen_whole("inception_time")
     modality: Any = preparation.modalities["x"]
-    before = modality.identity(LimitOptions())
+    before = modality.fingerprint(LimitOptions())
     modality.mean = modality.mean + 1e-3
-    assert modality.identity(LimitOptions()) != before
+    assert modality.fingerprint(LimitOptions()) != before
