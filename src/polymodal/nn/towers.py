@@ -18,8 +18,8 @@ class Tower(nn.Module):
     rows.
 
     Every input is normalized before fusion: without normalization most fusions only learn the prior of the targets
-    (docs/explanation/fusion.md). A row that lacks the input gets the learned "missing" token at its first position, and `present`
-    False.
+    (docs/explanation/fusion.md). A row that lacks the input gets the learned "missing" token at its first position, and
+    `present` False.
 
     chunk_size: number of items that are encoded at once in training, with activation checkpointing; None: all items
     """

@@ -278,7 +278,8 @@ class _FeatureRun:
     def load_or_compute(
         self, store: Store | None, keys: list[bytes], requests: Sequence[tuple[int, int | None]]
     ) -> Items:
-        """The features of `requests` (item, index of the augmented copy or None) by their `keys`; missing ones are computed."""
+        """The features of `requests` (item, index of the augmented copy or None) by their `keys`. Features that are not
+        stored are computed."""
         unknown = list(range(len(keys)))
         if store is not None and keys:
             unknown = np.flatnonzero(~store.contains(keys)).tolist()

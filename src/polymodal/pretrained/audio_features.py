@@ -36,8 +36,8 @@ class AudioFeatureExtractor(ABC):
 
     @abstractmethod
     def __call__(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
-        """`waveform [items, samples]` in fp32, in [-1, 1] and zero after each item's `length [items]` -> the inputs of the
-        network by argument name. Samples after `max_samples` are ignored.
+        """`waveform [items, samples]` in fp32, in [-1, 1] and zero after each item's `length [items]` -> the inputs of
+        the network by argument name. Samples after `max_samples` are ignored.
         """
 
 

@@ -14,8 +14,8 @@ CHUNK_SAMPLES = 1 << 17  # samples per transform: their spectra fit into the cac
 
 
 def mel_energy(waveform: Tensor, window: Tensor, hop: int, filters: Tensor, *, preemphasis: float = 0.0) -> Tensor:
-    """`waveform [items, samples]` -> band energies `[items, frames, bands]` fp32; frames have the length of `window` and
-    start every `hop` samples.
+    """`waveform [items, samples]` -> band energies `[items, frames, bands]` fp32; frames have the length of `window`
+    and start every `hop` samples.
 
         E[t, m] = sum_k |FFT(window y_t)[k]|^2 W[k, m]
 

@@ -128,8 +128,8 @@ def checkpoint_state(checkpoint: CheckpointConfig, part: str, *, keep: bool) -> 
 
 def _load_from_folder(folder: Path, checkpoint: CheckpointConfig, part: str) -> dict[str, Tensor]:
     try:
-        # Missing weights are drawn at random, hence the separate random state. The tensors may be used in training, so they
-        # must not be inference tensors.
+        # Missing weights are drawn at random, hence the separate random state. The tensors may be used in training, so
+        # they must not be inference tensors.
         with _quiet_transformers(), isolated_random_state(), torch.inference_mode(False):
             whole, found = auto_class(part).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True

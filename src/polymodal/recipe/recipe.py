@@ -95,7 +95,8 @@ class Recipe(SizedModel):
     @field_validator("inputs", "outputs", mode="before")
     @classmethod
     def _short_forms(cls, value: Any, info: Any) -> Any:
-        """`question: text` stands for `question: {modality: text}`; `price: regression` for `price: {task: regression}`."""
+        """`question: text` stands for `question: {modality: text}`, `price: regression` for `price: {task:
+        regression}`."""
         if not isinstance(value, dict):
             return value
         key = "modality" if info.field_name == "inputs" else "task"

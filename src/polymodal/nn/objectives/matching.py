@@ -36,8 +36,8 @@ class Matching(Objective):
     validation, so that epochs are comparable. p is the sigmoid of a linear layer on the fused vector. The cosine is
     that between the other inputs of row i and the input of row j in the embedding space of an `Alignment` of the same
     network that has these inputs; without one, that between the pooled tokens of the exchanged input in both rows. Rows
-    that share the exchanged item, or an item of the other inputs, with row i are not negatives. Inputs that are not part
-    of the objective are masked in the fusion. The baseline is log 2.
+    that share the exchanged item, or an item of the other inputs, with row i are not negatives. Inputs that are not
+    part of the objective are masked in the fusion. The baseline is log 2.
     """
 
     class Options(ObjectiveOptions):

@@ -173,7 +173,7 @@ def folder(name: str) -> Path:
         return file.parent
     target = cache_folder() / "weights" / f"{name}-{starter.sha256[:12]}-{VERSION}"
     if not target.is_dir():
-        _write_folder(target, lambda place: _convert(name, place))
+        _write_folder(target, lambda partial: _convert(name, partial))
     return target
 
 
