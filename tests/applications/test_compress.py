@@ -107,7 +107,7 @@ def test_int8_dynamic_computes_in_int8(model: Model) -> None:
     np.testing.assert_allclose(one, small.predict_proba(test)[:1], atol=1e-5)
 
 
-def test_a_processor_without_int8_gives_the_same_answers_and_says_so(
+def test_a_processor_without_int8_gives_the_same_predictions_and_a_message(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = convert_model(model, FORMATS["int8_dynamic"]).predict_proba(rows(40, 9))

@@ -111,13 +111,13 @@ def test_features_do_not_depend_on_the_batch(kind: str, tokens: int | None) -> N
             torch.testing.assert_close(made.compute_times(alone, features.shape[1])[0, :count], times[item, :count])
 
 
-@pytest.mark.parametrize("tune", ["frozen", "last"])
+@pytest.mark.parametrize("tune", ["freeze", "last"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_forward_from_cached_hidden_states(kind: str, tune: str) -> None:
     """Same result as the whole network, for batches and for single items of several lengths."""
     if tune == "last" and kind in UNCUT:
         with pytest.raises(RecipeError, match="`freeze` or `full`"):
-            encoder(kind, None, tune="last", layers=1)
+            encoder(kind, None, fine_tuning="last", num_layers=1)
         return
     tuning = {"fine_tuning": tune, "num_layers": 1} if tune == "last" else {"fine_tuning": tune}
     made, modality = encoder(kind, None, **tuning)
@@ -181,7 +181,7 @@ def test_a_network_that_does_not_match_its_extractor(tmp_path: Path) -> None:
     transformers.WhisperFeatureExtractor(chunk_length=3).save_pretrained(tmp_path)
     with pytest.raises(RecipeError, match="200 frames") as raised:
         encoder("", model=str(tmp_path))
-    assert raised.value.path == "model"
+    assert raised.value.path == "checkpoint"
 
 
 def test_whisper_tiny() -> None:

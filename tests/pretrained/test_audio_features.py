@@ -69,9 +69,9 @@ def test_whisper(bands: int) -> None:
     np.testing.assert_allclose(found, wanted, atol=WITHIN, rtol=0)
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_waveforms(normalise: bool) -> None:
-    reference = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=True)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_waveforms(normalize: bool) -> None:
+    reference = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=True)
     sounds = clips(16_000, 2)
     wanted = reference(sounds, sampling_rate=16_000, padding=True, return_tensors="np")
     found = extractor(reference)(*batch(sounds))

@@ -15,7 +15,7 @@ import torch
 import transformers
 from PIL import Image as Pillow
 
-from laws.tiny import settled
+from laws.tiny import final_folder
 from polymodal.core.errors import RecipeError
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         {"size": {"shortest_edge": 72}, "crop_size": 64},
     ),
     "dinov3": ("DINOv3ViT", {**VIT, "image_size": 64, "num_register_tokens": 2}, "ViT", {"size": 64}),
-    "siglip": ("Siglip", JOINT, "Siglip", {"embedding_dim": {"height": 64, "width": 64}}),
+    "siglip": ("Siglip", JOINT, "Siglip", {"size": {"height": 64, "width": 64}}),
     "clip": ("CLIP", {**JOINT, "projection_dim": 24}, "CLIP", {"size": {"shortest_edge": 64}, "crop_size": 64}),
     "clip_vision": ("CLIPVision", {**VIT, "image_size": 64}, "CLIP", {"size": 64, "crop_size": 64}),
     "convnext": ("ConvNext", {**STAGES, "num_stages": 2}, "ConvNext", {"size": {"shortest_edge": 64}}),
@@ -118,7 +118,7 @@ def made(kind: str) -> str:
                 buffer.add_(0.3 * torch.rand_like(buffer))
     model.save_pretrained(folder)
     processor(kind).save_pretrained(folder)
-    return settled(folder, f"image-{kind}")
+    return final_folder(folder, f"image-{kind}")
 
 
 def pictures(count: int = 3) -> list[Pillow.Image]:
@@ -156,9 +156,9 @@ def test_features_are_those_of_transformers(kind: str) -> None:
         wanted = hidden[:, 0] if kind in SUMMARY else own.pooler_output.flatten(1)
         if kind == "clip":
             wanted = network.get_image_features(pixel_values=values).pooler_output
-        one = encoder(folder, modality, tokens=1)
-        every = encoder(folder, modality, tokens=None)
-        some = encoder(folder, modality, tokens=3)
+        one = encoder(folder, modality, max_tokens=1)
+        every = encoder(folder, modality, max_tokens=None)
+        some = encoder(folder, modality, max_tokens=3)
         read = one.prepare_inputs(data)["pixel_values"]
         torch.testing.assert_close(read, values, atol=1e-6, rtol=1e-6)
         assert read.is_contiguous(memory_format=torch.channels_last)
@@ -177,7 +177,7 @@ def test_features_are_those_of_transformers(kind: str) -> None:
 def test_features_do_not_depend_on_the_batch(kind: str) -> None:
     modality, data = prepared(made(kind), pictures())
     for tokens in (1, None):
-        network = encoder(made(kind), modality, tokens=tokens)
+        network = encoder(made(kind), modality, max_tokens=tokens)
         with torch.no_grad():
             together = network(data)[0]
             for place in range(3):
@@ -189,8 +189,8 @@ def test_features_do_not_depend_on_the_batch(kind: str) -> None:
 def test_forward_from_cached_hidden_states_gives_the_same(kind: str) -> None:
     modality, data = prepared(made(kind), pictures())
     for tokens in (1, None):
-        frozen = encoder(made(kind), modality, tokens=tokens)
-        tuned = encoder(made(kind), modality, tokens=tokens, tune="last", layers=1)
+        frozen = encoder(made(kind), modality, max_tokens=tokens)
+        tuned = encoder(made(kind), modality, max_tokens=tokens, fine_tuning="last", num_layers=1)
         with torch.no_grad():
             wanted = frozen(data)[0]
             for network in (frozen, tuned):
@@ -202,16 +202,16 @@ def test_forward_from_cached_hidden_states_gives_the_same(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_position_embeddings_distinguish_the_tokens(kind: str) -> None:
     modality, data = prepared(made(kind), pictures())
-    plain = encoder(made(kind), modality, tokens=None)
-    placed = encoder(made(kind), modality, tokens=None, positions="sincos")
+    plain = encoder(made(kind), modality, max_tokens=None)
+    placed = encoder(made(kind), modality, max_tokens=None, position_embedding="sincos")
     with torch.no_grad():
         added = placed(data)[0] - plain(data)[0]
         torch.testing.assert_close(placed(placed.encode_frozen(data))[0], placed(data)[0], atol=1e-5, rtol=1e-5)
     assert torch.allclose(added[0], added[1], atol=1e-5)
     distance = torch.cdist(added[:1], added[:1])[0] + torch.eye(added.shape[1])
     assert distance.min() > 0.1
-    with pytest.raises(RecipeError, match="positions"):
-        encoder(made(kind), modality, tokens=1, positions="sincos")
+    with pytest.raises(RecipeError, match="position_embedding"):
+        encoder(made(kind), modality, max_tokens=1, position_embedding="sincos")
 
 
 def test_masked_autoencoders_are_rejected(tmp_path: Path) -> None:

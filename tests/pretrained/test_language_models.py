@@ -26,10 +26,10 @@ from polymodal.runtime.cpu_kernels import can_prepack
 
 pytest.importorskip("transformers")
 
-COLOURS = ["red", "green", "blue", "grey"]
+COLORS = ["red", "green", "blue", "grey"]
 ROWS = {
     "number": [float(row % 4) for row in range(48)],
-    "caption": [f"a {COLOURS[row % 4]} ball" for row in range(48)],
+    "caption": [f"a {COLORS[row % 4]} ball" for row in range(48)],
     "asked": ["what is it"] * 48,
 }
 
@@ -52,7 +52,8 @@ def fitted(folder: Path, checkpoint: str, epochs: int = 1, **decoder: Any) -> Mo
 
 
 @pytest.mark.parametrize(
-    ("kind", "decoder"), [("gemma3_text", {"fine_tuning": "lora", "lora_rank": 2}), ("gpt2", {"read": "cross"})]
+    ("kind", "decoder"),
+    [("gemma3_text", {"fine_tuning": "lora", "lora_rank": 2}), ("gpt2", {"conditioning": "cross_attention"})],
 )
 def test_a_saved_model_generates_the_same_without_its_checkpoint(
     kind: str, decoder: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ from polymodal.workflows.fit import fit
 
 ROWS = 32
 MODES = {
-    "frozen": {},
+    "freeze": {},
     "last": {"num_layers": 1},
     "lora": {"num_layers": 2, "lora_rank": 2},
     "dora": {"lora_rank": 2},
@@ -122,7 +122,7 @@ def test_training_changes_exactly_the_trainable_weights(tmp_path: Path) -> None:
         now = {name.removeprefix("backbone.model."): value for name, value in encoder.state_dict().items()}
         now = {name.replace(".base_layer", ""): value for name, value in now.items()}
         moved = {name for name, value in original.items() if name in now and not bool((now[name] == value).all())}
-        if mode in ("frozen", "lora", "dora"):
+        if mode in ("freeze", "lora", "dora"):
             assert not moved
         elif mode == "last":
             assert moved

@@ -120,9 +120,9 @@ def test_start_tokens_are_the_forced_tokens_of_the_configuration() -> None:
         return [numbers[f"<|{token}|>"] for token in tokens]
 
     whisper = card("whisper")
-    assert Seq2SeqDecoder(whisper).start == names("startoftranscript", "en", "transcribe", "notimestamps")
-    assert Seq2SeqDecoder(whisper, "de").start == names("startoftranscript", "de", "transcribe", "notimestamps")
-    assert Seq2SeqDecoder(card("bart")).start == [2, 0]
+    assert Seq2SeqDecoder(whisper).start_tokens == names("startoftranscript", "en", "transcribe", "notimestamps")
+    assert Seq2SeqDecoder(whisper, "de").start_tokens == names("startoftranscript", "de", "transcribe", "notimestamps")
+    assert Seq2SeqDecoder(card("bart")).start_tokens == [2, 0]
     assert Seq2SeqDecoder(card("marian")).suppressed_tokens == [0]
     with pytest.raises(RecipeError, match=r"language.*does not support 'fr'; supported: de, en"):
         Seq2SeqDecoder(whisper, "fr")

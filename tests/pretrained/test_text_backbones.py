@@ -193,15 +193,15 @@ def test_averaged_tokens_of_ragged_items(most: int) -> None:
         ({"pooling_mode": "mean"}, lambda rows: [row.mean(0) for row in rows]),
     ],
 )
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 def test_sentence_encoders_pool_as_configured(
-    pooling: dict[str, Any], wanted: Any, normalise: bool, tmp_path: Path
+    pooling: dict[str, Any], wanted: Any, normalize: bool, tmp_path: Path
 ) -> None:
     shutil.copytree(text_checkpoint("sentence"), tmp_path, dirs_exist_ok=True)
-    sentence_files(tmp_path, pooling, normalise)
+    sentence_files(tmp_path, pooling, normalize)
     tokens, mask = encoded(str(tmp_path), TEXTS, None)
     summary = torch.stack(wanted([row[real] for row, real in zip(tokens, mask, strict=True)]))
-    summary = functional.normalize(summary, dim=1) if normalise else summary
+    summary = functional.normalize(summary, dim=1) if normalize else summary
     features, _ = encoded(str(tmp_path), TEXTS)
     assert features.shape[2] == encoder_of(str(tmp_path)).width
     assert largest(features[:, 0], summary) < 1e-5
@@ -262,11 +262,11 @@ def planned(model: str, **modality: Any) -> Recipe:
 def test_the_encoder_requires_its_tokenizer() -> None:
     bert = text_checkpoint("bert")
     options: Any = planned(bert).inputs["t"].modality
-    assert (options.checkpoint, options.vocabulary, options.max_tokens) == (bert, None, POSITIONS)
+    assert (options.checkpoint, options.vocab_size, options.max_length) == (bert, None, POSITIONS)
     with pytest.raises(RecipeError, match="needs"):
         planned(bert, checkpoint=text_checkpoint("roberta"))
-    with pytest.raises(RecipeError, match="tokenizer of its own"):
-        planned(bert, vocabulary=300)
+    with pytest.raises(RecipeError, match="has its own tokenizer"):
+        planned(bert, vocab_size=300)
 
 
 def test_an_image_checkpoint_is_rejected_for_texts(tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from polymodal.recipe.training import ParamGroupOptions, TrainingOptions
 from polymodal.training.optimizer import make_optimizer
 
 MODALITIES = ["text", "image", "audio", "video"]
-CUT = {"frozen": {}, "last": {"num_layers": 1}, "lora": {"num_layers": 2}, "dora": {"num_layers": 1}}
+CUT = {"freeze": {}, "last": {"num_layers": 1}, "lora": {"num_layers": 2}, "dora": {"num_layers": 1}}
 
 
 def built(modality: str, *, pretrained: bool = True, **options: Any) -> tuple[Network, dict[str, Tensor]]:
     columns, recipe = sample_table([modality], ["regression"], rows=8)
     recipe["inputs"][f"in_{modality}"]["encoder"] = {
         "name": f"pretrained_{modality}",
-        "model": checkpoint(modality),
+        "checkpoint": checkpoint(modality),
         **options,
     }
     preparation, prepared = prepare(columns, **recipe)
@@ -59,7 +59,7 @@ def test_freeze_has_no_trainable_weights() -> None:
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_last_trains_the_top_layers_and_output_modules(modality: str) -> None:
-    network = built(modality, tune="last", layers=2)[0]
+    network = built(modality, fine_tuning="last", num_layers=2)[0]
     encoder = encoder_of(network)
     expected = {id(one) for layer in encoder.backbone.layers[1:] for one in layer.parameters()}
     norms = {"text": [], "image": ["layernorm"], "audio": ["layer_norm"], "video": []}[modality]
@@ -70,7 +70,7 @@ def test_last_trains_the_top_layers_and_output_modules(modality: str) -> None:
 @pytest.mark.parametrize("tune", ["lora", "dora"])
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_only_adapters_of_the_top_layers_are_trainable(modality: str, tune: str) -> None:
-    network = built(modality, tune=tune, layers=1, rank=3)[0]
+    network = built(modality, fine_tuning=tune, num_layers=1, lora_rank=3)[0]
     names = learning(network)
     assert names
     assert all("lora_" in name for name in names)
@@ -82,7 +82,7 @@ def test_only_adapters_of_the_top_layers_are_trainable(modality: str, tune: str)
 
 
 def test_full_trains_everything() -> None:
-    network = built("text", tune="full")[0]
+    network = built("text", fine_tuning="full")[0]
     assert len(learning(network)) == len(list(encoder_of(network).parameters()))
 
 
@@ -90,7 +90,7 @@ def test_full_trains_everything() -> None:
 @pytest.mark.parametrize("tune", ["lora", "dora"])
 def test_new_adapters_change_nothing(modality: str, tune: str) -> None:
     """B is zero, and the DoRA magnitudes are those of the loaded weights."""
-    adapted, data = built(modality, tune=tune)
+    adapted, data = built(modality, fine_tuning=tune)
     plain = built(modality)[0]
     with torch.no_grad():
         expected, found = encoder_of(plain).eval()(data)[0], encoder_of(adapted).eval()(data)[0]
@@ -101,7 +101,7 @@ def test_new_adapters_change_nothing(modality: str, tune: str) -> None:
 @pytest.mark.parametrize("tune", CUT)
 @pytest.mark.parametrize("tokens", [1, 3, None])
 def test_cached_hidden_states_give_the_same_features_and_times(modality: str, tune: str, tokens: int | None) -> None:
-    network, data = built(modality, tune=tune, tokens=tokens, **CUT[tune])
+    network, data = built(modality, fine_tuning=tune, max_tokens=tokens, **CUT[tune])
     encoder = encoder_of(network).eval()
     settled = encoder.frozen_prefix()
     assert settled is not None
@@ -162,7 +162,7 @@ def trimmed(kept: dict[str, Tensor], whole: Iterable[str] = ()) -> dict[str, Ten
 
 @pytest.mark.parametrize("tune", ["last", "lora"])
 def test_gradients_are_the_same_from_cached_hidden_states(tune: str) -> None:
-    network, data = built("text", tune=tune, layers=2)
+    network, data = built("text", fine_tuning=tune, num_layers=2)
     encoder = encoder_of(network).eval()
     kept = encoder.encode_frozen(data)
     gradients = []
@@ -177,7 +177,7 @@ def test_gradients_are_the_same_from_cached_hidden_states(tune: str) -> None:
 
 
 def test_frozen_layers_stay_in_evaluation_mode() -> None:
-    network = built("text", tune="last", layers=1)[0]
+    network = built("text", fine_tuning="last", num_layers=1)[0]
     network.train()
     layers = encoder_of(network).backbone.layers
     dropouts = [[m.training for m in layer.modules() if isinstance(m, torch.nn.Dropout)] for layer in layers]
@@ -185,14 +185,14 @@ def test_frozen_layers_stay_in_evaluation_mode() -> None:
     frozen = built("text")[0]
     frozen.train()
     assert not any(module.training for module in encoder_of(frozen).backbone.modules())
-    full = built("text", tune="full")[0]
+    full = built("text", fine_tuning="full")[0]
     full.train()
     assert all(module.training for module in encoder_of(full).backbone.modules())
 
 
 def test_full_and_lora_in_all_layers_have_no_frozen_prefix() -> None:
-    assert encoder_of(built("text", tune="full")[0]).frozen_prefix() is None
-    assert encoder_of(built("text", tune="lora")[0]).frozen_prefix() is None
+    assert encoder_of(built("text", fine_tuning="full")[0]).frozen_prefix() is None
+    assert encoder_of(built("text", fine_tuning="lora")[0]).frozen_prefix() is None
 
 
 def test_the_fingerprint_depends_on_weights_split_and_options() -> None:
@@ -201,15 +201,20 @@ def test_the_fingerprint_depends_on_weights_split_and_options() -> None:
         assert settled is not None
         return settled.fingerprint
 
-    several = [name(), name(tokens=None), name(tune="last", layers=1), name(tune="last", layers=2)]
+    several = [
+        name(),
+        name(max_tokens=None),
+        name(fine_tuning="last", num_layers=1),
+        name(fine_tuning="last", num_layers=2),
+    ]
     assert len(set(several)) == 4
     assert name() == several[0]
-    assert name(tune="last", layers=1, rate=0.5) == several[2]
+    assert name(fine_tuning="last", num_layers=1, lr_multiplier=0.5) == several[2]
     assert name(pretrained=False) != several[0]
 
 
 def test_only_changed_weights_below_the_split_change_the_fingerprint() -> None:
-    encoder = encoder_of(built("text", tune="last", layers=1)[0])
+    encoder = encoder_of(built("text", fine_tuning="last", num_layers=1)[0])
     before = encoder.frozen_prefix()
     with torch.no_grad():
         next(encoder.backbone.layers[2].parameters()).add_(1)
@@ -220,7 +225,7 @@ def test_only_changed_weights_below_the_split_change_the_fingerprint() -> None:
 
 
 def test_learning_rates_decay_from_layer_to_layer() -> None:
-    network = built("image", tune="full", rate=0.1, decay=0.5)[0]
+    network = built("image", fine_tuning="full", lr_multiplier=0.1, layer_decay=0.5)[0]
     encoder = encoder_of(network)
     rates, model = encoder.lr_multipliers(), encoder.backbone.model
     assert rates[next(model.layernorm.parameters())] == pytest.approx(0.1)
@@ -231,11 +236,11 @@ def test_learning_rates_decay_from_layer_to_layer() -> None:
 
 
 def test_the_optimizer_multiplies_the_rates_of_param_groups_and_encoders() -> None:
-    network = built("image", tune="lora", rate=0.5)[0]
+    network = built("image", fine_tuning="lora", lr_multiplier=0.5)[0]
     parts = {"inputs.in_image": ParamGroupOptions(lr_multiplier=0.1)}
     options = TrainingOptions(learning_rate=1e-2, param_groups=parts)
-    optimiser = make_optimizer(network, torch.nn.Module(), options)
-    rate_of = {p: group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    optimizer = make_optimizer(network, torch.nn.Module(), options)
+    rate_of = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     inside = set(encoder_of(network).parameters())
     assert all(rate_of[p] == pytest.approx(1e-2 * 0.1 * 0.5) for p in rate_of if p in inside)
     assert inside & rate_of.keys()
@@ -246,11 +251,11 @@ def test_the_optimizer_multiplies_the_rates_of_param_groups_and_encoders() -> No
 @pytest.mark.parametrize(
     ("options", "path"),
     [
-        ({"num_layers": 2}, "layers"),
+        ({"num_layers": 2}, "num_layers"),
         ({"fine_tuning": "full", "num_layers": 2}, "num_layers"),
-        ({"lora_rank": 4}, "rank"),
+        ({"lora_rank": 4}, "lora_rank"),
         ({"fine_tuning": "last", "lora_rank": 4}, "lora_rank"),
-        ({"lr_multiplier": 0.1}, "rate"),
+        ({"lr_multiplier": 0.1}, "lr_multiplier"),
         ({"fine_tuning": "lora", "layer_decay": 0.5}, "layer_decay"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing"),
         ({"fine_tuning": "last", "num_layers": 4}, "num_layers"),
@@ -262,18 +267,18 @@ def test_options_without_effect_are_rejected(options: dict[str, Any], path: str)
     assert found.value.path == f"inputs.in_text.encoder.{path}"
 
 
-@pytest.mark.parametrize("tune", ["frozen", "last", "dora", "full"])
+@pytest.mark.parametrize("tune", ["freeze", "last", "dora", "full"])
 def test_copies_and_second_builds_have_equal_states(tune: str) -> None:
-    network, data = built("text", tune=tune)
+    network, data = built("text", fine_tuning=tune)
     twin = copy.deepcopy(network)
     with torch.no_grad():
         assert torch.equal(encoder_of(twin).eval()(data)[0], encoder_of(network).eval()(data)[0])
-    assert built("text", tune=tune, pretrained=False)[0].state_dict().keys() == network.state_dict().keys()
+    assert built("text", fine_tuning=tune, pretrained=False)[0].state_dict().keys() == network.state_dict().keys()
 
 
 def test_the_estimate_counts_optimizer_state_for_trainable_weights_only() -> None:
     costs = {}
-    for tune in ("frozen", "full"):
+    for tune in ("freeze", "full"):
         columns, recipe = sample_table(["text"], ["regression"], rows=24)
         recipe["inputs"]["in_text"]["encoder"] = {
             "name": "pretrained_text",
@@ -285,17 +290,17 @@ def test_the_estimate_counts_optimizer_state_for_trainable_weights_only() -> Non
         plan = make_plan(table, Recipe(hidden_size=16, training=training, **recipe))
         plan = type(plan)(complete_schedule(plan.recipe, 24), plan.roles)
         costs[tune] = estimate(plan, {"train": Split(table, torch.arange(24).numpy())})
-    assert costs["frozen"].parameters == costs["full"].parameters
+    assert costs["freeze"].parameters == costs["full"].parameters
     inside = costs["full"].encoders["in_text"].total
-    assert costs["frozen"].encoders["in_text"].trainable == 0
-    assert costs["full"].trainable - costs["frozen"].trainable == inside
-    assert costs["full"].training_mib - costs["frozen"].training_mib >= 12 * inside / 2**20 - 0.1
-    assert "learn" in costs["frozen"].text()
-    assert costs["frozen"].encoding_seconds > 0 == costs["full"].encoding_seconds
+    assert costs["freeze"].encoders["in_text"].trainable == 0
+    assert costs["full"].trainable - costs["freeze"].trainable == inside
+    assert costs["full"].training_mib - costs["freeze"].training_mib >= 12 * inside / 2**20 - 0.1
+    assert "learn" in costs["freeze"].text()
+    assert costs["freeze"].encoding_seconds > 0 == costs["full"].encoding_seconds
 
 
 def test_trainable_parts_are_described() -> None:
-    network = built("text", tune="lora", layers=1)[0]
+    network = built("text", fine_tuning="lora", num_layers=1)[0]
     all_, some = (sum(p.numel() for p in network.parameters() if p.requires_grad or every) for every in (True, False))
     told = describe_trainable(network)
     assert f"{all_:,}" in told

@@ -175,7 +175,7 @@ def test_inputs_and_features_are_those_of_transformers(kind):
     processor.do_resize = processor.do_center_crop = False
     films = [list(clip.permute(0, 2, 3, 1).numpy()) for clip in data["pixels"]]
     wanted = torch.tensor(np.array(processor(films)["pixel_values"]), dtype=torch.float32)
-    pooled, every = encoder_of(folder), encoder_of(folder, tokens=None)
+    pooled, every = encoder_of(folder), encoder_of(folder, max_tokens=None)
     (read,) = pooled.prepare_inputs(data).values()
     torch.testing.assert_close(read, wanted, atol=1e-6, rtol=0)
     hidden = trunk(wanted).last_hidden_state
@@ -192,7 +192,7 @@ def test_inputs_and_features_are_those_of_transformers(kind):
 def test_short_videos_repeat_frames_independent_of_the_batch(kind):
     """Frames are repeated evenly, as if the file contained the repetitions."""
     folder, *_ = kind
-    encoder = encoder_of(folder, tokens=3)
+    encoder = encoder_of(folder, max_tokens=3)
     data = clips(1, 2, 3, 4)
     together, _ = encoder(data)
     times = encoder.times(data, 3)
@@ -209,7 +209,7 @@ def test_short_videos_repeat_frames_independent_of_the_batch(kind):
 @torch.no_grad()
 def test_tokens_have_the_time_of_their_frames(kind):
     folder, *_ = kind
-    encoder, data = encoder_of(folder, tokens=None), clips(FRAMES)
+    encoder, data = encoder_of(folder, max_tokens=None), clips(FRAMES)
     length = encoder(data)[0].shape[1]
     tubelet = 4 * PATCHES // length
     wanted = data["times"].view(1, -1, tubelet).mean(-1).repeat_interleave(PATCHES, dim=1)

@@ -30,12 +30,12 @@ def data(rows: int = ROWS) -> dict[str, Any]:
 
 
 def search(
-    folder: Path, choices: dict[str, Any], *, folds: int = 2, objectives: list[str] | None = None
+    folder: Path, choices: dict[str, Any], *, folds: int = 2, optimize: list[str] | None = None
 ) -> tuple[Study, Folds]:
-    """A study of `choices` in `folder` that has not begun, and its folds."""
+    """A study of `choices` in `folder` without trials, and its folds."""
     folder.mkdir(parents=True, exist_ok=True)
     table, given = as_table(data(), None), as_recipe(RECIPE, None)
     assert table is not None
     plan = make_plan(table, given).recipe
     space = SearchSpace.read(choices, base_recipe(given, plan, choices))
-    return Study(folder, space, objectives or ["score"], 0), Folds(table, plan, folds)
+    return Study(folder, space, optimize or ["score"], 0), Folds(table, plan, folds)

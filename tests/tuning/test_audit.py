@@ -1,4 +1,4 @@
-"""The audit says what was planted, and nothing where nothing was."""
+"""The audit reports planted information, and none in noise."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_synergy_of_an_exclusive_or_is_detected(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_in_noise_nothing_is_found(seed: int) -> None:
+def test_noise_is_uninformative(seed: int) -> None:
     draw = np.random.default_rng(seed)
     inputs = {name: draw.normal(size=(120, 3)) for name in "abc"}
     found = audited(numbers(inputs, [f"k{one}" for one in draw.integers(0, 3, 120)]))
@@ -75,7 +75,7 @@ def test_in_noise_nothing_is_found(seed: int) -> None:
 
 
 def test_values_of_a_number_are_fractions_of_its_variance() -> None:
-    """The target is the sum of two independent parts, one in each input, four fifths and one fifth of its variance."""
+    """The target is the sum of two independent parts, one in each input, with 4/5 and 1/5 of its variance."""
     draw = np.random.default_rng(0)
     parts = draw.normal(size=(400, 2)) * [2.0, 1.0]
     found = audited(numbers({"big": parts[:, :1], "small": parts[:, 1:]}, parts.sum(1).tolist()))
@@ -103,7 +103,7 @@ def test_bounds_of_redundancy_and_synergy_hold_each_other() -> None:
 
 
 def test_whole_groups_are_drawn() -> None:
-    """Six rows of one person are no six independent rows: the intervals are wider than without groups."""
+    """Six rows of one person are not six independent rows: the intervals are wider than without groups."""
     draw = np.random.default_rng(0)
     person = np.repeat(np.arange(40), 6)
     bit = draw.integers(0, 2, 40)[person]
@@ -122,7 +122,7 @@ def test_whole_groups_are_drawn() -> None:
 
 
 def test_the_best_network_is_compared_with_the_best_single_input() -> None:
-    """A network that is always right against what one input tells: better by what that input gets wrong."""
+    """A network that is always correct is compared with the best single input: the difference is the error of that input."""
     draw = np.random.default_rng(0)
     bit = draw.integers(0, 2, 120)
     folds = numbers({"a": vector(bit, 2.0, draw), "b": draw.normal(size=(120, 2))}, bit.astype(str).tolist())

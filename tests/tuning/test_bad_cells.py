@@ -1,4 +1,4 @@
-"""A cell that cannot be used is told before the search begins, and counted in what it leaves behind."""
+"""A cell that cannot be used is reported before the search starts, and counted in the leaderboard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polymodal import tune
 from polymodal.datasets.planted import make_planted_images
 
 
-def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corrupt_image_is_reported_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row, image in enumerate(make_planted_images(24, 0, size=32)["image"]):
         image.save(tmp_path / f"{row}.png")
     (tmp_path / "7.png").write_bytes(b"no picture")
@@ -26,7 +26,16 @@ def test_a_broken_picture_is_told_and_counted_once(tmp_path: Path, capsys: pytes
     space = {"training.learning_rate": [0.001]}
     out = tmp_path / "out"
     tune(
-        data, "kind", recipe=recipe, space=space, folds=2, trials=1, seconds=None, out=out, root=tmp_path, progress=True
+        data,
+        "kind",
+        recipe=recipe,
+        space=space,
+        folds=2,
+        trials=1,
+        time_limit=None,
+        out=out,
+        root=tmp_path,
+        progress=True,
     )
     told = "".join(capsys.readouterr())
     assert "1 cells cannot be used" in told

@@ -1,4 +1,4 @@
-"""Baselines learn what can be learned from fixed features, from the rows of the other folds alone."""
+"""Baselines learn from frozen features, only from the rows of the other folds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def scores(folds: Folds) -> dict[str, float]:
     return {one.name: one.score for one in run_baselines(folds, progress=QUIET)}
 
 
-def test_all_inputs_together_beat_each_where_both_are_needed() -> None:
+def test_all_inputs_are_better_than_each_if_both_are_needed() -> None:
     found = scores(folds_of(make_planted_table(150, 0), "grade", "data.ignore_columns=[price]"))
     assert set(found) == {
         "constant",
@@ -63,7 +63,7 @@ def test_numbers_are_predicted_in_the_users_units() -> None:
     assert found["linear: numbers"].metrics["price"]["rmse"]["value"] == pytest.approx(-found["linear: numbers"].score)
 
 
-def test_labels_are_told_one_by_one() -> None:
+def test_labels_are_predicted_one_by_one() -> None:
     draw = np.random.default_rng(0)
     bits = draw.integers(0, 2, (2, 120))
     inputs = {"x": np.concatenate([vector(bit, 0.5, draw) for bit in bits], axis=1)}
@@ -77,7 +77,7 @@ def test_labels_are_told_one_by_one() -> None:
 
 def test_texts_and_pictures_have_features_without_a_checkpoint() -> None:
     assert scores(folds_of(make_planted_text(90, 0), "topic"))["linear: text"] > 0.9
-    shapes = folds_of(make_planted_images(90, 0), "colour", "data.ignore_columns=[shape]")
+    shapes = folds_of(make_planted_images(90, 0), "color", "data.ignore_columns=[shape]")
     assert scores(shapes)["linear: image"] > 0.9
 
 
@@ -99,8 +99,8 @@ def test_a_pretrained_input_has_the_summaries_of_its_checkpoint() -> None:
     assert np.unique(matrix[1:], axis=0).shape[0] == len(set(texts[1:]))
 
 
-def test_rows_of_the_fold_are_never_learned_from() -> None:
-    """Other cells and targets in the rows of a fold change nothing of what its baselines answer for one of them."""
+def test_rows_of_the_fold_are_not_used_for_training() -> None:
+    """Other cells and targets in the rows of a fold do not change the baseline predictions of an unchanged row."""
     data = make_mixed(90, 0)
     folds = folds_of(data, "answer")
     rows = folds.splits[0]["test"].rows
@@ -117,7 +117,7 @@ def test_rows_of_the_fold_are_never_learned_from() -> None:
         np.testing.assert_allclose(second[name][rows[0]], distribution[rows[0]], atol=1e-5, err_msg=name)
 
 
-def test_rows_without_a_target_are_left_out() -> None:
+def test_rows_without_a_target_are_skipped() -> None:
     data = make_planted_table(120, 0)
     grades = [None if row % 5 == 0 else grade for row, grade in enumerate(data["grade"])]
     folds = folds_of({**data, "grade": grades}, "grade", "data.ignore_columns=[price]")
@@ -136,8 +136,8 @@ def test_weights_count_as_repeated_rows() -> None:
         "linear", [matrix], [matrix], BaselineData("real", 1, truth, weight.astype(float), np.arange(60), 0)
     )
     repeated = np.repeat(matrix, weight, axis=0)
-    lesson = BaselineData("real", 1, np.repeat(truth, weight, axis=0), np.ones(len(groups)), groups, 0)
-    again = fit_predict("linear", [repeated], [matrix], lesson)
+    repeated_data = BaselineData("real", 1, np.repeat(truth, weight, axis=0), np.ones(len(groups)), groups, 0)
+    again = fit_predict("linear", [repeated], [matrix], repeated_data)
     np.testing.assert_allclose(weighted.predictions, again.predictions, atol=0.15)
 
 
@@ -152,7 +152,7 @@ def test_a_class_of_few_rows_is_aligned_to_the_whole_table() -> None:
         assert (decided[folds.fold_of == folds.fold_of[7], rare] == 0).all(), "its only row was not learned from"
 
 
-def test_timelines_are_left_out_with_a_note() -> None:
+def test_event_detection_is_skipped_with_a_note() -> None:
     draw = np.random.default_rng(0)
     data = {
         "x": draw.normal(size=60).tolist(),
@@ -166,8 +166,8 @@ def test_timelines_are_left_out_with_a_note() -> None:
 
 
 @pytest.mark.parametrize("modality", ["audio", "video", "time_series", "image"])
-def test_statistics_of_media_are_those_of_the_item_alone(modality: str) -> None:
-    """Padding beside longer items changes nothing, a missing item is all 0, and equal items are equal rows."""
+def test_statistics_of_media_do_not_depend_on_other_items(modality: str) -> None:
+    """Padding to longer items changes nothing, a missing item is all 0, and equal items are equal rows."""
     draw = np.random.default_rng(0)
     rows = 24
     column, cells = next(iter(INPUTS[modality](rows, draw).items()))
@@ -175,13 +175,13 @@ def test_statistics_of_media_are_those_of_the_item_alone(modality: str) -> None:
     target = draw.choice(["p", "q"], rows).tolist()
     recipe = {"inputs": {column: {"columns": [column], "modality": modality}}}
     features = FrozenFeatures(folds_of({column: cells, "target": target}, "target", recipe=recipe), progress=QUIET)
-    values, present = features._fixed[column].values, features._fixed[column].present
+    values, present = features._fold_free[column].values, features._fold_free[column].present
     assert present.tolist() == [False] + [True] * (rows - 1)
     assert np.isfinite(values).all()
     assert np.unique(values[1:], axis=0).shape[0] > 3
     short = {column: [None, *cells[1:4], *cells[1:4]], "target": ["p", "q"] * 3 + ["p"]}
     folds = folds_of(short, "target", recipe=recipe, folds=2)
-    few = FrozenFeatures(folds, progress=QUIET)._fixed[column].values
+    few = FrozenFeatures(folds, progress=QUIET)._fold_free[column].values
     np.testing.assert_allclose(few[1:4], values[1:4], atol=1e-4)
     np.testing.assert_array_equal(few[4:], few[1:4])
     matrix = features.matrix(column, 0)

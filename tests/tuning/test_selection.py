@@ -1,4 +1,4 @@
-"""Ensembles chosen on out-of-fold answers, the score that the choice does not flatter, and the Pareto front."""
+"""Ensembles selected on out-of-fold predictions, scores corrected for selection bias, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_numbers_are_averaged_too(tmp_path: Path) -> None:
 
 
 def test_the_best_of_many_guesses_is_corrected_to_chance(tmp_path: Path) -> None:
-    """Forty candidates that know nothing: the best looks good out of fold, and the correction says chance."""
+    """Forty random candidates: the best has a high out-of-fold score, and the corrected score is chance."""
     made = folds(tmp_path)
     guesses = opinions(made, 40, 0.0)
     truth = made.reference.truth.targets["y"][0].reshape(-1)
@@ -122,7 +122,7 @@ def test_the_best_of_many_guesses_is_corrected_to_chance(tmp_path: Path) -> None
     assert correct_selection_bias(sure, made)["best"].value == pytest.approx(max(one.score for one in sure), abs=0.02)
 
 
-def test_the_front_has_what_nobody_beats_in_everything(tmp_path: Path) -> None:
+def test_the_front_contains_the_candidates_that_are_not_dominated(tmp_path: Path) -> None:
     made = folds(tmp_path)
     values = opinions(made, 1, 1.0)[0].distributions["y"]
     facts = {"a": (0.9, 5.0), "b": (0.8, 1.0), "c": (0.8, 2.0), "d": (0.7, 0.5), "e": (0.85, 6.0)}

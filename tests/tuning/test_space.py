@@ -54,7 +54,7 @@ def space(choices: dict[str, Any], recipe: dict[str, Any] = RECIPE) -> SearchSpa
         ("fusion.num_layers", [1, 99], "less than or equal to 8"),
     ],
 )
-def test_what_a_recipe_cannot_have_is_refused(path: str, value: Any, said: str) -> None:
+def test_invalid_dimensions_are_rejected(path: str, value: Any, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         space({path: value})
 
@@ -125,7 +125,7 @@ def test_a_search_begins_at_the_first_choices_and_then_varies_one_component_at_a
     assert found.initial_points(2) == points[:2]
 
 
-def test_what_a_trial_does_not_choose_still_follows_from_what_it_does() -> None:
+def test_options_outside_of_the_space_follow_from_the_chosen_ones() -> None:
     """The size dial moves widths that the recipe leaves open, and only those."""
     recipe = {key: value for key, value in RECIPE.items() if key != "hidden_size"}
     found = space({"size": ["tiny", "small"]}, {**recipe, "fusion": {"name": "concat", "dropout": 0.2}})
@@ -162,7 +162,7 @@ def test_one_input_is_not_fused() -> None:
     assert "training.modality_dropout" not in found
 
 
-def test_pretrained_encoders_are_tuned_only_where_there_is_time() -> None:
+def test_pretrained_encoders_are_fine_tuned_only_with_enough_time() -> None:
     plan = Recipe.read(
         {"inputs": {"text": "text"}, "outputs": {"y": "classification"}, "pretrained": "starter", "fusion": "concat"}
     )

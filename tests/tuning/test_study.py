@@ -47,7 +47,7 @@ def fusion_of(attempt: TrialRecord) -> Any:
     return attempt.overrides["fusion"]
 
 
-def test_the_better_of_two_fusions_is_found_and_nothing_is_tried_twice(tmp_path: Path) -> None:
+def test_the_better_of_two_fusions_is_found_and_no_trial_runs_twice(tmp_path: Path) -> None:
     study, folds = search(tmp_path / "out", FUSIONS)
     work(study, folds, tmp_path)  # without a limit: it ends when every recipe was tried
     complete = by_status(study)["complete"]
@@ -90,12 +90,12 @@ def test_after_the_deadline_only_a_first_trial_is_run_and_to_its_end(tmp_path: P
     assert [attempt.status for attempt in study.records()] == ["complete"]
 
 
-def test_a_trial_that_would_end_too_late_is_not_counted_and_is_run_when_there_is_time(
+def test_a_trial_that_would_exceed_the_time_limit_is_not_counted_and_runs_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, folds = search(tmp_path / "out", FUSIONS)
     work(study, folds, tmp_path, most=1)
-    monkeypatch.setattr(study, "_room", lambda most, deadline: len(study.records()) < 2)
+    monkeypatch.setattr(study, "_has_budget", lambda max_trials, deadline: len(study.records()) < 2)
     work(study, folds, tmp_path, deadline=0.0)
     assert [attempt.status for attempt in study.records()] == ["complete", "unfinished"]
     again, folds = search(tmp_path / "out", FUSIONS)
@@ -103,7 +103,7 @@ def test_a_trial_that_would_end_too_late_is_not_counted_and_is_run_when_there_is
     assert sorted(map(fusion_of, by_status(again)["complete"])) == ["concat", "late"]
 
 
-def test_a_trial_far_below_the_others_is_cut_short_and_kept(tmp_path: Path) -> None:
+def test_a_trial_with_a_much_lower_score_is_pruned_and_kept(tmp_path: Path) -> None:
     study, folds = search(tmp_path / "out", {"fusion": [*GOOD, "late"]}, folds=3)
     work(study, folds, tmp_path, most=6)
     found = by_status(study)
@@ -116,7 +116,7 @@ def test_a_trial_far_below_the_others_is_cut_short_and_kept(tmp_path: Path) -> N
     np.testing.assert_array_equal(np.isnan(candidate.distributions["target"]).any(1), folds.fold_of == 2)
 
 
-def test_a_recipe_that_cannot_be_built_is_noted_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_recipe_that_cannot_be_built_is_recorded_and_the_search_continues(tmp_path: Path) -> None:
     study, folds = search(tmp_path / "out", {"fusion": [IMPOSSIBLE, "concat"]})
     work(study, folds, tmp_path, most=2)
     failed, complete = study.records()
@@ -133,10 +133,10 @@ def test_running_out_of_memory_costs_one_trial(
 ) -> None:
     real = studies.run_trial
 
-    def run(bench: TrialRunner, recipe: Any, name: str, watch: Any) -> Any:
+    def run(runner: TrialRunner, recipe: Any, name: str, callback: Any) -> Any:
         if recipe.fusion.name == "late":
             raise error
-        return real(bench, recipe, name, watch)
+        return real(runner, recipe, name, callback)
 
     monkeypatch.setattr(studies, "run_trial", run)
     study, folds = search(tmp_path / "out", FUSIONS)
@@ -147,9 +147,7 @@ def test_running_out_of_memory_costs_one_trial(
     assert complete.status == "complete"
 
 
-def test_a_fault_of_the_program_is_not_taken_for_a_failed_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_programming_error_is_not_a_failed_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: Any) -> Any:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -159,8 +157,8 @@ def test_a_fault_of_the_program_is_not_taken_for_a_failed_trial(
         work(study, folds, tmp_path, most=2)
 
 
-def test_what_a_search_costs_can_be_searched_for_too(tmp_path: Path) -> None:
-    study, folds = search(tmp_path / "out", {"hidden_size": [16, 64]}, objectives=["score", "size"])
+def test_costs_can_be_optimized(tmp_path: Path) -> None:
+    study, folds = search(tmp_path / "out", {"hidden_size": [16, 64]}, optimize=["score", "size"])
     work(study, folds, tmp_path, most=2)
     assert [attempt.status for attempt in study.records()] == ["complete"] * 2
     values = [trial.values for trial in study.study.get_trials()]

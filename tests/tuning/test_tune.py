@@ -94,7 +94,7 @@ def test_if_every_trial_fails_the_reasons_are_listed(tmp_path: Path) -> None:
         run(tmp_path, space={"fusion": impossible})
 
 
-def test_what_cannot_be_done_is_refused_before_anything_is_written(
+def test_invalid_arguments_are_rejected_before_files_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -114,7 +114,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(PolymodalError, match="not empty"):
         run(tmp_path)

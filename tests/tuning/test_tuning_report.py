@@ -1,4 +1,4 @@
-"""The page of a search shows what was found, and holds nothing from elsewhere."""
+"""The report of a search shows its results and loads nothing from other places."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> TuningResult:
             space={"hidden_size": [8, 16]},
             folds=2,
             trials=2,
-            seconds=None,
-            objectives=["score", "latency"],
+            time_limit=None,
+            optimize=["score", "latency"],
             out=place / "out",
         )
 
@@ -75,14 +75,14 @@ def test_the_page_shows_candidates_audit_and_recipe(found: TuningResult, tmp_pat
     assert MARKUP in text
 
 
-def test_the_page_stands_by_itself(found: TuningResult, tmp_path: Path) -> None:
+def test_the_page_is_self_contained(found: TuningResult, tmp_path: Path) -> None:
     page = write_tuning_report(tmp_path, found).read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "<script" not in page
     assert "url(" not in page
 
 
-def test_a_front_is_joined_in_the_order_of_its_costs() -> None:
+def test_points_of_a_front_are_connected_in_the_order_of_their_costs() -> None:
     points = [("dear", 3.0, 0.9, True), ("cheap", 1.0, 0.5, True), ("bad", 2.0, 0.4, False)]
     chart = pareto_chart(points, title="t", x_label="x", y_label="y", joined=True)
     path = re.search(r'points="([^"]*)"', chart)

@@ -1,4 +1,4 @@
-"""What each input gives by itself: networks of one input, words beside a checkpoint, ridge, and their ensemble."""
+"""Unimodal candidates: networks of one input, words in addition to a checkpoint, ridge, and their ensemble."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAINING = {"epochs": 3, "batch_size": 16, "precision": "fp32", "num_threads": 1
 
 
 def folds(folder: Path) -> Folds:
-    """A number that tells the class well, and a text of which one word tells it."""
+    """A number that predicts the class well, and a text with one word that predicts it."""
     draw = np.random.default_rng(3)
     label = draw.integers(0, 2, ROWS)
     words = np.where(draw.random(ROWS) < 0.8, np.where(label, "amber", "birch"), "cloud")
@@ -89,7 +89,7 @@ def test_networks_of_one_input_are_run_once_and_the_best_of_each_input_is_a_yard
 
 
 @pytest.mark.parametrize("space", ["categorical", "binary"])
-def test_ridge_learns_classes_and_labels_and_its_probabilities_mean_what_they_say(space: str) -> None:
+def test_ridge_learns_classes_and_labels_with_calibrated_probabilities(space: str) -> None:
     draw = np.random.default_rng(0)
     x = draw.normal(size=(600, 40)).astype(np.float32)
     score = x[:, :3] @ np.array([[1.5, 0, 0], [0, 1.5, 0], [0, 0, 1.5]])
@@ -112,7 +112,7 @@ def test_ridge_learns_classes_and_labels_and_its_probabilities_mean_what_they_sa
         assert ((answer.predictions > 0.5) == truth[400:]).mean() > 0.64
 
 
-def test_ridge_of_a_class_without_rows_gives_it_nothing() -> None:
+def test_ridge_gives_a_class_without_rows_no_probability() -> None:
     x = np.column_stack([np.random.default_rng(0).normal(size=(30, 4)), np.ones(30)]).astype(np.float32)
     truth = (x[:, 0] > 0).astype(np.int64)
     answer = fit_predict("ridge", [x], [x], BaselineData("categorical", 3, truth, np.ones(30), None, 0))

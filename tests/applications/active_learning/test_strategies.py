@@ -1,4 +1,4 @@
-"""Strategies on planted pools: what they choose teaches more than chance, and covers what was planted."""
+"""Strategies on planted pools: their rows improve a model more than random rows, and cover the planted clusters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLUSTERS, WIDE, SEEDS = 12, 8, 20
 
 def planted(seed: int, rows: int = 600) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Vectors in clusters of very different size, the class of each, and its cluster. A random draw sees little of the
-    small clusters; neighbouring clusters are of different classes."""
+    small clusters; neighboring clusters are of different classes."""
     draw = np.random.default_rng(seed)
     size = 0.7 ** np.arange(CLUSTERS)
     cluster = draw.choice(CLUSTERS, rows, p=size / size.sum())
@@ -52,8 +52,8 @@ CHOOSE: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
 
 @cache
 def task(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """A pool whose first rows are labelled, the probabilities of what they teach, rows for the score that come from
-    every cluster alike, and the mean accuracy that 24 random labels more reach."""
+    """A pool whose first rows are labeled, the probabilities of a model trained on them, rows for the score that come from
+    every cluster equally, and the mean accuracy with 24 more random labels."""
     x, y, cluster = planted(seed, 2000)
     even = np.concatenate([np.flatnonzero(cluster[300:] == c)[:20] + 300 for c in range(CLUSTERS)])
     pool, labels = x[:300], y[:300]
@@ -68,19 +68,19 @@ def task(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.
 
 
 def reached(pool: np.ndarray, labels: np.ndarray, rows: np.ndarray, test: np.ndarray, truth: np.ndarray) -> float:
-    """The accuracy that the first 8 rows of the pool and `rows` teach."""
+    """The accuracy of a model trained on the first 8 rows of the pool and on `rows`."""
     taught = np.concatenate([np.arange(8), rows])
     return float((learned(pool[taught], labels[taught]).predict(test) == truth).mean())
 
 
 def assert_gained(gains: list[float]) -> None:
-    """At least 2 points on average, and not by chance (paired over seeds)."""
+    """At least 2 points on average, and significant (paired over seeds)."""
     assert np.mean(gains) > 0.02, gains
     assert ttest_1samp(gains, 0, alternative="greater").pvalue < 0.01, gains
 
 
 @pytest.mark.parametrize("by", [by for by in CHOOSE if by != "typical"])
-def test_chosen_rows_teach_more_than_random_ones(by: str) -> None:
+def test_suggested_rows_are_better_than_random_rows(by: str) -> None:
     gains = []
     for seed in range(SEEDS):
         pool, labels, p, test, truth, random = task(seed)
@@ -90,7 +90,7 @@ def test_chosen_rows_teach_more_than_random_ones(by: str) -> None:
     assert_gained(gains)
 
 
-def test_typical_rows_teach_more_than_random_ones_where_nothing_is_labelled() -> None:
+def test_typical_rows_are_better_than_random_rows_without_labels() -> None:
     gains = []
     for seed in range(SEEDS):
         pool, labels, _, test, truth, _ = task(seed)
@@ -116,14 +116,14 @@ def test_a_core_set_covers_every_cluster_and_a_random_draw_does_not() -> None:
     assert missed > 0
 
 
-def test_a_core_set_stays_away_from_what_is_labelled() -> None:
+def test_a_core_set_is_far_from_labeled_rows() -> None:
     x, _, cluster = planted(0)
     x[cluster == 11] += 100
     assert cluster[k_center_greedy(DuplicateFilter(x), x[cluster == 0], 1)[0][0]] == 11
     assert cluster[k_center_greedy(DuplicateFilter(x), x[cluster == 11], 1)[0][0]] != 11
 
 
-def test_typical_rows_are_one_of_each_cluster_and_lie_in_its_middle() -> None:
+def test_typical_rows_are_near_the_center_of_each_cluster() -> None:
     draw = np.random.default_rng(0)
     cluster = np.repeat(np.arange(6), 40)
     x = 20 * np.eye(6)[cluster] + draw.normal(size=(240, 6))
@@ -134,8 +134,8 @@ def test_typical_rows_are_one_of_each_cluster_and_lie_in_its_middle() -> None:
         distance = np.linalg.norm(own - own.mean(0), axis=1)
         assert size == 40
         assert np.linalg.norm(x[place] - own.mean(0)) < np.median(distance)
-    labelled = x[cluster < 3][::20]
-    assert {cluster[place] for place, _, _ in typiclust(DuplicateFilter(x), labelled, 3, 0)} == {3, 4, 5}
+    labeled = x[cluster < 3][::20]
+    assert {cluster[place] for place, _, _ in typiclust(DuplicateFilter(x), labeled, 3, 0)} == {3, 4, 5}
 
 
 @pytest.mark.parametrize("by", CHOOSE)
@@ -149,13 +149,13 @@ def test_near_duplicates_are_chosen_once(by: str) -> None:
     assert len({place % 30 for place in chosen}) == 24
 
 
-def test_there_are_fewer_where_nothing_else_differs() -> None:
+def test_fewer_rows_are_chosen_if_the_others_are_duplicates() -> None:
     distinct = DuplicateFilter(np.repeat(np.eye(3), 5, axis=0))
     assert len(top_scores(distinct, np.arange(15.0), 10)) == 3
     assert distinct.num_duplicates == 12
 
 
-def test_gradient_seeds_are_those_of_the_products_written_out() -> None:
+def test_badge_seeds_equal_those_of_the_full_products() -> None:
     draw = np.random.default_rng(2)
     x, p = draw.normal(size=(50, 5)), draw.dirichlet(np.ones(3), 50)
     e = error_embedding(p)
@@ -180,7 +180,7 @@ def test_measures_have_their_ends_and_the_known_values_between() -> None:
     assert entropy(p, "categorical")[0] == pytest.approx(-(p * np.log(p)).sum() / np.log(3))
 
 
-def test_members_that_are_unsure_alike_do_not_disagree() -> None:
+def test_equally_uncertain_members_do_not_disagree() -> None:
     alike = np.full((3, 1, 2), 0.5)
     apart = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
     assert disagreement(alike, "categorical")[0] == pytest.approx(0)

@@ -1,4 +1,4 @@
-"""`suggest` on trained models: every task, ensembles, models without outputs, and rows that must not be named."""
+"""`suggest` on trained models: every task, ensembles, models without outputs, and rows that must not be suggested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECIPE: dict[str, Any] = {
 
 
 def rows(count: int, seed: int) -> dict[str, list[Any]]:
-    """Points of the plane; the class is the side of the line b = 0 on which they lie, and so are the other targets."""
+    """Points of the plane; the class is the side of the line b = 0, and the other targets follow from it."""
     a, b = np.random.default_rng(seed).normal(size=(2, count))
     return {
         "a": a.tolist(),
@@ -65,7 +65,7 @@ SERVES = {
 
 
 @pytest.mark.parametrize("target", TASKS)
-def test_every_strategy_names_rows_or_says_why_it_cannot(
+def test_every_strategy_suggests_rows_or_explains_why_it_cannot(
     target: str, models: dict[str, Model], committees: dict[str, Any], pool: dict[str, list[Any]]
 ) -> None:
     for by in get_args(Strategy):
@@ -84,7 +84,7 @@ def test_every_strategy_names_rows_or_says_why_it_cannot(
             assert all(one.reason for one in found)
 
 
-def test_unsure_rows_lie_at_the_border(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
+def test_uncertain_rows_are_near_the_decision_boundary(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
     height = np.abs(pool["b"])
     for by in ("margin", "entropy", "least_confident", "mixed", "badge"):
         chosen = suggest(models["side"], pool, 10, strategy=by)
@@ -92,7 +92,7 @@ def test_unsure_rows_lie_at_the_border(models: dict[str, Model], pool: dict[str,
         assert all("up" in one.reason for one in chosen)
 
 
-def test_members_that_disagree_are_asked_about(committees: dict[str, Any], pool: dict[str, list[Any]]) -> None:
+def test_rows_with_disagreeing_members_are_suggested(committees: dict[str, Any], pool: dict[str, list[Any]]) -> None:
     for target in ("side", "height"):
         committee = committees[target]
         found = suggest(committee, pool, 10, strategy="committee")
@@ -103,7 +103,7 @@ def test_members_that_disagree_are_asked_about(committees: dict[str, Any], pool:
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
 
 
-def test_labelled_rows_are_passed_over_and_core_sets_stay_away_from_them(models: dict[str, Model]) -> None:
+def test_labeled_rows_are_skipped_and_core_sets_are_far_from_them(models: dict[str, Model]) -> None:
     table = rows(150, 7)
     table["side"] = [side if row < 100 else None for row, side in enumerate(table["side"])]
     for by in get_args(Strategy):
@@ -120,7 +120,7 @@ def test_labelled_rows_are_passed_over_and_core_sets_stay_away_from_them(models:
     assert suggest(models["side"], marked, 5, target="done").rows == [149]
 
 
-def test_a_damaged_cell_is_listed_and_its_row_is_not_suggested(
+def test_a_bad_cell_is_listed_and_its_row_is_not_suggested(
     models: dict[str, Model], pool: dict[str, list[Any]]
 ) -> None:
     pool["a"] = [str(value) for value in pool["a"]]
@@ -142,7 +142,7 @@ def test_near_duplicates_are_suggested_once(models: dict[str, Model], pool: dict
             assert len({row % 150 for row in found.rows}) == 12, by
 
 
-def test_a_model_without_outputs_names_typical_rows(pool: dict[str, list[Any]], tmp_path: Path) -> None:
+def test_a_model_without_outputs_suggests_typical_rows(pool: dict[str, list[Any]], tmp_path: Path) -> None:
     pairs = {**pool, "c": [-value for value in pool["a"]]}
     inputs = RECIPE["inputs"] | {"y": {"modality": "number", "columns": ["c"]}}
     settings = ["training.epochs=2"]
@@ -153,7 +153,7 @@ def test_a_model_without_outputs_names_typical_rows(pool: dict[str, list[Any]], 
         suggest(tmp_path / "start", pairs, 8, strategy="margin")
 
 
-def test_what_cannot_be_asked_is_said(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
+def test_invalid_arguments_are_rejected(models: dict[str, Model], pool: dict[str, list[Any]]) -> None:
     with pytest.raises(RecipeError, match="unknown strategy 'best'"):
         suggest(models["side"], pool, strategy="best")  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="did you mean 'side'"):

@@ -1,4 +1,4 @@
-"""Planted near-duplicates are found, and nothing else; groups know their rows, items and parts."""
+"""Only planted near-duplicates are found; groups have their rows, items and sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def planted(kind: str, rows: int, copies: int, seed: int) -> tuple[np.ndarray, s
 
 @pytest.mark.parametrize("kind", ["even", "clusters", "direction"])
 @pytest.mark.parametrize("copies", [0, 1, 40])
-def test_planted_copies_are_found_and_nothing_else(kind: str, copies: int) -> None:
+def test_only_planted_copies_are_found(kind: str, copies: int) -> None:
     for seed in range(3):
         vectors, truth = planted(kind, 800, copies, seed)
         found = find_near_duplicates(vectors)

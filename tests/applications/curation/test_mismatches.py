@@ -1,4 +1,4 @@
-"""Planted swaps are ranked first; without swaps nothing is listed; ranks and margins equal plain loops."""
+"""Planted swaps are ranked first; without swaps no row is flagged; ranks and margins equal plain loops."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_without_swaps_hardly_anything_is_listed(noise: float) -> None:
     assert max(counts) <= 3
 
 
-def test_views_that_share_nothing_are_said_to() -> None:
+def test_independent_inputs_have_an_auc_of_one_half() -> None:
     judged = find_mismatches(*pairs(400, 1000.0, 0, seed=0)[:2])
     assert judged.auc == pytest.approx(0.5, abs=0.05)
     assert not judged.flagged.any()
@@ -79,7 +79,7 @@ def test_rows_that_share_an_item_are_right_pairs_of_each_other() -> None:
     assert (alone.rank > 1).all()
 
 
-def test_rows_that_lack_an_input_are_left_out() -> None:
+def test_rows_without_an_input_are_skipped() -> None:
     one, other, _ = pairs(60, 0.3, 0, seed=4)
     one[7] = np.nan
     judged = find_mismatches(one, other)

@@ -1,4 +1,4 @@
-"""Few-shot heads: they learn planted classes, tip is no worse than zero-shot, and what is saved predicts the same."""
+"""Few-shot heads: they learn planted classes, tip is not worse than zero-shot, and saved heads predict the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_five_rows_of_each_class_are_enough(head: Any) -> None:
 
 
 @pytest.mark.parametrize("head", ["prototypes", "linear"])
-def test_shuffled_labels_teach_nothing(head: Any) -> None:
+def test_shuffled_labels_give_chance_accuracy(head: Any) -> None:
     shuffled = {**FEW, "what": np.random.default_rng(1).permutation(FEW["what"]).tolist()}
     assert FewShot.fit(aligned(), shuffled, "what", head, "picture").evaluate(MANY)["what"]["accuracy"]["value"] < 0.5
 
@@ -64,7 +64,7 @@ def test_tip_without_its_cache_is_zero_shot() -> None:
     np.testing.assert_allclose(none.logits(vectors), zero.logits(vectors))
 
 
-def test_tip_is_what_the_paper_says() -> None:
+def test_tip_equals_the_formula_of_the_paper() -> None:
     vectors, target = blobs(3, 12, 0.2)
     texts, _ = blobs(3, 3, 0.5, seed=5)
     head = TipAdapter(vectors, np.eye(3)[target], texts, 7.0, 2.0, 5.5)
@@ -103,7 +103,7 @@ def test_the_scale_of_prototypes_follows_how_far_classes_are_apart() -> None:
     assert tight > loose
 
 
-def test_a_stronger_penalty_is_chosen_where_there_is_nothing_to_learn() -> None:
+def test_a_stronger_penalty_is_chosen_for_shuffled_labels() -> None:
     vectors, target = blobs(3, 60, 0.1)
     shuffled = np.random.default_rng(0).permutation(target)
     assert LinearProbe.fit(vectors, target, 3).inverse_penalty > LinearProbe.fit(vectors, shuffled, 3).inverse_penalty
@@ -124,7 +124,7 @@ def test_one_row_of_each_class_is_enough(classes: int) -> None:
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("named", [True, False])
 def test_a_saved_head_predicts_the_same(tmp_path: Path, head: Any, named: bool) -> None:
-    """With the model beside it, which may be moved together, or within."""
+    """With a reference to the model, which may be moved together with the head, or with a copy of it."""
     model: Any = aligned()
     if named:
         model = model.save(tmp_path / "all" / "model")
@@ -145,7 +145,7 @@ def test_labels_keep_their_kind_and_the_whole_row_serves() -> None:
     assert fitted.classes == ["false", "true"]
 
 
-def test_rows_without_the_input_have_no_class_and_teach_nothing() -> None:
+def test_rows_without_the_input_have_no_class_and_are_not_used_for_training() -> None:
     rows = {name: list(cells) for name, cells in FEW.items()}
     for name in PICTURE:
         rows[name][0] = None
@@ -157,7 +157,7 @@ def test_rows_without_the_input_have_no_class_and_teach_nothing() -> None:
     assert (scores["rows"], scores["skipped"]) == (24 - 1, 1)
 
 
-def test_what_cannot_be_fitted() -> None:
+def test_invalid_arguments_are_rejected() -> None:
     model = aligned()
     with pytest.raises(RecipeError, match=r"head.*did you mean 'linear'"):
         FewShot.fit(model, FEW, "what", "linar")  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def test_classes_never_seen_are_named() -> None:
     assert accuracy["value"] == accuracy["correct"] / 100
 
 
-def test_shuffled_pairs_name_nothing() -> None:
+def test_shuffled_pairs_give_chance_accuracy() -> None:
     classifier = ZeroShot(aligned(shuffled=True), HELD_OUT, target="what")
     scores = classifier.evaluate(planted_pairs(HELD_OUT, 100, seed=5))
     assert scores["what"]["accuracy"]["value"] < 0.5
@@ -101,12 +101,12 @@ def test_rows_without_the_input_have_no_class() -> None:
         ({"cat": [], "dog": ["barks"]}, None, "one or several descriptions"),
     ],
 )
-def test_what_cannot_be_classes(classes: Any, templates: list[str] | None, message: str) -> None:
+def test_invalid_classes_are_rejected(classes: Any, templates: list[str] | None, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         class_prompts(classes, templates)
 
 
-def test_braces_in_names_are_no_places() -> None:
+def test_braces_in_names_are_not_placeholders() -> None:
     found: Mapping[str, list[str]] = class_prompts({"a {0}": "b {c}", "d": ["e", "f"]}, ["x {} y"])
     assert found == {"a {0}": ["x b {c} y"], "d": ["x e y", "x f y"]}
 

@@ -1,5 +1,5 @@
-"""Approximate search finds what exact search finds, nearly always, whatever was added and deleted before; and what a
-filter or a deletion rules out it never finds, nor fewer rows than there are."""
+"""Approximate search nearly always gives the results of exact search, after any additions and deletions. It never
+returns filtered or deleted rows, and never fewer rows than there are."""
 
 from __future__ import annotations
 

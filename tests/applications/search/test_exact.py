@@ -59,7 +59,7 @@ def test_rows_that_are_all_alike_come_in_the_order_of_their_ids(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-6), ("float16", 2e-3)])
-def test_an_index_finds_what_brute_force_finds(tmp_path: Path, dtype: str, error: float) -> None:
+def test_an_index_gives_the_results_of_brute_force(tmp_path: Path, dtype: str, error: float) -> None:
     vectors, queries = clusters(2000), clusters(30, seed=1)
     vectors[[50, 900, 1999]] = vectors[3]
     index = Index.build(tmp_path / "index", vectors, dtype=dtype)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Conditions mean what Python's mean, row by row, and nothing but conditions is understood."""
+"""Conditions mean the same as in Python, row by row, and only conditions are accepted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from polymodal.applications.search.filter import evaluate_filter
 from polymodal.core.errors import DataError
 
 ROWS: list[dict[str, Any]] = [
-    {"price": price, "colour": colour, "sold": sold, "unit price": other}
+    {"price": price, "color": color, "sold": sold, "unit price": other}
     for price in (None, -1, 0, 3, 10)
-    for colour in (None, "red", "blue bus")
+    for color in (None, "red", "blue bus")
     for sold in (None, True, False)
     for other in (None, 0.5, 3.0)
 ]
@@ -29,10 +29,10 @@ COMPARISONS = st.one_of(
     st.tuples(
         st.sampled_from(["price", "column('unit price')"]), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), NUMBERS
     ),
-    st.tuples(st.just("colour"), st.sampled_from(["==", "!=", "<"]), st.sampled_from(["'red'", "'blue bus'", "''"])),
+    st.tuples(st.just("color"), st.sampled_from(["==", "!=", "<"]), st.sampled_from(["'red'", "'blue bus'", "''"])),
     st.tuples(st.just("price"), st.sampled_from(["in", "not in"]), st.sampled_from(["(3, 10)", "[0.5, 3]", "(-1,)"])),
-    st.tuples(st.sampled_from(["'bus'", "'e'"]), st.sampled_from(["in", "not in"]), st.just("colour")),
-    st.tuples(st.sampled_from(["price", "colour", "sold"]), st.sampled_from(["is", "is not"]), st.just("None")),
+    st.tuples(st.sampled_from(["'bus'", "'e'"]), st.sampled_from(["in", "not in"]), st.just("color")),
+    st.tuples(st.sampled_from(["price", "color", "sold"]), st.sampled_from(["is", "is not"]), st.just("None")),
     st.tuples(st.just("sold"), st.just("=="), st.sampled_from(["True", "False"])),
 ).map(" ".join)
 CONDITIONS = st.recursive(
@@ -46,7 +46,7 @@ CONDITIONS = st.recursive(
 
 
 def truth(node: Any, row: dict[str, Any]) -> bool | None:
-    """The condition for one row by the rules of three-valued logic, written anew and without columns."""
+    """The condition for one row by the rules of three-valued logic, written independently and without columns."""
     if isinstance(node, ast.BoolOp):
         values = [truth(one, row) for one in node.values]
         decisive = isinstance(node.op, ast.Or)
@@ -86,7 +86,7 @@ def test_a_condition_finds_the_rows_for_which_it_is_true(condition: str) -> None
         ("column('unit prise') < 3", "did you mean 'unit price'"),
         ("price < 'a'", "compare it with a number"),
         ("price == True", "compare it with a number"),
-        ("colour == 3", "compare it with a text"),
+        ("color == 3", "compare it with a text"),
         ("sold == 1", "True or False"),
         ("price", "not boolean"),
         ("price == None", "is None"),
@@ -98,10 +98,10 @@ def test_a_condition_finds_the_rows_for_which_it_is_true(condition: str) -> None
         ("__import__('os').system('x') == 1", "neither a column|must be a column"),
         ("price.real < 3", "neither a column|must be a column"),
         ("price + 1 < 3", "must be a column"),
-        ("colour < price + 1", "neither"),
+        ("color < price + 1", "neither"),
         ("(lambda: 1)() == price", "neither"),
         ("[x for x in price]", "not a condition"),
-        ("price in colour", "needs a text"),
+        ("price in color", "needs a text"),
         ("price in 3", "needs a column and a list"),
         ("column(price) < 3", "needs one column name"),
         ("column('price', x=1) < 3", "needs one column name"),
