@@ -295,17 +295,17 @@ def test_the_estimate_counts_optimizer_state_for_trainable_weights_only() -> Non
     assert costs["freeze"].encoders["in_text"].trainable == 0
     assert costs["full"].trainable - costs["freeze"].trainable == inside
     assert costs["full"].training_mib - costs["freeze"].training_mib >= 12 * inside / 2**20 - 0.1
-    assert "learn" in costs["freeze"].text()
+    assert ", trainable " in costs["freeze"].text()
     assert costs["freeze"].encoding_seconds > 0 == costs["full"].encoding_seconds
 
 
 def test_trainable_parts_are_described() -> None:
     network = built("text", fine_tuning="lora", num_layers=1)[0]
     all_, some = (sum(p.numel() for p in network.parameters() if p.requires_grad or every) for every in (True, False))
-    told = describe_trainable(network)
-    assert f"{all_:,}" in told
-    assert f"{some:,} learn" in told
-    assert "encoder of in_text" in told
+    text = describe_trainable(network)
+    assert f"{all_:,}" in text
+    assert f"trainable {some:,}" in text
+    assert "encoder of in_text" in text
 
 
 def test_networks_without_checkpoints_have_no_lr_multipliers() -> None:

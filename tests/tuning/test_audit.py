@@ -122,7 +122,7 @@ def test_whole_groups_are_drawn() -> None:
 
 
 def test_the_best_network_is_compared_with_the_best_single_input() -> None:
-    """A network that is always correct is compared with the best single input: the difference is the error of that input."""
+    """The network is always correct, so it is better than the best single input by the error of that input."""
     draw = np.random.default_rng(0)
     bit = draw.integers(0, 2, 120)
     folds = numbers({"a": vector(bit, 2.0, draw), "b": draw.normal(size=(120, 2))}, bit.astype(str).tolist())

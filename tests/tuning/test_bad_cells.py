@@ -14,7 +14,7 @@ from polymodal.datasets.planted import make_planted_images
 def test_a_corrupt_image_is_reported_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for row, image in enumerate(make_planted_images(24, 0, size=32)["image"]):
         image.save(tmp_path / f"{row}.png")
-    (tmp_path / "7.png").write_bytes(b"no picture")
+    (tmp_path / "7.png").write_bytes(b"not an image")
     data = {"photo": [f"{row}.png" for row in range(24)], "kind": ["a", "b"] * 12}
     photo = {"modality": {"name": "image", "image_size": 32}, "encoder": {"name": "resnet", "channels": 8}}
     recipe = {
@@ -37,7 +37,7 @@ def test_a_corrupt_image_is_reported_and_counted_once(tmp_path: Path, capsys: py
         root=tmp_path,
         progress=True,
     )
-    told = "".join(capsys.readouterr())
-    assert "1 cells cannot be used" in told
-    assert told.index("cannot be used") < told.index("trial 0")
+    printed = "".join(capsys.readouterr())
+    assert "1 cells cannot be used" in printed
+    assert printed.index("cannot be used") < printed.index("trial 0")
     assert json.loads((out / "leaderboard.json").read_text())["cell_errors"] == {"count": 1, "by_column": {"photo": 1}}

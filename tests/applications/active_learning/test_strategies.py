@@ -52,8 +52,8 @@ CHOOSE: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
 
 @cache
 def task(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """A pool whose first rows are labeled, the probabilities of a model trained on them, rows for the score that come from
-    every cluster equally, and the mean accuracy with 24 more random labels."""
+    """A pool whose first rows are labeled, the probabilities of a model trained on them, rows for the score that come
+    from every cluster equally, and the mean accuracy with 24 more random labels."""
     x, y, cluster = planted(seed, 2000)
     even = np.concatenate([np.flatnonzero(cluster[300:] == c)[:20] + 300 for c in range(CLUSTERS)])
     pool, labels = x[:300], y[:300]

@@ -72,7 +72,7 @@ def test_vectors_without_a_direction_are_refused(tmp_path: Path, bad: list[float
         (
             clusters(2),
             {"name": ["a", "b"], "more": [1, 2]},
-            "has no such metadata column; did you mean|has no such metadata column; choose",
+            "has no such metadata column; (did you mean|choose)",
         ),
         (clusters(2), None, "column 'name'"),
         (clusters(2), {"name": ["a"]}, "2 vectors and 1 rows"),
