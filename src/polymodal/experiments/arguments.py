@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,15 @@ def _with_columns_of(table: Table, train: ConcatTable) -> Table:
     return (table if isinstance(table, ConcatTable) else ConcatTable({table.name: table})).with_columns_of(train)
 
 
-def as_recipe(recipe: RecipeLike, settings: list[str] | None) -> Recipe:
-    """A recipe object with `settings` applied."""
+def as_recipe(recipe: RecipeLike, settings: list[str] | Mapping[str, Any] | None) -> Recipe:
+    """A recipe object with `settings` applied: texts `a.b=c`, or a mapping of paths to values."""
     if isinstance(recipe, Recipe):
         return Recipe.read(recipe.explicit_values(), settings) if settings else recipe
     return Recipe.read(recipe if recipe is not None else {}, settings)
 
 
 def with_init_from(recipe: Recipe, init_from: Path | str | None) -> Recipe:
-    """The recipe with `training.init_from` set to `start`, if it is given."""
+    """The recipe with `training.init_from` set to `init_from`, if it is given."""
     if init_from is None:
         return recipe
     training = recipe.training.model_copy(update={"init_from": str(init_from)})

@@ -19,7 +19,7 @@ from polymodal.checkpoint.model_directory import (
     write_model_files,
 )
 from polymodal.checkpoint.weight_format import WeightFormat
-from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError, did_you_mean
+from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
@@ -31,9 +31,9 @@ from polymodal.inference.embedding import alignment_of
 from polymodal.inference.predictor import Predictor
 from polymodal.model import text_generation
 from polymodal.model.distributions import unwrap_single_output
+from polymodal.model.embedding import embed_rows
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
-from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -200,23 +200,7 @@ class Model:
         Raises:
             RecipeError: the input does not exist, or the embedding has fewer than `dim` numbers.
         """
-        names = None if input is None else [input]
-        if input is not None and input not in self.recipe.inputs:
-            raise RecipeError("input", f"unknown input {input!r}; {did_you_mean(input, self.recipe.inputs)}")
-        predictor = self.predictor if names is None else self.predictor.for_inputs(names)
-        preparation = predictor.preparation
-        cell_errors = CellErrors(strict)
-        parts: list[np.ndarray] = []
-        for block in preparation.blocks(self.open_columns(data, root, preparation.input_columns), cell_errors):
-            parts += predictor.embed(Split.all_rows(preparation.prepare_block(block)), names).values()
-        warn_cell_errors(cell_errors.errors)
-        vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-        if dim is None or not len(vectors):
-            return vectors
-        if not 1 <= dim <= vectors.shape[1]:
-            raise RecipeError("dim", f"the embedding has {vectors.shape[1]} numbers, so dim cannot be {dim}")
-        shorter: np.ndarray = l2_normalize(torch.from_numpy(vectors[:, :dim])).numpy()
-        return shorter
+        return embed_rows(self.predictor, data, input, dim, root, strict=strict)
 
     def generate(
         self,

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from polymodal.checkpoint.training_state_file import (
@@ -38,6 +37,7 @@ from polymodal.runtime.compute import ComputeConfig, autotune, autotune_cache, n
 from polymodal.runtime.random_state import random_state, restore_random_state
 from polymodal.training.averaging import BestEpochs, restore_state, trainable_state
 from polymodal.training.batches import make_sampler
+from polymodal.training.calibration import calibrate_fusion
 from polymodal.training.distillation import TeacherTargets
 from polymodal.training.fingerprint import run_fingerprint
 from polymodal.training.gradient_blending import GradientBlending, branch_losses
@@ -356,29 +356,7 @@ class Trainer:
                 self.history.averaged_epochs = sorted(self.best.epochs)
         restore_state(self.network, best)
         self.network.eval()
-        self._calibrate()
-
-    def _calibrate(self) -> None:
-        """Fit the combination of a decision-level fusion on the validation rows."""
-        rows = self.valid.rows
-        exact = Predictor(self.network, self.preparation, ComputeConfig(device=self.compute.device), 512)
-        predictions = exact.predict(self.valid, with_texts=False)
-        for name, task in self.preparation.tasks.items():
-            if task.is_generative:  # text branches are combined by their weights only
-                continue
-            value, present = self.valid.table.targets[name]
-            known = torch.from_numpy(present[rows])
-            target = torch.from_numpy(value[rows])[known]
-            branches = {branch: values[known] for branch, values in predictions[name].branches.items()}
-            weights = {branch: predictions[name].branch_weights[branch][known] for branch in branches}
-            if branches and len(target):
-                self.network.fusion.calibrate(
-                    branches,
-                    weights,
-                    lambda values, task=task, target=target: task.loss(values, target).mean(),  # type: ignore[misc]
-                    task.space,
-                    name,
-                )
+        calibrate_fusion(self.network, self.preparation, self.valid, self.compute.device)
 
     def _trial_step(self, network: Network) -> None:
         """One forward and backward pass without an update, for timing on a copy of the network."""

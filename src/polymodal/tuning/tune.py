@@ -52,7 +52,7 @@ def tune(
     target: str | list[str] | None = None,
     *,
     recipe: RecipeLike = None,
-    settings: list[str] | None = None,
+    settings: list[str] | Mapping[str, Any] | None = None,
     space: SpaceLike = None,
     folds: int = 5,
     trials: int | None = None,

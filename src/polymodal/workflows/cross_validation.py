@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def cross_validate(
     target: str | list[str] | None = None,
     *,
     recipe: RecipeLike = None,
-    settings: list[str] | None = None,
+    settings: list[str] | Mapping[str, Any] | None = None,
     folds: int = 5,
     root: Path | str | None = None,
     out: Path | str | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def fit(
     target: str | list[str] | None = None,
     *,
     recipe: RecipeLike = None,
-    settings: list[str] | None = None,
+    settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
     test: Any = None,
     unlabeled: Any = None,
@@ -47,7 +48,7 @@ def fit(
     data: training table; any source of `data.table.concat.open_data`, or several as a list or a dict by name
     target: the column or columns to predict; not needed if the recipe has `outputs`
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; unset options are inferred from the data
-    settings: changes of the recipe, as a mapping or in the form `a.b=c`
+    settings: recipe keys to change: a list of texts `a.b=c`, or a mapping `{"a.b": c}`
     validation, test: validation and test table; default: rows of `data` are split off by `recipe.data.split`
     unlabeled: additional training rows without a target, for `training.pseudo_labels`, objectives, or a teacher; the
         target column may be missing
@@ -85,7 +86,7 @@ def pretrain(
     objectives: str | list[str] | None = None,
     *,
     recipe: RecipeLike = None,
-    settings: list[str] | None = None,
+    settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
     test: Any = None,
     init_from: Path | str | None = None,
@@ -164,7 +165,7 @@ def plan_fit(
     target: str | list[str] | None = None,
     *,
     recipe: RecipeLike = None,
-    settings: list[str] | None = None,
+    settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
     test: Any = None,
     root: Path | str | None = None,

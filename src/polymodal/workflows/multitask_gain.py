@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def multitask_gain(
     target: str | list[str] | None = None,
     *,
     recipe: RecipeLike = None,
-    settings: list[str] | None = None,
+    settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
     test: Any = None,
     root: Path | str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -38,7 +39,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         recipe: RecipeLike = None,
-        settings: list[str] | None = None,
+        settings: list[str] | Mapping[str, Any] | None = None,
         root: Path | str | None = None,
         random_state: Any = None,
     ) -> None:
