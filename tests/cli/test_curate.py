@@ -127,7 +127,7 @@ def test_planted_copies_and_swaps(folder: Path) -> None:
     page = (folder / "found" / "curation.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") >= 2 * COPIED + SWAPPED
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert "held for a mismatch" in page
+    assert "flagged as a mismatch" in page
     assert "in both tables" in page
 
 

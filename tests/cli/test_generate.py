@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_texts_of_a_table_go_to_a_file(folder: Path, run: Run) -> None:
-    settings = ["-s", "temperature=1.0", "-s", "samples=3", "-s", "regex=[a-f]{2,9}", "-s", "max_tokens=12"]
+    settings = ["-s", "temperature=1.0", "-s", "num_return_sequences=3", "-s", "regex=[a-f]{2,9}", "-s", "max_new_tokens=12"]
     told, notes = run("model", "table.jsonl", "--out", "texts.jsonl", *settings)
     assert "texts of 5 rows in texts.jsonl" in told
     assert "row 4, column question" in notes
@@ -76,12 +76,12 @@ def test_texts_of_a_table_go_to_a_file(folder: Path, run: Run) -> None:
 
 def test_one_row_is_written_as_json_and_streamed(run: Run) -> None:
     row = json.dumps({"colour": "red", "question": "which"})
-    told, _ = run("model", row, "-s", "json_schema=schema.json", "-s", "max_tokens=30", "--json")
+    told, _ = run("model", row, "-s", "json_schema=schema.json", "-s", "max_new_tokens=30", "--json")
     value = json.loads(told)
     (one,) = value["texts"]
     assert len(json.loads(one["texts"][0]["text"])) >= 2
     assert value["cell_errors"] == []
-    streamed, _ = run("model", row, "-s", "json_schema=schema.json", "-s", "max_tokens=30", "--stream")
+    streamed, _ = run("model", row, "-s", "json_schema=schema.json", "-s", "max_new_tokens=30", "--stream")
     assert streamed == one["texts"][0]["text"] + "\n"
 
 
@@ -89,7 +89,7 @@ def test_one_row_is_written_as_json_and_streamed(run: Run) -> None:
     ("arguments", "message"),
     [
         (["-s", "regex=("], "outputs.answer.task.generation.regex: unclosed group"),
-        (["-s", "beems=4"], "did you mean 'beams'"),
+        (["-s", "beems=4"], "did you mean 'num_beams'"),
         (["-s", "json_schema=none.json"], "the file 'none.json' cannot be read"),
     ],
 )

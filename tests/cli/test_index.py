@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import polymodal
-from polymodal.applications.search import Index, IndexOptions, add_table, embed_query, index_table, model_of
+from polymodal.applications.search import Index, IndexOptions, add_table, embed_query, index_table, load_source_model
 from polymodal.cli.commands import app
 from polymodal.core.errors import ArtifactError, DataError, RecipeError
 from polymodal.data.table.cell_errors import BadCellsWarning
@@ -133,7 +133,7 @@ def test_approximate_states_its_recall(place: Path, tmp_path: Path) -> None:
     assert built["input"] is None
     assert built["columns"] == ["colour"]
     assert colours(run("search", out, "a white bus")) == ["white"] * 10
-    text = CliRunner().invoke(app, ["search", str(out), "a white bus", "--count", "2"]).output
+    text = CliRunner().invoke(app, ["search", str(out), "a white bus", "--top-k", "2"]).output
     assert text.split() == ["rank", "similarity", "row", "colour", "1", *text.split()[5:8], "2", *text.split()[9:]]
 
 
@@ -164,8 +164,8 @@ def test_the_index_knows_its_model(place: Path, index: Path, tmp_path: Path) -> 
     assert source is not None
     gone = source.model_copy(update={"path": str(tmp_path / "gone")})
     with pytest.raises(ArtifactError, match="--model"):
-        model_of(gone)
-    model_of(gone, moved)
+        load_source_model(gone)
+    load_source_model(gone, moved)
     assert colours(run("search", index, "a red bus", "--model", moved)) == ["red"] * 10
     manifest = moved / "manifest.json"
     manifest.write_text(manifest.read_text() + " ")
@@ -181,12 +181,12 @@ def test_queries_that_no_input_reads_are_refused(place: Path, index: Path, tmp_p
         sound.writeframes(b"\0\0" * 800)
     (tmp_path / "damaged.png").write_bytes((place / "new-0.png").read_bytes()[:60])
     (tmp_path / "unknown.xyz").write_bytes(b"\0\1\2")
-    model, source = model_of(Index.open(index).manifest.source)
+    model, source = load_source_model(Index.open(index).manifest.source)
     for query, message in (
-        (tmp_path / "clip.wav", "a sound, and the model has no input"),
+        (tmp_path / "clip.wav", "an audio file, and the model has no such input"),
         (tmp_path / "damaged.png", "column 'image'"),
-        (tmp_path / "unknown.xyz", "no known format"),
-        ('{"title": "a"}', "needs those of an input: caption, image"),
+        (tmp_path / "unknown.xyz", "a file of an unknown format"),
+        ('{"title": "a"}', "needs the columns of an input: caption, image"),
         ('{"title": ', "none"),
     ):
         with pytest.raises(DataError, match=message):
@@ -210,13 +210,13 @@ def test_a_model_without_a_common_space_searches_like_with_like(place: Path, tmp
     index, _ = index_table(
         str(place / "new.jsonl"), tmp_path / "model", tmp_path / "index", IndexOptions(input="image")
     )
-    model, source = model_of(index.manifest.source)
+    model, source = load_source_model(index.manifest.source)
     found = index.search(embed_query(model, source, str(place / "new-5.png")), 1)
     assert found.ids.tolist() == [[5]]
     with pytest.raises(DataError, match="only 'image' can"):
         embed_query(model, source, "a red bus")
     whole, _ = index_table(str(place / "new.jsonl"), tmp_path / "model", tmp_path / "whole")
-    model, source = model_of(whole.manifest.source)
+    model, source = load_source_model(whole.manifest.source)
     row = {"image": "new-5.png", "caption": "a black bus"}
     assert whole.search(embed_query(model, source, row, root=place), 1).ids.tolist() == [[5]]
     embed_query(model, source, "a red bus")
@@ -225,8 +225,8 @@ def test_a_model_without_a_common_space_searches_like_with_like(place: Path, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["index", "new.jsonl", "--out", "other"], "name the model"),
-        (["index", "new.jsonl", "--out", "index", "--add", "--input", "image"], "has settled it"),
+        (["index", "new.jsonl", "--out", "other"], "give the model that embeds the rows"),
+        (["index", "new.jsonl", "--out", "index", "--add", "--input", "image"], "the settings of an index are fixed"),
         (["index-delete", "index"], "give --row NUMBER"),
     ],
 )

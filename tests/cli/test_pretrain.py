@@ -84,13 +84,13 @@ def test_an_index_answers_words_files_and_rows() -> None:
     told("index-delete", "index", "--row", "2")
     assert 2 not in [row["row"] for row in told("search", "index", "2.png", "--top-k", str(ROWS))["rows"]]
     assert "did you mean 'caption'?" in refused(DataError, "search", "index", "blue", "--filter", "captoin == 'a'")
-    assert "no file of this name" in refused(DataError, "search", "index", "absent.png")
+    assert "there is no such file" in refused(DataError, "search", "index", "absent.png")
 
 
 def test_fit_goes_on_from_it() -> None:
     call = ["few.csv", "--target", "colour", "--init-from", "aligned", *QUICK, "--set", "training.epochs=4"]
     told("fit", *call, "--out", "fitted", "--set", "training.param_groups.inputs.photo.encoder.freeze=true")
-    assert json.loads(Path("fitted/run.json").read_text())["start"]["carried"]
+    assert json.loads(Path("fitted/run.json").read_text())["source_model"]["loaded"]
     assert told("predict", "fitted", "few.csv")["rows"] == 40
     assert "hidden_size" in refused(RecipeError, "fit", *call, "--out", "wide", "--set", "hidden_size=24")
     assert "absent" in refused(RecipeError, "fit", *call[:3], "--init-from", "absent", "--out", "none")
@@ -103,7 +103,7 @@ def test_settings_reach_named_objectives() -> None:
     other = refused(RecipeError, *call, "--out", "x", "--set", "objectives.0.temprature=0.2")
     assert "did you mean 'temperature'?" in other
     unnamed = refused(RecipeError, "pretrain", "pairs.csv", "--out", "x", "--set", "objectives.0.temperature=0.2")
-    assert "name it first" in unnamed
+    assert "add the objective before setting its options" in unnamed
 
 
 def test_what_cannot_be_learned_is_refused_in_words() -> None:
@@ -111,7 +111,7 @@ def test_what_cannot_be_learned_is_refused_in_words() -> None:
     assert "did you mean 'contrastive'?" in refused(RecipeError, *call, "pairs.csv", "--objective", "contrasive")
     alone = refused(RecipeError, *call, "few.csv", "--objective", "next_token", "--set", "data.ignore_columns=[colour]")
     assert "text" in alone
-    assert "nothing to learn" in refused(
+    assert "objective 'contrastive' has no loss" in refused(
         TrainingError, "pretrain", "--out", "halves", *QUICK, "halves.csv", "--objective", "contrastive"
     )
     assert "not empty" in refused(PolymodalError, "pretrain", "pairs.csv", "--out", "aligned", *QUICK)
@@ -125,5 +125,5 @@ def test_what_cannot_be_learned_is_refused_in_words() -> None:
         ["ensemble", "aligned", "aligned", "--out", "both"],
     ],
 )
-def test_a_model_without_outputs_says_that_it_predicts_nothing(call: list[str]) -> None:
-    assert "predicts nothing" in refused(PolymodalError, *call)
+def test_a_model_without_outputs_is_refused_where_predictions_are_needed(call: list[str]) -> None:
+    assert "has no output" in refused(PolymodalError, *call)

@@ -51,15 +51,15 @@ def test_the_user_overrides_any_kind(tmp_path: Path) -> None:
 def test_the_size_dial_reaches_what_follows_from_the_data(tmp_path: Path) -> None:
     columns = {"photo": planted.make_planted_images(40, 0, size=224)["image"], "y": ["a", "b"] * 20}
     tiny, base = (plan(columns, tmp_path, ["y"], size=size) for size in ("tiny", "base"))
-    assert tiny.recipe.inputs["photo"].modality.pixels == 64
-    assert base.recipe.inputs["photo"].modality.pixels == 224
+    assert tiny.recipe.inputs["photo"].modality.image_size == 64
+    assert base.recipe.inputs["photo"].modality.image_size == 224
 
 
 @pytest.mark.parametrize(
     ("targets", "recipe", "message"),
     [
         (["anwser"], {}, "did you mean 'answer'"),
-        ([], {}, "say what to predict"),
+        ([], {}, "nothing to train: give a target column"),
         (["answer"], {"inputs": {"iamge": "image"}}, "inputs.iamge.columns"),
         (["answer"], {"inputs": {"answer": "category"}}, "is a target"),
         (["answer"], {"data": {"ignore_columns": ["nothing"]}}, "data.ignore_columns"),
@@ -93,7 +93,7 @@ def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path)
     with pytest.raises(RecipeError, match=r"outputs\.y\.task\.class_weights: there is no class 'aa'"):
         preparation.fit(table, np.arange(40))
     both = Recipe.read({"outputs": {"y": {"columns": ["y", "z"], "task": "classification"}}, "inputs": {"x": "number"}})
-    with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classify output reads one column"):
+    with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classification output reads one column"):
         Preparation(make_plan(open_table({"x": [1.0], "y": ["a"], "z": ["b"]}, cache=tmp_path), both).recipe)
 
 

@@ -63,7 +63,7 @@ def test_a_teacher_that_is_not_there_or_decides_other_things_is_refused(teacher:
     with pytest.raises(RecipeError, match=r"training\.distillation\.teacher.*not a model directory"):
         fit(few, recipe=recipe(teacher=str(tmp_path / "nowhere")))
     other = {**few, "target": ["left" if cell == "yes" else "right" for cell in few["target"]]}
-    with pytest.raises(RecipeError, match="the teacher decides classify of"):
+    with pytest.raises(RecipeError, match="the teacher predicts classification of"):
         fit(other, recipe=recipe(teacher=str(teacher)))
     without = {name: cells for name, cells in few.items() if name != "x3"}
     small = recipe(teacher=str(teacher))

@@ -54,7 +54,7 @@ def reversed_classes(model: Model) -> Model:
     model = copy.deepcopy(model)
     task = model.preparation.tasks["grade"]
     task.labels.values.reverse()  # type: ignore[attr-defined]
-    task.labels._number = {key: 1 - place for key, place in task.labels._number.items()}  # type: ignore[attr-defined]
+    task.labels._index = {key: 1 - index for key, index in task.labels._index.items()}  # type: ignore[attr-defined]
     network = model.network
     last = [m for m in network.decoders.modules() if hasattr(m, "out_features") and m.out_features == 2][-1]
     last.weight.data, last.bias.data = last.weight.data.flip(0), last.bias.data.flip(0)
@@ -167,32 +167,32 @@ def test_a_damaged_description_is_found(members: list[Model], change: Any, tmp_p
 def test_a_directory_that_holds_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds neither"):
         load(tmp_path)
-    with pytest.raises(ArtifactError, match="is not there"):
+    with pytest.raises(ArtifactError, match="does not exist"):
         load(tmp_path / "nowhere")
 
 
 def test_what_does_not_fit_together_is_refused(members: list[Model], tmp_path: Path) -> None:
     data = make_planted_table(60, seed=0)
     grade = trained(data, ["grade"], {"length": "number"}, "training.epochs=1")
-    with pytest.raises(RecipeError, match="model 1 decides"):
+    with pytest.raises(RecipeError, match="model 1 predicts"):
         ensemble([members[0], grade])
     data["grade"] = ["heavy" if one == "large" else one for one in data["grade"]]
     other = trained(data, ["grade"], {"length": "number"}, "training.epochs=1")
     with pytest.raises(RecipeError, match="heavy"):
         ensemble([grade, other])
-    with pytest.raises(RecipeError, match="two models"):
+    with pytest.raises(RecipeError, match="two or more models"):
         ensemble(members[:1])
     with pytest.raises(RecipeError, match="give rows"):
         ensemble(members, method="stack")
-    with pytest.raises(RecipeError, match="leave out data"):
+    with pytest.raises(RecipeError, match="remove data"):
         ensemble(members, data=data)
-    with pytest.raises(RecipeError, match="no way to combine"):
+    with pytest.raises(RecipeError, match="unknown method 'magic'"):
         ensemble(members, method="magic")  # type: ignore[arg-type]
     with pytest.raises(ArtifactError):
         ensemble([members[0], tmp_path])
 
 
-@pytest.mark.parametrize("settings", [[], ["outputs.price.task.transform=log", "outputs.price.task.name=regress"]])
+@pytest.mark.parametrize("settings", [[], ["outputs.price.task.transform=log", "outputs.price.task.name=regression"]])
 def test_values_of_a_distribution_give_it_back(members: list[Model], settings: list[str]) -> None:
     inputs = {"length": "number"}
     model = trained(make_planted_table(60, seed=0), ["grade", "price"], inputs, "training.epochs=1", *settings)

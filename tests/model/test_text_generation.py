@@ -126,9 +126,9 @@ def test_robustness_of_texts(model: Model) -> None:
 
 
 def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"outputs\.caption: texts of several models"):
+    with pytest.raises(RecipeError, match=r"outputs\.caption: ensembles do not support text outputs"):
         ensemble([model, model])
-    with pytest.raises(RecipeError, match=r"outputs\.caption\.task: a search combines decisions"):
+    with pytest.raises(RecipeError, match=r"outputs\.caption\.task: a search does not support texts"):
         tune(table(30), "caption", recipe=recipe(), out=tmp_path / "search")
     folder = model.save(tmp_path / "teacher")
     taught = {**QUICK, "distillation": {"teacher": str(folder)}}
@@ -137,15 +137,15 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
     inputs = {"hint": "text", "kind": {"modality": "category", "privileged": True}}
     with pytest.raises(RecipeError, match=r"inputs\.kind\.privileged"):
         polymodal.fit(table(30), "caption", recipe=recipe(inputs=inputs))
-    with pytest.raises(RecipeError, match=r"outputs\.caption\.decoder: 'mlp' does not write.*transformer"):
+    with pytest.raises(RecipeError, match=r"outputs\.caption\.decoder: 'mlp' does not generate texts.*transformer"):
         polymodal.fit(
             table(30), "caption", recipe=recipe(outputs={"caption": {"task": "text_generation", "decoder": "mlp"}})
         )
-    with pytest.raises(RecipeError, match=r"outputs\.kind\.decoder: 'transformer' writes texts"):
+    with pytest.raises(RecipeError, match=r"outputs\.kind\.decoder: 'transformer' generates texts"):
         polymodal.fit(table(30), recipe={"outputs": {"kind": {"task": "classification", "decoder": "transformer"}}})
-    with pytest.raises(RecipeError, match=r"outputs\.caption\.task\.generation\.beems.*'beams'"):
+    with pytest.raises(RecipeError, match=r"outputs\.caption\.task\.generation\.beems.*'num_beams'"):
         model.generate(table(2), beems=2)
-    with pytest.raises(RecipeError, match="writes no such text"):
+    with pytest.raises(RecipeError, match="has no such text output"):
         model.generate(table(2), output="captoin")
 
 
@@ -153,7 +153,7 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
     ("writing", "problem"),
     [
         ({"regex": "(a"}, r"outputs\.caption\.task\.generation\.regex: "),
-        ({"regex": "a{200}", "max_tokens": 3}, r"outputs\.caption\.task\.generation\.regex: .*max_tokens"),
+        ({"regex": "a{200}", "max_new_tokens": 3}, r"outputs\.caption\.task\.generation\.regex: .*max_new_tokens"),
         ({"json_schema": {"type": "nothing"}}, r"outputs\.caption\.task\.generation\.json_schema: "),
     ],
 )

@@ -30,9 +30,9 @@ ROWS = 24
 QUICK = ["hidden_size=16", "training.epochs=1", "training.batch_size=8", "evaluation.bootstrap_samples=0"]
 QUICK += ["training.precision=fp32", "training.num_threads=1"]
 WHISPER = seq2seq_checkpoint("whisper")
-TINY_WHISPER = [f"{part}.model={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]
+TINY_WHISPER = [f"{part}.checkpoint={WHISPER}" for part in ("inputs.sound.encoder", "outputs.text.decoder")]
 TINY_T5 = [
-    f"{part}.model={seq2seq_checkpoint('t5')}" for part in ("inputs.document.encoder", "outputs.summary.decoder")
+    f"{part}.checkpoint={seq2seq_checkpoint('t5')}" for part in ("inputs.document.encoder", "outputs.summary.decoder")
 ]
 TINY_IMAGES = f"inputs.image.encoder.checkpoint={checkpoint('image')}"
 

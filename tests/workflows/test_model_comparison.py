@@ -79,7 +79,7 @@ def test_rows_without_a_target_do_not_count(models: dict[str, Model]) -> None:
 def test_models_that_decide_different_things_are_refused(models: dict[str, Model]) -> None:
     data = make_planted_table(40, seed=0)
     grade = trained(data, "grade", "training.epochs=1", "data.ignore_columns=[price]")
-    with pytest.raises(RecipeError, match="do not decide the same"):
+    with pytest.raises(RecipeError, match="the outputs of the models differ"):
         compare(models["both"], grade, data)
     renamed = make_exclusive_or(40, seed=0)
     renamed["target"] = ["on" if one == "yes" else "off" for one in renamed["target"]]

@@ -63,7 +63,7 @@ def index(
         given |= {"--float16": float16 or None, "--overwrite": overwrite or None}
         fixed = [name for name, value in given.items() if value is not None]
         if fixed:
-            raise typer.BadParameter("an existing index has this setting; leave it out with --add", param_hint=fixed[0])
+            raise typer.BadParameter("the settings of an index are fixed; leave this one out with --add", param_hint=fixed[0])
         found = Index.open(out)
         ids, missing = add_table(found, data, model=model, root=root, strict=strict)
         value: dict[str, Any] = {"out": str(out), "added": int((ids >= 0).sum()), "rows": len(found)}

@@ -89,7 +89,7 @@ def as_seconds(text: str) -> float | None:
         return None
     matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     if matched is None or float(matched[1]) == 0:
-        raise RecipeError("", f"the time limit must be 90s, 10m, 2h or none, not {text!r}")
+        raise RecipeError("", f"--time-limit must be 90s, 10m, 2h or none, not {text!r}")
     return float(matched[1]) * UNITS[matched[2]]
 
 
