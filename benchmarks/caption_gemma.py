@@ -51,8 +51,8 @@ def run(folder: Path) -> Record:
         name="caption_gemma",
         title="Captions of stamps by Gemma 3 270M with adapters, over frozen EfficientNet-lite0 features",
         method=f"The recipe caption_language_model, {EPOCHS} epochs on {len(parts['train'])} stamps; scores on "
-        f"{len(parts['test'])} stamps whose captions are in no training row. CIDEr-D weights n-grams by their "
-        "frequency in the scored captions.",
+        f"{len(parts['test'])} stamps whose captions are in no training row. CIDEr-D weights n-grams by "
+        "inverse frequency in the scored captions.",
         unit="score",
         larger_is_better=True,
     )

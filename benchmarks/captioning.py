@@ -55,7 +55,7 @@ SCENES = {"train": 3000, "validation": 300, "test": 600}
 FOLDS = 5
 METHOD = (
     "Frozen EfficientNet-lite0 features of 7 x 7 regions, and two decoder layers that attend to them; greedy "
-    "decoding. CIDEr-D weights n-grams by their frequency in the scored captions. Intervals and paired differences "
+    "decoding. CIDEr-D weights n-grams by inverse frequency in the scored captions. Intervals and paired differences "
     "by a bootstrap of rows."
 )
 FACT_KINDS: dict[str, FactReader] = {
