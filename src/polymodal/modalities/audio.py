@@ -258,8 +258,8 @@ def _of_checkpoint(options: Audio.Options, checkpoint: str) -> tuple[Audio.Optio
         raise RecipeError(
             "seconds", f"the checkpoint {checkpoint!r} accepts at most {longest:g} s, not {options.seconds:g}"
         )
-    unset = {name: 0.0 for name in ("gain_db", "time_shift") if name not in given}
-    return options.model_copy(update={**required, **unset}), longest
+    augmentation = {name: 0.0 for name in ("gain_db", "time_shift") if name not in given}
+    return options.model_copy(update={**required, **augmentation}), longest
 
 
 def _durations(sample: ColumnSample) -> Iterator[float]:

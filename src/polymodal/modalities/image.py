@@ -211,8 +211,8 @@ def _of_checkpoint(options: Image.Options, geometry: ImagePreprocessing) -> Imag
             "image_size",
             f"the checkpoint {options.checkpoint!r} uses images of {geometry.height} pixels; remove this option",
         )
-    unset = {"resize_mode": geometry.resize_mode, "translate": 0.0}
-    chosen = {key: value for key, value in unset.items() if key not in options.model_fields_set}
+    defaults = {"resize_mode": geometry.resize_mode, "translate": 0.0}
+    chosen = {key: value for key, value in defaults.items() if key not in options.model_fields_set}
     return options.model_copy(update={"image_size": geometry.height, **chosen})
 
 

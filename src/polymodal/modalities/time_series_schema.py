@@ -24,7 +24,7 @@ MIN_TEXT_NUMBERS = 8
 MAX_VECTOR_LENGTH = 3
 #: Number of files of a sample that are opened.
 MAX_SAMPLED_FILES = 50
-#: A channel of one of these names holds the time, unless the recipe sets another one.
+#: A channel with one of these names holds the time, unless the recipe sets another channel.
 TIME_NAMES = ("time", "seconds")
 
 

@@ -231,8 +231,8 @@ def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:
         if name in given and asked is not None and asked != value:
             needed = f"{geometry.height} x {geometry.width}" if name == "image_size" else value
             raise RecipeError(name, f"the checkpoint {checkpoint!r} requires {needed}, not {asked}; remove this option")
-    unset = {} if "translate" in given else {"translate": 0.0}
-    return options.model_copy(update={**required, **unset})
+    augmentation = {} if "translate" in given else {"translate": 0.0}
+    return options.model_copy(update={**required, **augmentation})
 
 
 def _corrupted(frames: np.ndarray, kind: str, strength: float, draw: np.random.Generator) -> np.ndarray:

@@ -132,8 +132,8 @@ def stack_out_of_fold(distributions: Sequence[Distributions], folds: Folds) -> D
             rows = torch.from_numpy(folds.fold_of == fold)
             present_weights = [torch.ones(int(rows.sum()))] * len(values)
             with torch.no_grad():
-                decided = combiner([value[rows] for value in values], present_weights, task.space, name)
-            result[name][rows.numpy()] = task.distribution(decided)
+                combined = combiner([value[rows] for value in values], present_weights, task.space, name)
+            result[name][rows.numpy()] = task.distribution(combined)
     return result
 
 
@@ -144,9 +144,9 @@ def fit_combiner(
     known = torch.from_numpy(rows)
     truth = torch.from_numpy(target[rows])
     combiner.calibrate(
-        {view: value[known] for view, value in zip(combiner.views, values, strict=True)},
-        {view: torch.ones(len(truth)) for view in combiner.views},
-        lambda decided: task.loss(decided, truth).mean(),
+        {branch: value[known] for branch, value in zip(combiner.views, values, strict=True)},
+        {branch: torch.ones(len(truth)) for branch in combiner.views},
+        lambda combined: task.loss(combined, truth).mean(),
         task.space,
         name,
     )

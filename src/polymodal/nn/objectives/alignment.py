@@ -30,7 +30,7 @@ class JointSpaceOptions(ObjectiveOptions):
     """Options of every joint embedding space."""
 
     anchor: str | None = None
-    """Align every other input only with this one, as ImageBind does (Girdhar et al., 2023), so that inputs that never
+    """Align every other input only with this input, as ImageBind does (Girdhar et al., 2023), so that inputs that never
     occur in the same row share one space. Default: align every pair of inputs."""
     embedding_dim: int = sized_field(64, 128, 256, ge=2)
     """Embedding dimension."""
