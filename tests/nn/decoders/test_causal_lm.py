@@ -35,7 +35,7 @@ def decoder(model: str, vocabulary: int = VOCABULARY, **options: Any) -> CausalL
     found.load_pretrained()
     with torch.no_grad():
         for name, parameter in found.named_parameters():
-            if name.endswith("alpha"):
+            if name.endswith("gates"):
                 parameter.fill_(1.0)
     return found.eval()
 
@@ -146,7 +146,7 @@ def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(module, "MAX_LOGITS", most)
         model = decoder(language_model("gemma2"), resampler_tokens=2, label_smoothing=0.1).train()
         model.target_nll(*rows())[:, 0].square().sum().backward()
-        found = model.reduce.out.weight.grad
+        found = model.connector.out.weight.grad
         assert found is not None
         return found
 

@@ -55,7 +55,9 @@ def test_a_size_that_the_task_contradicts_is_refused() -> None:
 def test_other_tasks_are_refused() -> None:
     columns, recipe = sample_table(["number"], ["classification"])
     recipe["outputs"]["y_classification"]["decoder"] = "embed"
-    with pytest.raises(RecipeError, match=r"outputs\.y_classification\.decoder.*serves the task metric_learning"):
+    with pytest.raises(
+        RecipeError, match=r"outputs\.y_classification\.decoder.*supports only the task metric_learning"
+    ):
         prepare(columns, **recipe)
 
 

@@ -181,8 +181,8 @@ def test_writes_what_the_checkpoint_writes_of_what_its_own_encoder_reads(kind: s
     auto = AutoModelForSpeechSeq2Seq if kind == "whisper" else AutoModelForSeq2SeqLM
     theirs = auto.from_pretrained(seq2seq_checkpoint(kind)).eval()
     encoder = network.encoders()["given"]
-    assert hasattr(encoder, "inputs")
-    data = encoder.inputs(batch.inputs["given"].data)
+    assert hasattr(encoder, "prepare_inputs")
+    data = encoder.prepare_inputs(batch.inputs["given"].data)
     extra = {"language": "en"} if kind == "whisper" else {}
     wanted = theirs.generate(**data, max_new_tokens=STEPS, do_sample=False, num_beams=1, **extra).tolist()
     with torch.no_grad():
@@ -204,7 +204,7 @@ def test_a_missing_input_gives_nothing_of_another_row() -> None:
     source = prepared.inputs["given"]
 
     def losses(index: np.ndarray) -> Tensor:
-        some = replace(prepared, inputs={"given": PreparedInput(index, source.items, source.keys)})
+        some = replace(prepared, inputs={"given": PreparedInput(index, source.items, source.content_keys)})
         with torch.no_grad():
             return network(whole_batch(preparation, some))["said"].values
 
@@ -230,8 +230,8 @@ def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch
         raise AssertionError("the checkpoint was looked for")
 
     monkeypatch.setattr("polymodal.pretrained.weights.weights_folder", gone)
-    monkeypatch.setattr("polymodal.modalities.checkpoint_tokenizer.read_card", gone)
-    monkeypatch.setattr("polymodal.modalities.audio.read_card", gone)
+    monkeypatch.setattr("polymodal.modalities.checkpoint_tokenizer.read_checkpoint_config", gone)
+    monkeypatch.setattr("polymodal.modalities.audio.read_checkpoint_config", gone)
     assert Model.load(tmp_path / "model").predict(asked) == said
 
 
@@ -282,7 +282,7 @@ def test_texts_longer_than_its_positions_are_refused() -> None:
     with pytest.raises(DataError, match=r"10000 tokens exceed the positions .* at most 28 fit"):
         model.init_state(view, prompt, 10_000)
     made = recipe("bart")
-    made["outputs"]["said"]["task"]["max_tokens"] = 40
+    made["outputs"]["said"]["task"]["max_target_length"] = 40
     preparation, _ = prepare(columns("bart"), **made)
     with pytest.raises(RecipeError, match="has 32 positions, but start, prompt and answer need 41"):
         network_of(preparation)
@@ -291,5 +291,5 @@ def test_texts_longer_than_its_positions_are_refused() -> None:
 def test_training_where_nothing_learns_is_refused(tmp_path: Path) -> None:
     data = columns("bart")
     still = {"epochs": 1, "modality_dropout": 0}
-    with pytest.raises(RecipeError, match="epochs: 0"):
+    with pytest.raises(RecipeError, match="set training.epochs to 0"):
         trained({"train": data, "validation": data}, tmp_path, **recipe("bart"), training=still)

@@ -1,4 +1,4 @@
-"""Runs on planted pairs: what is planted is found, and what is not there is not."""
+"""Pretraining on planted pairs, and the recall of the learned embeddings."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def pretrained(
 
 
 def recall(model: Model, k: int = 10, by: str = "text", wanted: str = "numbers") -> float:
-    """Of queries on validation rows, the share that finds its own among the first `k`."""
+    """Fraction of the validation queries with the matching row among the first `k` results."""
     found: float = model.metrics["validation"][f"{by} -> {wanted}"][f"recall@{k}"]["value"]
     return found
 
 
 def chance_notices(model: Model) -> list[str]:
-    """What the monitor says of objectives that learn nothing."""
+    """The notices of the monitor on objectives that learn nothing."""
     return [notice for notice in model.run.notices if "baseline" in notice]

@@ -1,4 +1,4 @@
-"""Tables in which each part of an item tells all the others, or (shuffled) none of them; and short pretraining."""
+"""Tables in which each part of an item predicts all other parts, or (shuffled) none; and short pretraining."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRIPES = [(np.indices((8, 8))[axis] // width % 2 * 255).astype(np.uint8) for ax
 
 
 def kinds(rows: int, parts: int, draw: np.random.Generator, shuffled: bool) -> np.ndarray:
-    """`[rows, parts]`, one of four in each: the same in all parts of a row, or each drawn by itself."""
+    """Kinds 0 to 3, `[rows, parts]`: the same in all parts of a row, or drawn independently."""
     if shuffled:
         return draw.integers(4, size=(rows, parts))
     return np.repeat(draw.integers(4, size=(rows, 1)), parts, axis=1)
@@ -77,7 +77,7 @@ MAKERS: dict[str, Callable[[int, np.random.Generator, bool], Columns]] = {
     "number": numbers,
     "category": labels,
 }
-#: The modality and the encoder of each, small and without random changes of the items.
+#: Modality and small encoder of each input, without augmentations.
 SPECS: dict[str, dict[str, Any]] = {
     "image": {
         "modality": {"image_size": 32, "translate": 0},
@@ -121,7 +121,7 @@ def pretrained(
 
 
 def below_chance(model: Model) -> dict[str, float]:
-    """Of each term, the loss on validation rows over that of knowing nothing."""
+    """Validation loss of each term, as a fraction of the baseline loss."""
     scores = model.metrics["validation"]
     return {name: one["loss"]["value"] / one["loss"]["baseline"] for name, one in scores.items()}
 

@@ -1,4 +1,4 @@
-"""One step over given tokens: objectives on numbers that are small enough to compute by hand."""
+"""One step with given tokens, for objectives on numbers that are small enough to compute by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polymodal.nn.objectives.base import InputInfo, ObjectiveBatch
 
 
 def reads(*names: str, modality: str = "number") -> dict[str, InputInfo]:
-    """What an objective is told of inputs, as far as it does not look at their encoders."""
+    """Input descriptions for objectives that do not use the encoders."""
     return {name: InputInfo(modality, {}, torch.nn.Identity()) for name in names}  # type: ignore[arg-type]
 
 

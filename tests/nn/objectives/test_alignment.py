@@ -1,4 +1,4 @@
-"""Alignments: contrastive losses by hand, what they count, and what they find in planted pairs."""
+"""Alignments: contrastive losses by hand, positives and candidates, and planted pairs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_loss_by_hand() -> None:
 
 
 def test_rows_that_share_an_item_are_all_positives() -> None:
-    """Rows 0 and 2 have one item of `a`: each of them counts the mean over both."""
+    """Rows 0 and 2 share an item of `a`: the loss of each is the mean over both positives."""
     (term,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}, index={"a": [0, 1, 0]}))
     whole = math.log(math.e + 2)
     towards_b = [whole - 0.5, math.log(2 * math.e + 1) - 1, whole - 0.5]
@@ -49,7 +49,7 @@ def test_rows_that_share_an_item_are_all_positives() -> None:
     assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 6, abs=1e-6)
 
 
-def test_rows_that_lack_an_input_take_no_part() -> None:
+def test_rows_without_an_input_are_ignored() -> None:
     given = {"a": ONE, "b": OTHER}
     objective = contrastive("a", "b")
     (term,) = objective(step(given, present={"b": [True, True, False]}))
@@ -59,8 +59,8 @@ def test_rows_that_lack_an_input_take_no_part() -> None:
     assert objective(step(given, present={"a": [True, False, False]})) == []
 
 
-def test_shorter_embeddings_are_learned_by_themselves() -> None:
-    """The mean of the losses of both lengths; of one number, only the sign is left."""
+def test_shorter_embeddings_have_a_loss_of_their_own() -> None:
+    """The loss is the mean over both dimensions. An embedding of one number keeps only the sign."""
     objective = contrastive("a", "b", matryoshka_dims=[1], temperature=1)
     (term,) = objective(step({"a": ONE, "b": OTHER}))
     (long,) = contrastive("a", "b", temperature=1)(step({"a": ONE, "b": OTHER}))
@@ -73,17 +73,17 @@ def test_shorter_embeddings_are_learned_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("options", [{"matryoshka_dims": [2]}, {"matryoshka_dims": [0]}, {"anchor": "c"}])
-def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(options))):
         contrastive("a", "b", **options)
 
 
-def test_an_anchor_binds_every_other_input() -> None:
+def test_an_anchor_is_paired_with_every_other_input() -> None:
     assert contrastive("a", "b", "c").input_pairs == [("a", "b"), ("a", "c"), ("b", "c")]
     assert contrastive("a", "b", "c", anchor="b").input_pairs == [("b", "a"), ("b", "c")]
 
 
-def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
+def test_the_memory_bank_provides_the_latest_rows_as_candidates() -> None:
     objective = contrastive("a", "b", memory_bank_size=4, temperature=1)
     objective(step({"a": ONE, "b": OTHER}, rows=[0, 1, 2]))
     objective.after_step(None)
@@ -91,9 +91,9 @@ def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
     assert torch.equal(objective.memory_bank[1][:3], OTHER)
     later = {"a": ONE[:2], "b": OTHER[:2]}
     (term,) = objective(step(later, rows=[5, 1]))
-    # towards b: row 5 against b5, b1 and the kept rows 0, 1, 2; row 1 does not count itself as kept
+    # to b: row 5 against b5, b1 and the rows 0, 1, 2 of the bank; row 1 ignores its own embedding in the bank
     towards_b = [math.log(2 * math.e + 3) - 1, math.log(2 * math.e + 2) - 1]
-    # towards a: kept (1,0), (0,1), (1,0)
+    # to a: the bank holds (1,0), (0,1), (1,0)
     towards_a = [math.log(3 * math.e + 2) - 1, math.log(math.e + 3) - 1]
     assert float(term.loss.detach()) == pytest.approx((sum(towards_a) + sum(towards_b)) / 4, abs=1e-6)
     assert term.baseline == pytest.approx((math.log(5) + math.log(4)) / 2)
@@ -101,19 +101,19 @@ def test_the_memory_holds_the_latest_rows_as_further_candidates() -> None:
     assert objective.memory_rows.tolist() == [[5, 1, 0, 1]] * 2
     objective.eval()
     (term,) = objective(step(later, rows=[5, 1]))
-    assert term.baseline == pytest.approx(math.log(2)), "the memory is for training alone"
+    assert term.baseline == pytest.approx(math.log(2)), "the memory bank is used only in training"
 
 
-def test_what_the_memory_holds_of_a_row_that_shares_an_item_is_no_negative() -> None:
+def test_rows_of_the_memory_bank_that_share_an_item_are_no_negatives() -> None:
     objective = contrastive("a", "b", memory_bank_size=2, temperature=1)
     objective(step({"a": ONE[:2], "b": OTHER[:2]}, rows=[3, 4]))
     objective.after_step(None)
     (term,) = objective(step({"a": ONE, "b": OTHER}, rows=[7, 3, 8], index={"a": [0, 0, 1]}))
-    # rows 7 and 3 share an item: neither is told apart from the kept row 3, only from row 4
+    # rows 7 and 3 share an item: row 3 of the bank is a negative of neither, row 4 is one of both
     assert term.baseline == pytest.approx((2 * math.log(4) + math.log(5)) / 3)
 
 
-def test_the_learned_temperature_is_held_and_can_come_back() -> None:
+def test_the_learned_temperature_is_clamped_and_still_trained() -> None:
     objective = contrastive("a", "b")
     with torch.no_grad():
         objective.log_scale.fill_(6)
@@ -159,19 +159,19 @@ def test_planted_pairs_are_found() -> None:
     assert chance_notices(model) == []
 
 
-def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+def test_shuffled_pairs_stay_at_the_baseline_and_the_monitor_reports_it() -> None:
     model = pretrained({"name": "contrastive"}, shuffled=True, training={"epochs": 6})
     assert recall(model) < 0.2
     assert len(chance_notices(model)) == 1
 
 
-def test_pairs_are_found_with_a_memory() -> None:
+def test_pairs_are_found_with_a_memory_bank() -> None:
     model = pretrained({"name": "contrastive", "memory_bank_size": 64}, training={"learning_rate": 2e-3})
     assert recall(model) > 0.3
     assert chance_notices(model) == []
 
 
-def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
+def test_an_anchor_aligns_inputs_that_never_occur_together() -> None:
     """Rows have numbers and text, or numbers and the factors; text and factors are compared on rows that have both."""
     rows = 768
     train, valid = (make_planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((rows, 128)))
@@ -198,7 +198,7 @@ def test_inputs_that_never_meet_find_each_other_through_an_anchor() -> None:
     assert recall(model) > 0.35
 
 
-def test_embeddings_are_of_unit_length() -> None:
+def test_embeddings_have_unit_length() -> None:
     given = step({"a": 3 * ONE, "b": OTHER})
     objective = contrastive("a", "b")
     assert torch.equal(objective.embed("a", given.tokens["a"]), l2_normalize(ONE))

@@ -1,4 +1,4 @@
-"""Barlow Twins: by hand, the embedding, two copies of one input, and planted pairs."""
+"""Barlow Twins: the loss by hand, the embedding, two views of one input, and planted pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polymodal.nn.objectives.barlow_twins import BarlowTwins, standardize
 SQUARE = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 
 
-def redundancy(**options: Any) -> BarlowTwins:
+def barlow_twins(**options: Any) -> BarlowTwins:
     found: BarlowTwins = bare(
         BarlowTwins(BarlowTwins.Options(embedding_dim=2, **options), inputs=reads("a", "b"), width=2)
     )
@@ -34,21 +34,21 @@ def redundancy(**options: Any) -> BarlowTwins:
     ],
 )
 def test_the_loss_by_hand(other: torch.Tensor, loss: float) -> None:
-    (term,) = redundancy(off_diagonal_weight=0.5)(step({"a": SQUARE, "b": other}))
+    (term,) = barlow_twins(off_diagonal_weight=0.5)(step({"a": SQUARE, "b": other}))
     assert float(term.loss) == pytest.approx(loss, abs=1e-4)
     assert term.baseline == 1
 
 
-def test_numbers_that_have_nothing_to_do_with_each_other_cost_chance() -> None:
+def test_unrelated_numbers_have_the_baseline_loss() -> None:
     torch.manual_seed(0)
     one, other = torch.randn(4000, 2), torch.randn(4000, 2)
-    (term,) = redundancy()(step({"a": one, "b": other}))
+    (term,) = barlow_twins()(step({"a": one, "b": other}))
     assert float(term.loss) == pytest.approx(term.baseline, abs=0.05)
 
 
-def test_an_embedding_is_standardised_by_what_training_saw() -> None:
+def test_embeddings_are_standardized_with_training_statistics() -> None:
     torch.manual_seed(0)
-    objective = redundancy()
+    objective = barlow_twins()
     given = {"a": 4 * torch.randn(500, 2) + 7, "b": torch.randn(500, 2)}
     for _ in range(80):
         objective(step(given))
@@ -65,7 +65,7 @@ def test_planted_pairs_are_found() -> None:
     assert chance_notices(model) == []
 
 
-def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+def test_shuffled_pairs_stay_at_the_baseline_and_the_monitor_reports_it() -> None:
     model = pretrained({"name": "barlow_twins", "hidden_size": 64}, shuffled=True, valid=512, training={"epochs": 6})
     assert recall(model) < 0.1
     assert len(chance_notices(model)) == 1
@@ -74,17 +74,17 @@ def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
 TWO_COPIES = {"name": "barlow_twins", "augmentation_strength": 0.3, "off_diagonal_weight": 0.05}
 
 
-def test_two_copies_of_one_input_show_planted_topics() -> None:
+def test_two_views_of_one_input_find_planted_topics() -> None:
     model = pretrained_on_topics(TWO_COPIES, epochs=16)
     assert named(model) > 0.75
     assert model.alignment is not None
     assert model.alignment.input_pairs == []
 
 
-def test_words_of_all_topics_show_none() -> None:
+def test_mixed_topics_are_not_found() -> None:
     assert named(pretrained_on_topics(TWO_COPIES, topical=False, epochs=8), topical=False) < 0.3
 
 
-def test_an_input_that_cannot_be_changed_is_refused() -> None:
+def test_an_input_without_augmentations_is_rejected() -> None:
     with pytest.raises(RecipeError, match="'a' cannot be augmented"):
         BarlowTwins(BarlowTwins.Options(), inputs=reads("a", modality="graph"), width=4)

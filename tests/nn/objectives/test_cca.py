@@ -1,4 +1,4 @@
-"""Deep canonical correlation: by hand, against the linear solution, and planted pairs."""
+"""Deep CCA: the loss by hand, comparison with the linear solution, and planted pairs."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_linear_heads_reach_the_canonical_correlations() -> None:
     assert float(term.loss.detach()) == pytest.approx(float(best), abs=0.01)
 
 
-def test_unrelated_inputs_cost_chance_on_rows_that_are_not_trained_on() -> None:
-    """In training, covariances of the batch itself find correlations in noise; those that were kept find none."""
+def test_unrelated_inputs_have_the_baseline_loss_in_validation() -> None:
+    """Covariances of the batch itself, as in training, find correlations in noise; running covariances find none."""
     torch.manual_seed(0)
     objective = cca(size=8)
     for _ in range(3):
@@ -73,7 +73,7 @@ def test_unrelated_inputs_cost_chance_on_rows_that_are_not_trained_on() -> None:
     assert float(term.loss) == pytest.approx(1, abs=0.03)
 
 
-def test_means_and_covariances_are_those_of_training() -> None:
+def test_validation_uses_the_means_and_covariances_of_training() -> None:
     torch.manual_seed(0)
     objective = cca(momentum=0.5)
     mixed = torch.randn(300, 2) @ torch.tensor([[2.0, 0.0], [1.0, 0.5]]) + 3
@@ -92,7 +92,7 @@ def test_planted_pairs_are_found() -> None:
     assert chance_notices(model) == []
 
 
-def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+def test_shuffled_pairs_stay_at_the_baseline_and_the_monitor_reports_it() -> None:
     model = pretrained({"name": "cca", "embedding_dim": 16}, shuffled=True, valid=800, training={"epochs": 6})
     assert recall(model) < 0.1
     assert len(chance_notices(model)) == 1

@@ -1,4 +1,4 @@
-"""Transfer: losses by hand, the teacher stays, and planted rows."""
+"""Cross-modal distillation: losses by hand, the teacher without gradient, and planted factors."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from polymodal.nn.objectives.cross_modal_distillation import CrossModalDistillat
 TEACHER = torch.tensor([[3.0, 1.0], [1.0, -1.0]])  # standardize: (1, 1) and (-1, -1)
 
 
-def transfer(**options: Any) -> CrossModalDistillation:
+def distillation(**options: Any) -> CrossModalDistillation:
     found: CrossModalDistillation = bare(
         CrossModalDistillation(CrossModalDistillation.Options(**options), inputs=reads("a", "b"), width=2)
     )
     return found
 
 
-def test_squares_by_hand() -> None:
-    (term,) = transfer()(step({"a": TEACHER, "b": torch.tensor([[1.0, 1.0], [1.0, -1.0]])}))
+def test_the_squared_error_by_hand() -> None:
+    (term,) = distillation()(step({"a": TEACHER, "b": torch.tensor([[1.0, 1.0], [1.0, -1.0]])}))
     assert float(term.loss) == pytest.approx(4 / 4, abs=1e-4)
-    (mean,) = transfer()(step({"a": TEACHER, "b": torch.zeros(2, 2)}))
+    (mean,) = distillation()(step({"a": TEACHER, "b": torch.zeros(2, 2)}))
     assert float(mean.loss) == pytest.approx(mean.baseline, abs=1e-4)
 
 
-def test_cosine_by_hand() -> None:
-    (term,) = transfer(distance="cosine")(step({"a": TEACHER, "b": torch.tensor([[2.0, 2.0], [1.0, -1.0]])}))
+def test_the_cosine_distance_by_hand() -> None:
+    (term,) = distillation(distance="cosine")(step({"a": TEACHER, "b": torch.tensor([[2.0, 2.0], [1.0, -1.0]])}))
     assert float(term.loss) == pytest.approx(1 - (1 + 0) / 2, abs=1e-4)
     assert term.baseline == pytest.approx(1, abs=1e-4)
 
 
-def test_relations_by_hand() -> None:
-    """Standardised points on a line at -a, 0, a: distances a, a, 2a, in units of their mean 3/4, 3/4, 3/2."""
+def test_relational_distances_by_hand() -> None:
+    """Standardized points on a line at -a, 0, a: distances a, a, 2a, in units of their mean 3/4, 3/4, 3/2."""
     line = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
     same = torch.tensor([[0.0, 0.0], [5.0, 0.0], [10.0, 0.0]])
-    (term,) = transfer(match="relations")(step({"a": line, "b": same}))
+    (term,) = distillation(match="relations")(step({"a": line, "b": same}))
     assert float(term.loss) == pytest.approx(0, abs=1e-5)
     assert term.baseline == pytest.approx((0.25**2 / 2 * 2 + 0.5**2 / 2) / 3, abs=1e-5)
-    assert len(transfer(match="both")(step({"a": line, "b": same}))) == 2
+    assert len(distillation(match="both")(step({"a": line, "b": same}))) == 2
 
 
 def test_the_teacher_gets_no_gradient() -> None:
     teacher, student = TEACHER.clone().requires_grad_(), TEACHER.clone().requires_grad_()
-    (term,) = transfer()(step({"a": teacher, "b": student}))
+    (term,) = distillation()(step({"a": teacher, "b": student}))
     term.loss.backward()
     assert teacher.grad is None
     assert student.grad is not None
 
 
-def test_who_teaches_whom() -> None:
+def test_the_teacher_and_its_students() -> None:
     objective = CrossModalDistillation(
         CrossModalDistillation.Options(teacher="b"), inputs=reads("a", "b", "c"), width=2
     )
@@ -70,7 +70,7 @@ TEXT_AND_NUMBERS = {"text": INPUTS["text"], "numbers": {**INPUTS["numbers"], "en
 
 
 def explained(model: Model) -> float:
-    """How much of the planted factor a linear map of frozen embeddings of texts explains on other rows."""
+    """R2 of a linear map from frozen text embeddings to the planted factor, on other rows."""
     train, valid = (make_planted_pairs(count, seed, ("text", "numbers")) for seed, count in enumerate((512, 128)))
     factors = [np.stack([part[f"factor{place}"] for place in range(3)], 1) for part in (train, valid)]
     vectors = [model.embed({"text": part["text"]}, input="text") for part in (train, valid)]
@@ -78,10 +78,10 @@ def explained(model: Model) -> float:
 
 
 @pytest.mark.parametrize("options", [{}, {"match": "relations"}])
-def test_the_weak_input_learns_what_the_strong_one_knows(options: dict[str, str]) -> None:
-    taught = {"name": "cross_modal_distillation", "teacher": "numbers", **options}
-    model = pretrained(taught, inputs=TEXT_AND_NUMBERS, training={"epochs": 16})
-    control = pretrained(taught, inputs=TEXT_AND_NUMBERS, shuffled=True, training={"epochs": 6})
+def test_the_student_learns_the_factor_of_the_teacher(options: dict[str, str]) -> None:
+    distilled = {"name": "cross_modal_distillation", "teacher": "numbers", **options}
+    model = pretrained(distilled, inputs=TEXT_AND_NUMBERS, training={"epochs": 16})
+    control = pretrained(distilled, inputs=TEXT_AND_NUMBERS, shuffled=True, training={"epochs": 6})
     assert explained(model) > 0.9
     assert explained(model) > explained(control) + 0.1
     assert chance_notices(model) == []

@@ -1,4 +1,4 @@
-"""Swapped cells are told where the other cells of the row tell them, and nowhere else."""
+"""Denoising predicts swapped cells if the other cells of the row determine them, and only then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model_of(modality: str, shuffled: bool, epochs: int = 8) -> Model:
 
 
 @pytest.mark.parametrize("modality", ["number", "category"])
-def test_the_other_cells_tell_what_was_swapped(modality: str) -> None:
+def test_swapped_cells_are_predicted_from_the_other_cells(modality: str) -> None:
     model = model_of(modality, shuffled=False)
     found = below_chance(model)
     assert found["denoising.x"] < 0.5
@@ -29,14 +29,14 @@ def test_the_other_cells_tell_what_was_swapped(modality: str) -> None:
 
 
 @pytest.mark.parametrize("modality", ["number", "category"])
-def test_cells_that_tell_nothing_of_each_other_stay_at_chance(modality: str) -> None:
+def test_independent_cells_stay_at_the_baseline(modality: str) -> None:
     model = model_of(modality, shuffled=True, epochs=4)
     assert below_chance(model)["denoising.x"] > 0.98
     assert any("'denoising.x'" in notice for notice in at_chance(model))
 
 
-def test_swapping_keeps_every_column_to_itself() -> None:
-    """Each swapped cell is one of the same column of another row, value and flag together; the rest stays."""
+def test_cells_are_swapped_within_their_column() -> None:
+    """Each swapped cell has the value and the flag of the same column in another row. The other cells are unchanged."""
     torch.manual_seed(0)
     values = torch.arange(40.0).view(10, 4)
     data = {"values": values, "known": values % 3 > 0}

@@ -1,4 +1,4 @@
-"""Self-distillation: the teacher, views, collapse, and planted topics."""
+"""DINO: the teacher, the views, collapse, and planted topics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_teacher_is_the_running_average_of_the_student() -> None:
     torch.testing.assert_close(getattr(teacher, f"average{place}"), torch.full((16,), 0.75 * 1 + 0.25 * 5))
 
 
-def test_the_teacher_does_not_learn_and_is_saved() -> None:
+def test_the_teacher_has_no_gradient_and_is_saved() -> None:
     network, step, objective, _ = made()
     terms = objective(step)
     assert [term.name for term in terms] == ["in_text", "in_number"]
@@ -57,8 +57,8 @@ def test_the_teacher_does_not_learn_and_is_saved() -> None:
     assert network.towers["in_text"].project is not None
 
 
-def test_a_teacher_that_is_sure_costs_the_cross_entropy() -> None:
-    """Student and teacher agree: the loss is no less than the entropy of the teacher's answers, and not below 0."""
+def test_the_loss_is_at_least_the_entropy_of_the_teacher() -> None:
+    """Student and teacher agree: the loss is at least the entropy of the teacher's predictions, and at least 0."""
     _, step, objective, _ = made(temperature=0.001)
     objective.eval()
     losses = {term.name: float(term.loss.detach()) for term in objective(step)}
@@ -67,8 +67,8 @@ def test_a_teacher_that_is_sure_costs_the_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("modality", ["text", "image", "time_series", "audio", "number", "category", "video"])
-def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
-    """Though none of these modalities changes anything by itself here; the batch stays as it was."""
+def test_the_second_view_differs_and_keeps_its_shape(modality: str) -> None:
+    """None of these modalities has augmentations of its own here. The batch is not changed."""
     columns, recipe = sample_table([modality], [], rows=6)
     preparation, prepared = prepare(columns, **recipe, objectives=[{"name": "dino"}])
     batch = whole_batch(preparation, prepared).inputs[f"in_{modality}"]
@@ -90,7 +90,7 @@ def test_a_second_view_differs_and_keeps_its_form(modality: str) -> None:
         assert all(torch.equal(weak[name], one) for name, one in before.items())
 
 
-def test_a_text_keeps_its_ends_and_its_order() -> None:
+def test_an_augmented_text_keeps_its_ends_and_its_order() -> None:
     data = {"values": torch.tensor([[5, 6, 7, 8, 9, 0], [1, 2, 3, 4, 5, 6]]), "length": torch.tensor([5, 6])}
     torch.manual_seed(1)
     found = AUGMENTATIONS["text"](data, 1.0)
@@ -101,14 +101,14 @@ def test_a_text_keeps_its_ends_and_its_order() -> None:
         assert values[length:] == [0] * (6 - length)
 
 
-def test_what_cannot_be_changed_is_refused() -> None:
+def test_an_input_without_augmentations_is_rejected() -> None:
     with pytest.raises(RecipeError, match="graph has no augmentations"):
         DINO(DINO.Options(), inputs=reads("a", modality="graph"), width=4)
     assert AugmentedView("a", "text", 0.5).name == "a"
 
 
-def test_spread_out_by_hand() -> None:
-    """Points at 0, 1 and 3 on a line have their nearest neighbours at 1, 1 and 2."""
+def test_the_koleo_loss_by_hand() -> None:
+    """Points at 0, 1 and 3 on a line have their nearest neighbors at 1, 1 and 2."""
     angles = torch.tensor([0.0, 0.2, 0.6])
     points = torch.stack([angles.cos(), angles.sin()], 1)
     chords = [2 * math.sin(gap / 2) for gap in (0.2, 0.2, 0.4)]
@@ -118,18 +118,18 @@ def test_spread_out_by_hand() -> None:
 DINO_RECIPE = {"name": "dino", "momentum": 0.9, "augmentation_strength": 0.3}
 
 
-def test_planted_topics_are_found_and_the_last_epoch_counts() -> None:
+def test_planted_topics_are_found_and_the_last_epoch_is_kept() -> None:
     model = pretrained_on_topics(DINO_RECIPE)
     assert named(model) > 0.9
     assert chance_notices(model) == []
     assert [entry.epoch for entry in model.run.history if entry.best][-1] == 12
 
 
-def test_words_of_all_topics_show_none() -> None:
+def test_mixed_topics_are_not_found() -> None:
     assert named(pretrained_on_topics(DINO_RECIPE, topical=False), topical=False) < 0.3
 
 
-def test_one_answer_for_all_is_reported() -> None:
+def test_collapse_is_reported() -> None:
     network, step, objective, _ = made()
     objective(step)
     with torch.no_grad():

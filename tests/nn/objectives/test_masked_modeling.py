@@ -1,4 +1,4 @@
-"""What is mask is told where the rest tells it, of every modality; where nothing does, the monitor says so."""
+"""Masked parts of every modality are predicted from the rest; if the rest is unrelated, the monitor reports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polymodal.nn.objectives.masked_modeling import MaskedModeling
 from polymodal.nn.objectives.masking.mask_units import MaskUnits, sample_mask
 from polymodal.preparation.preparation import Preparation
 
-#: Of each modality the size of a part, and the share of the chance loss that is reached.
+#: Size of a part of each modality, and the fraction of the baseline loss that training reaches.
 PLANTED: dict[str, tuple[dict[str, Any], float]] = {
     "image": ({"patch_size": 8}, 0.8),
     "video": ({"patch_size": 8}, 0.8),
@@ -41,7 +41,7 @@ def model_of(modality: str, shuffled: bool) -> Any:
 
 
 @pytest.mark.parametrize("modality", PLANTED)
-def test_the_rest_tells_what_is_hidden(modality: str) -> None:
+def test_masked_parts_are_predicted_from_the_rest(modality: str) -> None:
     model = model_of(modality, shuffled=False)
     (ratio,) = below_chance(model).values()
     assert ratio < PLANTED[modality][1]
@@ -49,7 +49,7 @@ def test_the_rest_tells_what_is_hidden(modality: str) -> None:
 
 
 @pytest.mark.parametrize("modality", PLANTED)
-def test_parts_that_tell_nothing_of_each_other_stay_at_chance(modality: str) -> None:
+def test_independent_parts_stay_at_the_baseline(modality: str) -> None:
     model = model_of(modality, shuffled=True)
     (ratio,) = below_chance(model).values()
     assert ratio > 0.98
@@ -75,8 +75,8 @@ def terms(network: Network, batch: Batch) -> list[ObjectiveLoss]:
 
 
 @pytest.mark.parametrize("modality", INPUTS)
-def test_hidden_parts_reach_neither_the_encoder_nor_the_callers_tensors(modality: str) -> None:
-    """Whatever a mask part held, the damaged tensors are the same."""
+def test_masked_parts_do_not_reach_the_encoder_and_masking_copies(modality: str) -> None:
+    """The corrupted tensors do not depend on the content of a masked part."""
     _, objective, batch, *_ = masked(modality)
     units, data = objective.units[f"in_{modality}"], batch.inputs[f"in_{modality}"].data
     before = {name: tensor.clone() for name, tensor in data.items()}
@@ -89,7 +89,7 @@ def test_hidden_parts_reach_neither_the_encoder_nor_the_callers_tensors(modality
 
 
 def content(modality: str, data: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Other content in the same real places."""
+    """Other content at the same valid positions."""
     if modality == "text":
         return {"values": torch.where(data["values"] > 0, data["values"] % 7 + 1, 0)}
     if modality == "category":
@@ -105,7 +105,7 @@ def content(modality: str, data: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("modality", INPUTS)
 def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same units mask, the loss of a batch is the mean of those of its items, each alone."""
+    """With the same masked units, the loss of a batch is the mean of the losses of its items."""
     network, _, _, preparation, prepared = masked(modality)
 
     def first(real: Tensor, share: float) -> Tensor:
@@ -120,12 +120,12 @@ def test_the_loss_of_an_item_does_not_depend_on_its_batch(modality: str, monkeyp
         items = np.unique(prepared.inputs[f"in_{modality}"].index[rows], return_index=True)[1]
         alone = [term for row in rows[items] for term in terms(network, preparation.batch(prepared, np.array([row])))]
     total = sum(term.num_values for term in alone)
-    assert total == together.count
+    assert total == together.num_values
     mean = sum(float(term.loss) * term.num_values for term in alone) / total
     assert float(together.loss) == pytest.approx(mean, rel=1e-4)
 
 
-def test_rows_that_lack_the_input_teach_nothing() -> None:
+def test_rows_without_the_input_have_no_loss() -> None:
     network, _, batch, preparation, prepared = masked("number")
     assert terms(network, preparation.batch(prepared, np.array([1, 1]))) == []
     (term,) = terms(network, batch)
@@ -149,7 +149,7 @@ def test_bf16_and_inference_mode(modality: str) -> None:
     assert any(bool(gradient.any()) for gradient in learned)
 
 
-def test_the_same_draws_hide_the_same() -> None:
+def test_the_same_random_state_gives_the_same_mask() -> None:
     real = torch.tensor([[True] * 8, [True] * 3 + [False] * 5, [True] + [False] * 7])
     torch.manual_seed(0)
     one = sample_mask(real, 0.5)
@@ -161,8 +161,8 @@ def test_the_same_draws_hide_the_same() -> None:
     assert sample_mask(real, 0.99).sum(1).tolist() == [7, 2, 1]  # something is left to tell it from
 
 
-def test_bert_replaces_most_and_leaves_some() -> None:
-    """80 % mask, 10 % other symbols, 10 % as they are; a whole text is mask altogether."""
+def test_tokens_are_replaced_as_in_bert() -> None:
+    """80 % mask tokens, 10 % other tokens, 10 % unchanged. A wholly masked text has only mask tokens."""
     columns = {"text": [" ".join(["oak elm fir ash"] * 16)] * 2}
     preparation, prepared = prepare(
         columns, inputs={"text": {"modality": {"name": "text", "max_length": 64}}}, objectives=["masked_modeling"]
@@ -182,8 +182,8 @@ def test_bert_replaces_most_and_leaves_some() -> None:
     assert bool((units.apply_mask(data, units.valid_units(data))["values"] == 0).all())
 
 
-def test_a_checkpoints_own_mask_token() -> None:
-    """And the special tokens around a text are never mask."""
+def test_the_mask_token_of_a_checkpoint_is_used() -> None:
+    """Special tokens around a text are never masked."""
     encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text"), "fine_tuning": "full", "max_tokens": None}
     columns, recipe = sample_table(["text"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = encoder
@@ -199,7 +199,7 @@ def test_a_checkpoints_own_mask_token() -> None:
     term.loss.backward()
 
 
-def test_a_frozen_encoder_is_refused_where_it_is_named_and_left_out_where_not() -> None:
+def test_a_frozen_encoder_is_rejected_if_listed_and_left_out_otherwise() -> None:
     encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     columns, recipe = sample_table(["text", "number"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = encoder

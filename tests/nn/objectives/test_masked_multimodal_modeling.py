@@ -1,4 +1,4 @@
-"""What only another input tells of a hidden part is told with that input, and not without it."""
+"""A masked part that only another input determines is predicted with that input, and not without it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nn.objectives.planted import WORDS, Columns, at_chance, below_chance, pretr
 from polymodal.core.errors import RecipeError
 
 
-def said_elsewhere(rows: int, draw: np.random.Generator, shuffled: bool) -> Columns:
-    """Four labels, drawn each by itself, and a text that repeats them in order (of another row where shuffled)."""
+def repeated_in_text(rows: int, draw: np.random.Generator, shuffled: bool) -> Columns:
+    """Four independent labels, and a text that repeats them in order (those of another row if shuffled)."""
     drawn = np.array(WORDS)[draw.integers(4, size=(rows, 4))]
     said = drawn[draw.permutation(rows)] if shuffled else drawn
     return {"text": [" ".join(row) for row in said]} | {f"x{column}": drawn[:, column].tolist() for column in range(4)}
@@ -21,14 +21,14 @@ def said_elsewhere(rows: int, draw: np.random.Generator, shuffled: bool) -> Colu
 
 def model_of(shuffled: bool, **objective: Any) -> Any:
     generator = np.random.default_rng(3)
-    train, valid = (said_elsewhere(rows, generator, shuffled) for rows in (384, 200))
+    train, valid = (repeated_in_text(rows, generator, shuffled) for rows in (384, 200))
     labels = {name: cells for name, cells in train.items() if name != "text"}
     inputs = {"text": spec("text", {"text": []}), "labels": spec("category", labels)}
     return pretrained(train, valid, inputs, objective, epochs=12 if not shuffled else 3)
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
-def test_the_other_input_tells_what_is_hidden(share: float) -> None:
+def test_masked_parts_are_predicted_from_the_other_input(share: float) -> None:
     model = model_of(
         False, name="masked_multimodal_modeling", predicted_inputs=["labels"], mask_ratio=share, hidden_size=32
     )
@@ -36,7 +36,7 @@ def test_the_other_input_tells_what_is_hidden(share: float) -> None:
     assert at_chance(model) == []
 
 
-def test_of_pairs_that_do_not_belong_together_it_does_not() -> None:
+def test_shuffled_pairs_stay_at_the_baseline() -> None:
     model = model_of(
         True, name="masked_multimodal_modeling", predicted_inputs=["labels"], mask_ratio=0.5, hidden_size=32
     )
@@ -44,12 +44,12 @@ def test_of_pairs_that_do_not_belong_together_it_does_not() -> None:
     assert len(at_chance(model)) == 1
 
 
-def test_the_input_alone_does_not() -> None:
+def test_the_input_by_itself_stays_at_the_baseline() -> None:
     model = model_of(True, name="masked_modeling", inputs=["labels"], mask_ratio=0.5, hidden_size=32)
     assert below_chance(model)["masked_modeling.labels"] > 0.98
 
 
-def test_only_what_is_told_is_read_raw() -> None:
+def test_only_predicted_inputs_are_read_raw() -> None:
     columns, recipe = sample_table(["text", "number", "category"], [], rows=6)
     some = {"name": "masked_multimodal_modeling", "inputs": ["in_text", "in_number"], "predicted_inputs": ["in_number"]}
     preparation, _ = prepare(columns, inputs=recipe["inputs"], objectives=[some, "masked_multimodal_modeling"])

@@ -1,4 +1,4 @@
-"""Matching: which rows may be exchanged, how they are drawn, and planted pairs."""
+"""Matching: which rows may be exchanged, how negatives are sampled, and planted pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polymodal.nn.objectives.matching import Matching, negative_mask
 
 
 class Looks:
-    """A network whose fusion puts the inputs side by side, and remembers what it was shown."""
+    """A network whose fusion concatenates the inputs, and records what it received."""
 
     def __init__(self, inputs: list[str]) -> None:
         self.inputs, self.objectives, self.shown = inputs, {}, []  # type: ignore[var-annotated]
@@ -34,7 +34,7 @@ def matching(width: int = 2, **options: Any) -> Matching:
     return Matching(Matching.Options(**options), inputs=reads("a", "b"), width=width)
 
 
-def test_rows_that_share_an_item_are_no_strangers() -> None:
+def test_rows_that_share_an_item_are_no_negatives() -> None:
     given = step({"a": torch.zeros(4, 1), "b": torch.zeros(4, 1)}, index={"a": [0, 1, 0, 2], "b": [0, 1, 2, 1]})
     found = negative_mask(given.batch.inputs, "b", ["a"])
     assert found.tolist() == [
@@ -46,7 +46,7 @@ def test_rows_that_share_an_item_are_no_strangers() -> None:
 
 
 def test_the_loss_by_hand() -> None:
-    """With a head that says log 3 of every row: p = 3/4 for true and for exchanged rows."""
+    """The logit of every row is log 3: p = 3/4 for original and for exchanged rows."""
     objective = matching(exchanged_inputs=["b"])
     linear = objective.head[1]
     assert isinstance(linear, torch.nn.Linear)
@@ -58,7 +58,7 @@ def test_the_loss_by_hand() -> None:
     assert (term.name, term.baseline, term.num_values) == ("b", math.log(2), 3)
 
 
-def test_one_input_is_exchanged_at_a_time_and_others_are_hidden() -> None:
+def test_one_input_is_exchanged_at_a_time_and_other_inputs_are_masked() -> None:
     torch.manual_seed(0)
     network = Looks(["a", "b"])
     a, b = torch.arange(4.0).unsqueeze(1), 10 + torch.arange(4.0).unsqueeze(1)
@@ -75,7 +75,7 @@ def test_one_input_is_exchanged_at_a_time_and_others_are_hidden() -> None:
 
 
 def test_the_most_similar_rows_are_exchanged_at_the_end() -> None:
-    """Rows 0 and 1, and rows 2 and 3, are nearly alike."""
+    """Rows 0 and 1 are nearly equal, and so are rows 2 and 3."""
     near = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
     counts = {}
     for progress in (0.0, 1.0):
@@ -91,7 +91,7 @@ def test_the_most_similar_rows_are_exchanged_at_the_end() -> None:
     assert counts[0.0] < 0.8
 
 
-def test_rows_without_both_inputs_take_no_part() -> None:
+def test_rows_without_both_inputs_are_ignored() -> None:
     given = step(
         {"a": torch.rand(4, 1), "b": torch.rand(4, 1)},
         present={"b": [True, True, True, False]},
@@ -102,17 +102,17 @@ def test_rows_without_both_inputs_take_no_part() -> None:
     assert matching()(alone) == []
 
 
-def test_an_input_that_is_not_there_is_refused() -> None:
+def test_an_unknown_input_is_rejected() -> None:
     with pytest.raises(RecipeError, match="exchanged_inputs"):
         matching(exchanged_inputs=["c"])
 
 
-def test_a_fusion_that_keeps_inputs_apart_is_refused() -> None:
+def test_a_fusion_without_a_joint_representation_is_rejected() -> None:
     with pytest.raises(RecipeError, match="does not combine"):
         pretrained({"name": "matching"}, fusion="late", training={"epochs": 1})
 
 
-def test_planted_pairs_are_told_from_exchanged_ones() -> None:
+def test_planted_pairs_are_distinguished_from_exchanged_pairs() -> None:
     model = pretrained({"name": "matching", "temperature": 5})
     for name in INPUTS:
         score = model.metrics["validation"][f"matching.{name}"]["loss"]
@@ -120,14 +120,14 @@ def test_planted_pairs_are_told_from_exchanged_ones() -> None:
     assert chance_notices(model) == []
 
 
-def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+def test_shuffled_pairs_stay_at_the_baseline_and_the_monitor_reports_it() -> None:
     model = pretrained({"name": "matching", "temperature": 5}, shuffled=True, valid=512, training={"epochs": 4})
     (notice,) = chance_notices(model)
     assert "'matching.text'" in notice
     assert "'matching.numbers'" in notice
 
 
-def test_beside_an_alignment() -> None:
-    """Rows to exchange are drawn by the similarity in its space."""
+def test_with_an_alignment() -> None:
+    """Negatives are sampled by the similarity in the space of the alignment."""
     model = pretrained([{"name": "contrastive"}, {"name": "matching"}])
     assert chance_notices(model) == []

@@ -1,4 +1,4 @@
-"""A text is told word by word where another input says it, or its own beginning does."""
+"""Next-token prediction: a text is predicted from another input, or from its own beginning."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from laws.checkpoints import checkpoint
 from laws.samples import network_of, prepare, sample_table, whole_batch
 from nn.objectives.planted import MAKERS, WORDS, at_chance, below_chance, pretrained, spec
 from nn.objectives.test_masked_modeling import terms
-from nn.objectives.test_masked_multimodal_modeling import said_elsewhere
+from nn.objectives.test_masked_multimodal_modeling import repeated_in_text
 from polymodal.core.errors import RecipeError
 
 
 def model_of(shuffled: bool, **objective: Any) -> Any:
     generator = np.random.default_rng(3)
-    train, valid = (said_elsewhere(rows, generator, shuffled) for rows in (384, 192))
+    train, valid = (repeated_in_text(rows, generator, shuffled) for rows in (384, 192))
     labels = {name: cells for name, cells in train.items() if name != "text"}
     inputs = {"text": spec("text", {"text": []}), "labels": spec("category", labels)}
     return pretrained(train, valid, inputs, {"name": "next_token", "num_layers": 1, **objective}, epochs=10)
 
 
-def test_another_input_tells_the_text() -> None:
+def test_a_text_is_predicted_from_another_input() -> None:
     model = model_of(False)
     assert below_chance(model)["next_token.text"] < 0.3
     assert at_chance(model) == []
 
 
-def test_neither_an_input_of_another_row_nor_the_text_itself_does() -> None:
-    """Its words are drawn each by itself, and its own tower, which has seen them all, is not read."""
+def test_shuffled_texts_stay_at_the_baseline() -> None:
+    """The words are independent, and the tower of the text, which encodes all words, is not read."""
     model = model_of(True)
     assert below_chance(model)["next_token.text"] > 0.95
     assert len(at_chance(model)) == 1
     assert below_chance(model_of(False, context_inputs=[]))["next_token.text"] > 0.95
 
 
-def test_without_other_inputs_the_words_before_tell_the_next() -> None:
+def test_a_text_is_predicted_from_its_previous_words() -> None:
     generator = np.random.default_rng(3)
     train, valid = (MAKERS["text"](rows, generator, False) for rows in (256, 96))
     model = pretrained(train, valid, {"x": spec("text", train)}, {"name": "next_token", "num_layers": 1})
@@ -47,16 +47,16 @@ def test_without_other_inputs_the_words_before_tell_the_next() -> None:
     assert at_chance(model) == []
 
 
-def test_no_symbol_sees_itself_or_what_follows() -> None:
-    """The loss of the first symbols is the same whatever stands behind them."""
+def test_no_token_attends_to_itself_or_later_tokens() -> None:
+    """The loss of the first tokens does not depend on the later tokens."""
     columns = {"text": [" ".join([*WORDS[:2], last]) for last in WORDS]}
     preparation, prepared = prepare(
         columns, inputs={"text": "text"}, objectives=["next_token"], training={"precision": "fp32"}
     )
     network, batch = network_of(preparation).eval(), whole_batch(preparation, prepared)
-    writer = network.objectives["next_token"].decoders["text"]
+    decoder = network.objectives["next_token"].decoders["text"]
     kept: list[torch.Tensor] = []
-    writer.norm.register_forward_hook(lambda module, given, result: kept.append(result.detach()))
+    decoder.norm.register_forward_hook(lambda module, given, result: kept.append(result.detach()))
     with torch.no_grad():
         (term,) = terms(network, batch)
         states = kept[0].view(4, -1, kept[0].shape[-1])
@@ -76,11 +76,11 @@ def test_the_loss_of_a_row_does_not_depend_on_its_batch() -> None:
         alone = [term for row in range(6) for term in terms(network, preparation.batch(prepared, np.array([row])))]
     assert len(alone) == 5
     total = sum(term.num_values for term in alone)
-    assert total == together.count
+    assert total == together.num_values
     assert float(together.loss) == pytest.approx(sum(float(t.loss) * t.num_values for t in alone) / total, rel=1e-5)
 
 
-def test_the_embedding_is_the_encoders_own() -> None:
+def test_the_embedding_is_shared_with_the_encoder() -> None:
     columns, recipe = sample_table(["text", "number"], [], rows=6)
     preparation, prepared = prepare(columns, inputs=recipe["inputs"], objectives=["next_token"])
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
@@ -90,7 +90,7 @@ def test_the_embedding_is_the_encoders_own() -> None:
     assert not any(".embedding." in name for name, _ in network.objectives.named_parameters())
 
 
-def test_what_would_teach_nothing_is_refused() -> None:
+def test_an_objective_that_would_train_nothing_is_rejected() -> None:
     columns, recipe = sample_table(["text", "number"], [], rows=6)
     recipe["inputs"]["in_text"]["encoder"] = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     for objective, message in (

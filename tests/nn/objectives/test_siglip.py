@@ -1,4 +1,4 @@
-"""The pairwise sigmoid loss: by hand, its chance, and planted pairs."""
+"""SigLIP: the loss by hand, its baseline, and planted pairs."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def log_sigmoid(x: float) -> float:
 
 
 def test_the_loss_by_hand() -> None:
-    """Scale 10 and bias -10: partners have the logit 0, all others -10."""
+    """Scale 10 and bias -10: positives have the logit 0, all other pairs -10."""
     (term,) = siglip()(step({"a": ONE, "b": ONE}))
     assert float(term.loss.detach()) == pytest.approx(-(2 * log_sigmoid(0) + 2 * log_sigmoid(10)) / 2, abs=1e-6)
 
 
 def test_several_positives() -> None:
-    """Both rows share an item, so that all four pairs belong together."""
+    """Both rows share an item, so that all four pairs are positives."""
     (term,) = siglip()(step({"a": ONE, "b": ONE}, index={"b": [0, 0]}))
     assert float(term.loss.detach()) == pytest.approx(-(2 * log_sigmoid(0) + 2 * log_sigmoid(-10)) / 2, abs=1e-5)
     assert term.baseline == 0
 
 
-def test_chance_is_the_best_constant() -> None:
-    """No bias does better without similarities, and one comes as near as one likes."""
+def test_the_baseline_is_the_best_constant_prediction() -> None:
+    """Without similarities, no bias has a lower loss, and the best bias reaches the baseline."""
     vectors = {"a": torch.tensor([[1.0, 0.0]] * 4), "b": torch.tensor([[0.0, 1.0]] * 4)}
     objective = siglip()
     losses = []
@@ -50,7 +50,7 @@ def test_chance_is_the_best_constant() -> None:
     assert min(losses) == pytest.approx(term.baseline, abs=1e-4)
 
 
-def test_scale_and_bias_begin_as_published() -> None:
+def test_scale_and_bias_start_as_published() -> None:
     objective = siglip()
     assert float(objective.logit_scale) == pytest.approx(10)
     assert float(objective.bias) == -10
@@ -64,7 +64,7 @@ def test_planted_pairs_are_found() -> None:
     assert chance_notices(model) == []
 
 
-def test_shuffled_pairs_stay_at_chance_and_the_monitor_says_so() -> None:
+def test_shuffled_pairs_stay_at_the_baseline_and_the_monitor_reports_it() -> None:
     model = pretrained({"name": "siglip"}, shuffled=True, training={"epochs": 6})
     assert recall(model) < 0.2
     assert len(chance_notices(model)) == 1

@@ -1,4 +1,4 @@
-"""Texts of one topic each, for objectives that learn from one input: what words stand together is to be found."""
+"""Texts of one topic each, for objectives on one input, which should learn which words occur together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def topics(rows: int, seed: int, topical: bool) -> dict[str, Any]:
 
 
 def pretrained_on_topics(objective: dict[str, Any], *, topical: bool = True, epochs: int = 12) -> Model:
-    """A model of texts alone."""
+    """A model pretrained on texts only."""
     parts = [{"text": topics(rows, seed, topical)["text"]} for seed, rows in enumerate((384, 192))]
     training = {"epochs": epochs, "batch_size": 64, "learning_rate": 2e-3, "precision": "fp32", "num_threads": 1}
     return polymodal.pretrain(
@@ -38,7 +38,7 @@ def pretrained_on_topics(objective: dict[str, Any], *, topical: bool = True, epo
 
 
 def named(model: Model, *, topical: bool = True) -> float:
-    """The share of other rows that are nearest to the text of their own topic, of one text of each."""
+    """Fraction of the other rows whose nearest text, among one text per topic, has their topic."""
     train, valid = topics(384, 0, topical), topics(192, 1, topical)
     vectors = [model.embed({"text": part["text"]}, input="text") for part in (train, valid)]
     first = [int(np.flatnonzero(train["topic"] == topic)[0]) for topic in range(8)]
