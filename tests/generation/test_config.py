@@ -1,4 +1,4 @@
-"""The options of config: each changes what is written, and what does not go together is refused."""
+"""GenerationConfig: each option changes the generated texts, and conflicting options are rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CASES: dict[str, tuple[dict[str, Any], Any, Any]] = {
 }
 
 
-def test_every_option_changes_what_is_written() -> None:
+def test_every_option_changes_the_generated_texts() -> None:
     assert set(CASES) == set(GenerationConfig.model_fields)
     table = random_table(4, 24, seed=0)
     padded = table.new_full((4, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size), -9.0)
@@ -74,7 +74,7 @@ def test_every_option_changes_what_is_written() -> None:
         ({"json_schema": "x"}, "json_schema: "),
     ],
 )
-def test_what_does_not_go_together_is_refused(options: dict[str, Any], message: str) -> None:
+def test_conflicting_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message) as raised:
         override_config(GenerationConfig(), options, "outputs.caption.task.generation")
     assert raised.value.path.startswith("outputs.caption.task.generation")

@@ -42,7 +42,7 @@ WAYS = [
 
 
 def metaspace() -> TextTokenizer:
-    """Unigram pieces with a sign for blanks, as T5 has them."""
+    """Unigram tokens with a symbol for spaces, as in T5."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
@@ -70,7 +70,7 @@ TOKENIZERS = {"own": OWN, "metaspace": metaspace(), "fallback": fallback()}
 
 
 def any_state(tokenizer: TextTokenizer, rows: int = 3, seed: int = 0) -> Table:
-    """A state that knows nothing: the last token alone decides, at random."""
+    """A state with random logits that depend only on the last token."""
     draw = torch.Generator().manual_seed(seed)
     size = tokenizer.vocab_size
     logits = 2 * torch.randn(rows, 1, size + 1, size, generator=draw)
@@ -109,7 +109,7 @@ def test_texts_match_their_regular_expression(name: str, way: GenerationConfig) 
 
 @pytest.mark.parametrize("way", WAYS, ids=["greedy", "beams", "draws", "odd draws"])
 @pytest.mark.parametrize("name", list(TOKENIZERS))
-def test_choices_are_all_that_is_written(name: str, way: GenerationConfig) -> None:
+def test_only_choices_are_generated(name: str, way: GenerationConfig) -> None:
     tokenizer = TOKENIZERS[name]
     choices = ["a", "a cat", "a cat's hat", "zwei Hunde"]
     found = generate(any_state(tokenizer, rows=6), 6, way.model_copy(update={"choices": choices}), tokenizer, 30)
@@ -148,7 +148,7 @@ def test_a_draw_is_from_what_the_constraint_leaves() -> None:
 
 
 @pytest.mark.parametrize("config", [GenerationConfig(), GenerationConfig(num_beams=2)], ids=["greedy", "beams"])
-def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same(config: GenerationConfig) -> None:
+def test_a_choice_is_generated_even_if_the_decoder_gives_it_probability_zero(config: GenerationConfig) -> None:
     table = torch.full((1, OWN.vocab_size + 1, OWN.vocab_size + 1, OWN.vocab_size), -torch.inf)
     table[..., 7] = 0.0
     ((one,),) = generate(Table(table), 1, config.model_copy(update={"choices": ["cat", "Hund"]}), OWN, 20)
@@ -172,7 +172,7 @@ def test_a_decoder_that_holds_the_choices_for_impossible_writes_one_all_the_same
         ({"choices": ["zwei Hunde laufen"]}, 2, "choices: the shortest choice has .* the limit is 2"),
     ],
 )
-def test_what_cannot_be_met_is_refused_before_anything_is_written(
+def test_impossible_constraints_are_rejected_before_generation(
     options: dict[str, Any], steps: int, message: str
 ) -> None:
     for way in (GenerationConfig(**options), GenerationConfig(num_beams=2, **options)):
@@ -182,7 +182,7 @@ def test_what_cannot_be_met_is_refused_before_anything_is_written(
         assert state.widths == []
 
 
-def test_texts_that_the_tokens_cannot_say_are_refused() -> None:
+def test_texts_that_cannot_be_tokenized_are_rejected() -> None:
     with pytest.raises(RecipeError, match=r"choices: the tokenizer cannot represent '猫'"):
         generate(
             any_state(TOKENIZERS["metaspace"], rows=1), 1, GenerationConfig(choices=["猫"]), TOKENIZERS["metaspace"], 9

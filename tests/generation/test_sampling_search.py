@@ -114,7 +114,7 @@ def test_a_low_temperature_is_greedy_and_nothing_overflows() -> None:
     assert generate(Table(table), 6, GenerationConfig(temperature=5, top_k=1), SMALL, 6) == greedy
 
 
-def test_repetition_is_penalised_by_the_formula() -> None:
+def test_repetition_is_penalized_by_the_formula() -> None:
     logits = torch.tensor([[2.0, -1.0, 0.5, 3.0], [1.0, 1.0, 1.0, 1.0]])
     written = torch.tensor([[0, 1, 0], [3, 3, 3]])
     expected = torch.tensor([[1.0, -2.0, 0.5, 3.0], [1.0, 1.0, 1.0, 0.5]])
@@ -130,7 +130,7 @@ def test_repetition_is_penalised_by_the_formula() -> None:
     assert varied.log_probability == pytest.approx(float(said[1] + said[2] + said[3] + said[1]), abs=1e-5)
 
 
-def test_draws_depend_on_seed_row_and_sample_alone() -> None:
+def test_samples_depend_only_on_seed_row_and_sample() -> None:
     table = random_table(1, 4, seed=6, spread=0.5).expand(12, -1, -1, -1)
     config = GenerationConfig(temperature=1.0, num_return_sequences=3)
     together = generate(Table(table), 12, config, SMALL, 8)
@@ -169,7 +169,7 @@ def test_finished_rows_are_computed_no_more() -> None:
 
 
 def text_table(text: str, vocabulary: int) -> torch.Tensor:
-    """The logits of a decoder that writes `text` byte by byte, for texts in which each two bytes differ."""
+    """Logits of a decoder that generates `text` byte by byte, for texts in which all bytes differ."""
     ids = [vocabulary, vocabulary, *TOKENIZER.encode([text])[0], TOKENIZER.eos_id]
     table = torch.zeros(1, vocabulary + 1, vocabulary + 1, vocabulary)
     for first, second, third in zip(ids, ids[1:], ids[2:], strict=False):
@@ -178,7 +178,7 @@ def text_table(text: str, vocabulary: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("beams", "temperature"), [(1, 0.0), (3, 0.0), (1, 0.01)])
-def test_texts_end_at_a_stop_that_tokens_share(beams: int, temperature: float) -> None:
+def test_texts_end_at_a_stop_string_across_tokens(beams: int, temperature: float) -> None:
     table = text_table("one, двa; 3.", TOKENIZER.vocab_size)
     for stops, text in [([";"], "one, двa"), (["a; 3", "x"], "one, дв"), (["zzz", "ne,"], "o"), (["дв", "3"], "one,")]:
         config = GenerationConfig(stop_strings=stops, num_beams=beams, temperature=temperature)
@@ -202,7 +202,7 @@ def test_a_stop_ends_one_row_and_not_the_other() -> None:
         assert [(one.text, one.finish_reason) for (one,) in found] == [("ab", "stop"), ("ab,cd", "end")]
 
 
-def test_no_rows_give_no_texts_and_numbers_that_are_none_are_told() -> None:
+def test_no_rows_give_no_texts_and_logits_of_nan_are_reported() -> None:
     assert generate(Table(random_table(0, 4, seed=0)), 0, GenerationConfig(), SMALL, 3) == []
     broken = torch.full((1, 5, 5, 4), torch.nan)
     for config in (GenerationConfig(), GenerationConfig(num_beams=2)):

@@ -1,4 +1,4 @@
-"""Long sounds are cut where they are quiet, nothing loud is lost, and texts stand at their times."""
+"""Long audio is split at silence, nothing loud is lost, and texts have their times."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_nothing_loud_is_lost_and_no_part_is_too_long(seed: int) -> None:
     assert held[level > np.percentile(level, 95) - 35].all()
 
 
-def test_a_sound_without_pauses_is_cut_where_it_is_quietest() -> None:
+def test_audio_without_pauses_is_split_at_the_quietest_point() -> None:
     sound = np.concatenate([tone(3.5), tone(0.3, 0.05), tone(3.5)])
     first, second = split_on_silence(sound, RATE, 5.0)
     assert first[1] == second[0]
@@ -98,7 +98,7 @@ def cell(sound: np.ndarray) -> dict[str, Any]:
     return {"array": sound, "sampling_rate": RATE}
 
 
-def test_each_window_is_written_as_a_row_of_its_own(model: Model) -> None:
+def test_each_window_is_transcribed_as_a_row(model: Model) -> None:
     pieces = [tone(1.2, 0.1 * (place + 1)) for place in range(5)]
     long = np.concatenate([part for piece in pieces for part in (piece, silence(0.8))])
     rows = {"sound": [cell(long), cell(silence(9)), None, cell(pieces[0])], "hint": ["a", "b", "c", "d"]}
@@ -111,7 +111,7 @@ def test_each_window_is_written_as_a_row_of_its_own(model: Model) -> None:
     assert all(one.text for one in found[0])
 
 
-def test_windows_that_the_model_cannot_read_are_refused(model: Model) -> None:
+def test_windows_that_the_model_cannot_read_are_rejected(model: Model) -> None:
     table = model.open({"sound": [cell(tone(1))], "hint": ["a"]})
     with pytest.raises(RecipeError, match=rf"window.*at most|window.*{WINDOW} s"):
         transcribe(model.predictor, table, CellErrors(), chunk_seconds=WINDOW + 1)

@@ -1,4 +1,4 @@
-"""Texts piece by piece: together they are the whole text, and no piece is ever taken back."""
+"""Streaming: the chunks of a text join to the whole text, and no chunk is revised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pieces(
     return found
 
 
-def test_pieces_come_one_by_one_and_characters_whole() -> None:
+def test_chunks_come_one_by_one_with_whole_characters() -> None:
     found = pieces(text_table("a猫b дё c", TOKENIZER.vocab_size), GenerationConfig())
     assert found == ["a", "猫", "b", " д", "ё", " c"]
 
@@ -43,12 +43,12 @@ def test_what_may_be_a_stop_is_held_back() -> None:
     assert pieces(text_table("abcd", TOKENIZER.vocab_size), GenerationConfig(stop_strings=["bc", "cx"])) == ["a"]
 
 
-def test_a_text_that_is_cut_inside_a_character_is_streamed_as_it_is_written() -> None:
+def test_a_text_that_ends_inside_a_character_is_streamed_as_generated() -> None:
     for steps in range(1, 12):
         pieces(text_table("a猫b дё", TOKENIZER.vocab_size), GenerationConfig(), steps=steps)
 
 
-def test_draws_are_streamed_as_they_are_written() -> None:
+def test_samples_are_streamed_as_generated() -> None:
     table = torch.randn(
         1, 1, TOKENIZER.vocab_size + 1, TOKENIZER.vocab_size, generator=torch.Generator().manual_seed(0)
     )

@@ -1,4 +1,4 @@
-"""Models that write, from rows to texts: what is kept of tokens before changes nothing, and neither does a batch."""
+"""Text models from rows to texts: neither the cache nor the batch changes the result."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def untrained() -> Model:
 
 
 def uncached(model: Model, row: dict[str, Any], steps: int) -> tuple[list[int], list[float]]:
-    """The greedy answer by the loss alone: every step computes all tokens again, and takes the one that costs least."""
+    """Greedy decoding with only the loss: each step computes all tokens again and takes that with the lowest loss."""
     task = generative_task(model.tasks, "answer")
     (block,) = model.preparation.blocks(model.open(row), polymodal.data.table.cell_errors.CellErrors())
     prepared = model.preparation.prepare_block(block)
@@ -149,7 +149,7 @@ def test_json_of_an_untrained_model_meets_its_schema(untrained: Model) -> None:
     assert json.loads("".join(untrained.stream_tokens(ROWS[0], json_schema=schema, max_new_tokens=48)))
 
 
-def test_ten_thousand_tokens_are_written(untrained: Model) -> None:
+def test_ten_thousand_tokens_are_generated(untrained: Model) -> None:
     """The decoder from scratch has no limit; an end that is never likely does not stop it early."""
     ((one,),) = untrained.generate([ROWS[0]], max_new_tokens=10_000, regex="[a-z]{300}", repetition_penalty=1.1)
     assert len(one.text) == 300

@@ -67,7 +67,7 @@ def test_arrow_columns_and_dictionaries() -> None:
     assert present.tolist() == [True, True, False, True]
 
 
-def test_unseen_labels_and_nan_are_faults_and_gaps_while_null_is_a_gap_only() -> None:
+def test_unseen_labels_and_nan_are_cell_errors_and_null_is_missing() -> None:
     task, faults = fitted(["a", "b"]), CellErrors()
     value, present = task.prepare(block(["a", "zebra", None, math.nan, ["a"], "b"], faults))
     assert present.tolist() == [True, False, False, False, False, True]
@@ -96,7 +96,7 @@ def test_a_class_with_one_row_works_and_is_noted() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", ["none", "balanced", {"a": 3.0, "c": 0.5}])
-def test_loss_equals_torch_and_chance_is_the_best_constant(weights: Any, smoothing: float) -> None:
+def test_loss_equals_torch_and_the_baseline_is_the_best_constant(weights: Any, smoothing: float) -> None:
     cells = ["a"] * 20 + ["b"] * 7 + ["c"] * 3
     task = fitted(cells, class_weights=weights, label_smoothing=smoothing)
     target = torch.from_numpy(task.prepare(block(cells))[0])

@@ -1,4 +1,4 @@
-"""Events in time: cells, shares and ends, silent times, loss, answers, scores, and a whole run."""
+"""Event detection: cells, coverage and ends, default times, loss, predictions, scores, and a whole run."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_the_score_is_the_mean_probability_of_the_cells_of_the_event() -> None:
     assert got.score.tolist() == pytest.approx([0.8])
 
 
-def test_silent_times_follow_the_training_rows() -> None:
+def test_default_times_come_from_the_training_rows() -> None:
     long = [[{"start": float(s), "end": s + 2.0, "label": "x"}] for s in range(10)]
     task = fitted(long)
     assert task.grid.seconds == pytest.approx(1.05 * 11)
@@ -189,7 +189,7 @@ def test_silent_times_follow_the_training_rows() -> None:
         ([{"start": 1, "end": 99, "label": "dog"}], "after the timeline"),
     ],
 )
-def test_unusable_cells_are_faults_and_gaps(cell: Any, reason: str) -> None:
+def test_unusable_cells_are_cell_errors_and_missing(cell: Any, reason: str) -> None:
     task, faults = fitted(CELLS), CellErrors()
     value, present = task.prepare(block([CELLS[0], cell], faults))
     assert present.tolist() == [True, False]
@@ -209,7 +209,7 @@ def test_nothing_to_learn_and_impossible_timelines_are_errors() -> None:
         EventDetectionTask(EventDetectionTask.Options(), columns=["y", "z"])
 
 
-def test_loss_equals_torch_and_chance_is_the_best_constant() -> None:
+def test_loss_equals_torch_and_the_baseline_is_the_best_constant() -> None:
     task = fitted(CELLS)
     value, present = task.prepare(block(CELLS))
     target = torch.from_numpy(value[present])
@@ -263,7 +263,7 @@ def test_answers_are_ordered_and_can_serve_as_targets() -> None:
     np.testing.assert_allclose(again, value, atol=1e-3)
 
 
-def test_columns_of_events_are_recognised(tmp_path: Path) -> None:
+def test_columns_of_events_are_inferred(tmp_path: Path) -> None:
     for cells in (CELLS, [json.dumps(cell) for cell in CELLS if cell is not None]):
         sample = open_table({"y": cells}, cache=tmp_path).sample("y")
         guesses = {name: one.match_column(sample) for name, one in components("task").items()}
@@ -296,7 +296,7 @@ WORDS = {"early": 0.4, "middle": 3.3, "late": 6.3}
 
 
 def said(rows: int, seed: int) -> dict[str, list[Any]]:
-    """A word that tells when something happens, and another that tells whether a second thing does."""
+    """A word that gives the time of an event, and another that gives whether a second event happens."""
     draw = np.random.default_rng(seed)
     columns: dict[str, list[Any]] = {"when": [], "more": [], "events": []}
     for _ in range(rows):
@@ -309,7 +309,7 @@ def said(rows: int, seed: int) -> dict[str, list[Any]]:
 
 
 def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
-    """Without any input in time, what the row says as a whole places the events."""
+    """Without an input in time, the fused vector of the row predicts the times of the events."""
     settings = [
         "training.epochs=12",
         "evaluation.unimodal_scores=none",
@@ -348,9 +348,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
     ("maker", "rows", "epochs"),
     [(make_audio_events, 160, 4), (make_series_events, 100, 4), (make_video_events, 200, 5)],
 )
-def test_planted_spans_are_recovered_with_everything_by_default(
-    maker: Any, rows: int, epochs: int, tmp_path: Path
-) -> None:
+def test_planted_events_are_recovered_with_defaults(maker: Any, rows: int, epochs: int, tmp_path: Path) -> None:
     settings = [
         f"training.epochs={epochs}",
         "training.num_threads=1",

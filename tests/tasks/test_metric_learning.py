@@ -1,4 +1,4 @@
-"""The task similar: its loss is the published one, chance is chance, groups never seen are found."""
+"""Metric learning: the published loss, its baseline, and retrieval of unseen groups."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def written_out(z: Tensor, groups: list[int], temperature: float) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
-def test_the_loss_is_that_of_the_paper_in_units_of_chance(temperature: float) -> None:
+def test_the_loss_is_that_of_the_paper_in_units_of_the_baseline(temperature: float) -> None:
     groups = [1, 2, 1, 3, 2, 2, 4]
     found = supervised_contrastive(vectors(7), torch.tensor(groups), temperature)
     assert float(found.mean()) == pytest.approx(written_out(vectors(7), groups, temperature) / math.log(6), rel=1e-5)
@@ -74,7 +74,7 @@ def test_batches_without_pairs_have_a_gradient_of_zero(groups: list[int]) -> Non
 
 
 @pytest.mark.parametrize("rows", [8, 40])
-def test_one_vector_for_all_rows_has_the_loss_of_chance(rows: int) -> None:
+def test_one_vector_for_all_rows_has_the_baseline_loss(rows: int) -> None:
     task = MetricLearningTask(MetricLearningTask.Options(embedding_dim=32, matryoshka_dims=[8, 16]), columns=["g"])
     constant = torch.from_numpy(np.tile(task.baseline_prediction(), (rows, 1)))
     loss = task.loss(constant, torch.tensor([1 + row // 2 for row in range(rows)]))
@@ -82,7 +82,7 @@ def test_one_vector_for_all_rows_has_the_loss_of_chance(rows: int) -> None:
 
 
 def test_every_prefix_is_learned() -> None:
-    """A row in the wrong place of the short prefix costs, even where the whole vectors are right."""
+    """A wrong short prefix increases the loss, even if the full vectors are right."""
     task = MetricLearningTask(MetricLearningTask.Options(embedding_dim=8, matryoshka_dims=[2]), columns=["g"])
     whole = MetricLearningTask(MetricLearningTask.Options(embedding_dim=8, matryoshka_dims=[]), columns=["g"])
     values = torch.zeros(4, 8)
@@ -135,7 +135,7 @@ def test_leave_one_out_ranks_by_hand() -> None:
 
 
 def test_ties_count_against_the_model() -> None:
-    """One vector for all rows finds nothing before it has seen all others."""
+    """With one vector for all rows, the match ranks after all other rows."""
     _, ranking = leave_one_out(np.tile(l2_normalize(torch.randn(1, 7)).double().numpy(), (9, 1)), np.arange(9) // 3)
     assert ranking[:, 0].tolist() == [7] * 9
     assert ranking[:, 1] == pytest.approx((1 / 7 + 2 / 8) / 2)
@@ -160,7 +160,7 @@ def test_metrics_rank_once_and_follow_weights() -> None:
 
 
 def planted(groups: int, rows: int, seed: int, first: int = 0) -> Columns:
-    """Every group has a place on a circle that two of fourteen numbers tell; the other twelve are loud noise."""
+    """Every group has a position on a circle, given by two of fourteen numbers; the other twelve are strong noise."""
     draw = np.random.default_rng(seed)
     member = np.repeat(np.arange(first, first + groups), rows)
     angle = 2.4 * member
@@ -172,7 +172,7 @@ def planted(groups: int, rows: int, seed: int, first: int = 0) -> Columns:
     return {**columns, "who": [f"g{one}" for one in member[order]]}
 
 
-def test_groups_never_seen_are_found(tmp_path: Path) -> None:
+def test_unseen_groups_are_found(tmp_path: Path) -> None:
     """And they are not with the names of groups shuffled."""
     seen, unseen = planted(12, 30, seed=0), planted(5, 20, seed=1, first=20)
     shuffled = {**seen, "who": np.random.default_rng(5).permutation(seen["who"]).tolist()}
@@ -214,7 +214,7 @@ def test_training_draws_rows_of_a_group_together(tmp_path: Path) -> None:
 
 
 def places(rows: int, seed: int) -> Columns:
-    """Sixteen groups, each told by a number of its own."""
+    """Sixteen groups, each determined by one number."""
     member = np.arange(rows) % 16
     numbers = np.eye(16)[member] + np.random.default_rng(seed).normal(0, 0.15, (rows, 16))
     return {**{f"n{place}": numbers[:, place].tolist() for place in range(16)}, "who": [f"g{one}" for one in member]}

@@ -60,7 +60,7 @@ def test_labels_keep_their_type_after_saving() -> None:
     assert (again.baseline_loss(), again.notes) == (task.baseline_loss(), task.notes)
 
 
-def test_unseen_labels_and_unreadable_cells_are_faults_and_gaps() -> None:
+def test_unseen_labels_and_unreadable_cells_are_cell_errors_and_missing() -> None:
     task, faults = fitted(CELLS), CellErrors()
     value, present = task.prepare(block([["red"], ["red", "blue"], 7, ["red", None], None], faults))
     assert present.tolist() == [True, False, False, False, False]
@@ -78,7 +78,7 @@ def test_nothing_to_learn_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_loss_equals_torch_and_chance_is_the_best_constant(weights: str) -> None:
+def test_loss_equals_torch_and_the_baseline_is_the_best_constant(weights: str) -> None:
     cells = [["always", "a"]] * 3 + [["always", "b"]] * 16 + [["always"]]
     task = fitted(cells, pos_weight=weights)
     assert "label 'always' occurs in every training row" in task.notes

@@ -1,4 +1,4 @@
-"""Every task's loss teaches a small network a planted target that no constant answer reaches."""
+"""With every task, a small network learns a planted target that no constant prediction reaches."""
 
 from __future__ import annotations
 

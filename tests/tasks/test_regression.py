@@ -1,4 +1,4 @@
-"""Regression: standardisation, gaps, losses, the log transform."""
+"""Regression: standardization, missing values, losses, and the log transform."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_one_column_predicts_plain_numbers_and_large_offsets_keep_their_digits()
     assert task.predict(task.distribution(torch.from_numpy(value))) == pytest.approx([1.7e9 + 1.5], abs=1e-3)
 
 
-def test_bad_numbers_are_faults_and_gaps_while_null_is_a_gap_only() -> None:
+def test_bad_numbers_are_cell_errors_and_null_is_missing() -> None:
     task, faults = fitted({"a": [1, 2, math.inf, Decimal(3), None, "x"]}), CellErrors()
     cells = [1.0, math.nan, None, -math.inf, "7", True, 10**400, 2]
     value, present = task.prepare(block({"a": cells}, faults))
@@ -98,7 +98,7 @@ def test_log_refuses_numbers_without_a_logarithm() -> None:
 @pytest.mark.parametrize(
     ("loss", "delta"), [("squared_error", None), ("absolute_error", None), ("huber", None), ("huber", 0.3)]
 )
-def test_loss_equals_torch_and_chance_is_the_best_constant(
+def test_loss_equals_torch_and_the_baseline_is_the_best_constant(
     loss: str, delta: float | None, transform: str, targets: int
 ) -> None:
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""The text task: what is learned, what is a fault, what is written and scored, and what is saved."""
+"""Text generation: training, cell errors, generated texts, scores, and saving."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_answers_follow_from_prompt_and_input(run: tuple[Model, Path]) -> None:
     assert math.exp(written.log_probability / (len(written.tokens) + 1)) > 0.5
 
 
-def test_cut_answers_and_faults_are_told_after_fit_and_after_loading(run: tuple[Model, Path]) -> None:
+def test_truncated_answers_and_cell_errors_are_reported_after_fit_and_loading(run: tuple[Model, Path]) -> None:
     model, folder = run
     facts = json.loads((folder / "run.json").read_text())
     assert facts["task_notes"] == {"answer": ["targets of more than 20 tokens, which are truncated: 1"]}
@@ -86,13 +86,13 @@ def test_cut_answers_and_faults_are_told_after_fit_and_after_loading(run: tuple[
     assert Model.load(folder).tasks["answer"].notes == model.tasks["answer"].notes  # type: ignore[attr-defined]
 
 
-def test_a_saved_model_writes_the_same(run: tuple[Model, Path]) -> None:
+def test_a_saved_model_generates_the_same_texts(run: tuple[Model, Path]) -> None:
     model, folder = run
     asked = rows(20, seed=3)
     assert Model.load(folder).predict(asked) == model.predict(asked)
 
 
-def test_the_report_shows_written_texts_with_what_was_asked(run: tuple[Model, Path]) -> None:
+def test_the_report_shows_generated_texts_with_their_prompts(run: tuple[Model, Path]) -> None:
     report = (run[1] / "report.html").read_text()
     shown = report.split("Generated texts</h3>")[1].split("<h3>")[0]
     assert shown.count("<article>") == 6
@@ -145,8 +145,8 @@ def test_no_answer_is_scored_as_an_empty_text(run: tuple[Model, Path]) -> None:
     assert math.isfinite(scores["perplexity"]["value"])
 
 
-def test_perplexity_is_that_of_the_written_tokens(run: tuple[Model, Path]) -> None:
-    """Where the model writes the truth, its perplexity is what the written tokens' probabilities say."""
+def test_perplexity_is_that_of_the_generated_tokens(run: tuple[Model, Path]) -> None:
+    """If the generated text is the target, the perplexity follows from the probabilities of its tokens."""
     model, _ = run
     asked = rows(12, seed=5)
     written = [one[0] for one in model.generate(asked)]
@@ -177,13 +177,13 @@ def test_of_several_references_the_first_is_learned_and_all_are_truth() -> None:
     assert not faults.errors
 
 
-def test_an_answer_that_is_no_text_is_a_fault() -> None:
+def test_an_answer_that_is_no_text_is_a_cell_error() -> None:
     _, _, (_, present), faults = task_of({"answer": [b"one", b"two", b"\xff\xfe"]})
     assert present.tolist() == [True, True, False]
     assert [(one.row, one.column) for one in faults.errors] == [(2, "answer")]
 
 
-def test_an_answer_of_which_nothing_is_left_is_a_fault_and_still_scored() -> None:
+def test_an_answer_without_tokens_is_a_cell_error_and_still_scored() -> None:
     """Single bytes: the first token of a text is the blank before it."""
     task, preparation, (value, present), faults = task_of(
         {"answer": ["one", "two"] * 4}, token_type="byte", max_target_length=1
@@ -240,7 +240,7 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
         ([{"start": 0.0, "end": 1.0, "label": "x"}] * 40, None),
     ],
 )
-def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str | None) -> None:
+def test_text_columns_are_inferred(column: list[Any], kind: str | None) -> None:
     sample = ColumnSample("target", column, None, len(column), len(column), 0, None)
     guesses = {name: component.match_column(sample) for name, component in components("task").items()}
     found = {name: guess.confidence for name, guess in guesses.items() if guess is not None}
@@ -262,9 +262,7 @@ def test_texts_are_recognised_where_they_are_texts(column: list[Any], kind: str 
         ({"prompt_overflow": "drop"}, "outputs.answer.task.prompt_overflow", "truncate"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
-    options: dict[str, Any], path: str, problem: str
-) -> None:
+def test_invalid_options_are_rejected_when_the_recipe_is_read(options: dict[str, Any], path: str, problem: str) -> None:
     with pytest.raises(RecipeError, match=problem) as caught:
         Recipe(outputs={"answer": {"task": {"name": "text_generation", **options}}})
     assert caught.value.path == path
@@ -282,7 +280,7 @@ def test_options_that_cannot_be_meant_are_refused_when_the_recipe_is_read(
         ({"answers": "closed", "max_target_length": 2}, "outputs.answer.task.max_target_length", "longest"),
     ],
 )
-def test_options_that_do_not_fit_the_table_are_refused(options: dict[str, Any], path: str, problem: str) -> None:
+def test_options_that_do_not_fit_the_table_are_rejected(options: dict[str, Any], path: str, problem: str) -> None:
     outputs = {"answer": {"task": {"name": "text_generation", **options}}}
     with pytest.raises(RecipeError, match=problem) as caught:
         polymodal.fit(rows(20), recipe={"inputs": {"colour": "category"}, "outputs": outputs})
@@ -309,7 +307,7 @@ def test_a_model_without_inputs_and_an_empty_prompt_write(run: tuple[Model, Path
 
 
 def pointed(count: int, seed: int) -> list[dict[str, Any]]:
-    """What is seen depends on where one was told to look, which only the history says."""
+    """The answer depends on the side that only the history names."""
     draw = random.Random(seed)
     found = []
     for _ in range(count):
@@ -333,8 +331,8 @@ def test_without_its_history_a_conversation_is_guessed() -> None:
     assert score(None) <= 0.8
 
 
-def test_closed_answers_are_all_that_is_ever_written() -> None:
-    """An untrained model knows nothing, and can yet say nothing else."""
+def test_only_given_choices_are_generated() -> None:
+    """An untrained model also generates nothing else."""
     table = rows(40)
     said = {**recipe(answers="closed"), "training": {**recipe()["training"], "epochs": 0}}
     model = polymodal.fit(table, recipe=said)

@@ -1,4 +1,4 @@
-"""What tests of decoders that write tokens share: views of different length, one row alone, and greedy writing."""
+"""Shared code of decoder tests: fused rows of different length, a single row, and greedy decoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def views(width: int, draw: torch.Generator) -> FusionOutput:
 
 
 def one(view: FusionOutput, row: int) -> FusionOutput:
-    """A row without the others, and without what is filled up to their length."""
+    """A single row, without its padding."""
     at, length = slice(row, row + 1), int(view.tokens.mask[row].sum())
     tokens = Tokens(view.tokens.features[at, :length], view.tokens.mask[at, :length], view.tokens.present[at])
     return replace(view, tokens=tokens, pooled=view.pooled[at], weight=view.weight[at])

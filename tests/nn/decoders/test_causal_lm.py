@@ -1,4 +1,4 @@
-"""The decoder with a pretrained language model: what a row writes depends on that row alone, cached or not."""
+"""Decoder with a pretrained language model: the text of a row depends only on that row, with and without a cache."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_rows_are_repeated_left_out_and_put_in_order() -> None:
         assert torch.equal(torch.stack(found, dim=1), plain[order])
 
 
-def test_what_is_read_changes_what_is_written_and_learns() -> None:
+def test_the_inputs_change_the_loss_and_get_gradients() -> None:
     for read in ("prefix", "cross_attention"):
         model = decoder(language_model("llama"), conditioning=read, resampler_tokens=3)
         view, prompt, answer = rows()
@@ -139,7 +139,7 @@ def test_what_is_read_changes_what_is_written_and_learns() -> None:
         assert all(slope is not None and slope.abs().sum() > 0 for slope in slopes.values()), read
 
 
-def test_the_gradient_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunked_gradient_equals_the_full_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     from polymodal.pretrained import language_model as module
 
     def slope(most: int) -> Tensor:
@@ -165,7 +165,7 @@ def test_a_head_that_learns_gets_the_gradient_of_the_same_loss() -> None:
 
 @pytest.mark.parametrize("tune", ["last", "lora", "dora", "full"])
 @pytest.mark.parametrize("kind", ["gpt2", "gemma3_text"])
-def test_ways_of_tuning_begin_at_the_checkpoint_and_learn(kind: str, tune: str) -> None:
+def test_fine_tuning_starts_at_the_checkpoint_and_learns(kind: str, tune: str) -> None:
     if tune in ("lora", "dora"):
         pytest.importorskip("peft")
     frozen = decoder(language_model(kind), resampler_tokens=2)
@@ -193,7 +193,7 @@ def test_frozen_weights_are_shared_in_a_process() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bf16_writes_and_learns(kind: str) -> None:
+def test_bf16_decodes_and_trains(kind: str) -> None:
     model = decoder(language_model(kind), resampler_tokens=2, fine_tuning="full")
     with torch.autocast("cpu", torch.bfloat16):
         found = model.target_nll(*rows())
@@ -223,7 +223,7 @@ def test_what_does_not_fit_is_an_error_that_names_the_numbers() -> None:
         model.init_state(view, prompt, 10_000)
 
 
-def test_options_without_effect_are_refused() -> None:
+def test_options_without_effect_are_rejected() -> None:
     with pytest.raises(RecipeError, match="cross_attn_every_n_layers"):
         decoder(language_model("llama"), cross_attn_every_n_layers=2)
     with pytest.raises(RecipeError, match="lora_rank"):
@@ -231,7 +231,7 @@ def test_options_without_effect_are_refused() -> None:
 
 
 @NEEDS_GEMMA
-def test_gemma_writes_the_same_cached_and_anew_alone_and_in_a_batch() -> None:
+def test_gemma_decodes_equally_with_and_without_cache_and_batch() -> None:
     from tokenizers import Tokenizer
 
     from polymodal.pretrained.resolve import tokenizer_file

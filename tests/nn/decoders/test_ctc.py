@@ -1,4 +1,4 @@
-"""Texts said over frames: losses and prefix scores against every way to say them."""
+"""CTC: losses and prefix scores, compared with the sum over all paths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frames(rows: int, length: int, seed: int = 0) -> Tensor:
 
 
 def said_by(path: tuple[int, ...]) -> tuple[int, ...]:
-    """What a path of tokens and blanks says."""
+    """The text of a path of tokens and blanks."""
     return tuple(token for token, _ in groupby(path) if token != VOCABULARY)
 
 
@@ -116,8 +116,8 @@ def test_the_best_path_is_the_likeliest_of_every_frame() -> None:
         assert path(log_p[row], 9) == list(said_by(tuple(log_p[row].argmax(-1).tolist())))
 
 
-def test_losses_are_those_of_every_path_and_rows_that_cannot_be_said_count_nothing() -> None:
-    """Gradients are finite; training counts what was lost and says so."""
+def test_losses_sum_over_all_paths_and_impossible_rows_are_ignored() -> None:
+    """Gradients are finite; training counts the ignored rows and warns."""
     torch.manual_seed(0)
     part = CTCHead(8, VOCABULARY, 1)
     features = torch.randn(4, 4, 8, requires_grad=True)
@@ -141,7 +141,7 @@ def test_losses_are_those_of_every_path_and_rows_that_cannot_be_said_count_nothi
     assert part.rows.tolist() == [2, 1]
 
 
-def test_upsampling_lets_longer_texts_be_said() -> None:
+def test_upsampling_allows_longer_texts() -> None:
     mask = torch.ones(1, 2, dtype=torch.bool)
     answer = torch.tensor([[0, 1, 3, END]])
     for upsampling, counted in ((1, 0), (2, 4)):
@@ -150,7 +150,7 @@ def test_upsampling_lets_longer_texts_be_said() -> None:
         assert float(losses.detach()[0, 1]) == counted
 
 
-def test_a_prompt_is_refused() -> None:
+def test_a_prompt_is_rejected() -> None:
     shape = OutputShape(VOCABULARY, "text", text=TextShape(VOCABULARY, 1, END, 8, 8))
     with pytest.raises(RecipeError, match="prompt"):
         CTC(CTC.Options(), width=8, shape=shape)

@@ -1,4 +1,4 @@
-"""The decoder embed: vectors of unit length, its sizes reach the task, and other tasks are refused."""
+"""The decoder embed: vectors of unit length, dimensions passed to the task, and rejection of other tasks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_size_follows_the_dial() -> None:
     assert prepare(columns, **recipe, size="base")[0].tasks["y_metric_learning"].output_size == 256
 
 
-def test_a_size_that_the_task_contradicts_is_refused() -> None:
+def test_a_dimension_that_contradicts_the_task_is_rejected() -> None:
     columns, recipe = sample_table(["number"], ["metric_learning"])
     recipe["outputs"]["y_metric_learning"] = {
         "task": {"name": "metric_learning", "embedding_dim": 20},
@@ -52,7 +52,7 @@ def test_a_size_that_the_task_contradicts_is_refused() -> None:
         prepare(columns, **recipe)
 
 
-def test_other_tasks_are_refused() -> None:
+def test_other_tasks_are_rejected() -> None:
     columns, recipe = sample_table(["number"], ["classification"])
     recipe["outputs"]["y_classification"]["decoder"] = "embed"
     with pytest.raises(
@@ -75,8 +75,8 @@ def test_unit_vectors_and_prefixes() -> None:
     assert (halved_dims(64), halved_dims(20), halved_dims(8)) == ([8, 16, 32], [10], [])
 
 
-def test_a_head_with_a_hidden_layer_bends() -> None:
-    """A linear head of normalised vectors maps the mean of two to the mean of their images; the other does not."""
+def test_a_head_with_a_hidden_layer_is_nonlinear() -> None:
+    """A linear head maps the mean of two normalized vectors to the mean of their outputs; an MLP does not."""
     torch.manual_seed(0)
     first, second = torch.tensor([[1.0, -1.0, 1.0, -1.0]]), torch.tensor([[1.0, 1.0, -1.0, -1.0]])
 

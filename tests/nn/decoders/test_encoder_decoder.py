@@ -174,7 +174,7 @@ def whole(kind: str, **changes: Any) -> tuple[Any, Any, Network, Batch]:
     return preparation, prepared, network, whole_batch(preparation, prepared)
 
 
-def test_writes_what_the_checkpoint_writes_of_what_its_own_encoder_reads(kind: str) -> None:
+def test_texts_equal_those_of_the_checkpoint(kind: str) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 
     _, _, network, batch = whole(kind)
@@ -199,7 +199,7 @@ def test_writes_what_the_checkpoint_writes_of_what_its_own_encoder_reads(kind: s
         assert wanted[item][first:][: len(text)] == text
 
 
-def test_a_missing_input_gives_nothing_of_another_row() -> None:
+def test_a_missing_input_is_independent_of_other_rows() -> None:
     preparation, prepared, network, _ = whole("bart")
     source = prepared.inputs["given"]
 
@@ -217,7 +217,7 @@ def test_a_missing_input_gives_nothing_of_another_row() -> None:
     assert torch.allclose(losses(gone)[3], losses(np.full_like(gone, -1))[3], atol=1e-4)
 
 
-def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_model_predicts_without_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = columns("whisper")
     made = recipe("whisper", fine_tuning="lora") | {"training": {"epochs": 1}}
     pytest.importorskip("peft")
@@ -227,7 +227,7 @@ def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch
     model.save(tmp_path / "model")
 
     def gone(*_: Any, **__: Any) -> Any:
-        raise AssertionError("the checkpoint was looked for")
+        raise AssertionError("the checkpoint was opened")
 
     monkeypatch.setattr("polymodal.pretrained.weights.weights_folder", gone)
     monkeypatch.setattr("polymodal.modalities.checkpoint_tokenizer.read_checkpoint_config", gone)
@@ -235,9 +235,9 @@ def test_a_saved_model_writes_without_its_checkpoint(tmp_path: Path, monkeypatch
     assert Model.load(tmp_path / "model").predict(asked) == said
 
 
-def test_epochs_0_take_the_checkpoint_as_it_is(tmp_path: Path) -> None:
+def test_epochs_0_keep_the_checkpoint_unchanged(tmp_path: Path) -> None:
     data = columns("t5")
-    still = {"epochs": 0, "modality_dropout": 0, "precision": "auto"}  # finding the precision runs a step of nothing
+    still = {"epochs": 0, "modality_dropout": 0, "precision": "auto"}  # the choice of precision runs an empty step
     model = trained({"train": data, "validation": data}, tmp_path, **recipe("t5"), training=still)
     (found,) = model.network.all_decoders()
     _, _, untrained, _ = whole("t5")
@@ -256,7 +256,7 @@ def test_epochs_0_take_the_checkpoint_as_it_is(tmp_path: Path) -> None:
         ({"checkpoint": "t5"}, r"set a pretrained encoder with checkpoint"),
     ],
 )
-def test_an_input_that_is_not_read_by_its_own_encoder_is_refused(changed: dict[str, Any], problem: str) -> None:
+def test_an_input_without_the_encoder_of_the_checkpoint_is_rejected(changed: dict[str, Any], problem: str) -> None:
     made = recipe("bart")
     encoder = made["inputs"]["given"]["encoder"] | changed
     encoder["checkpoint"] = seq2seq_checkpoint("t5") if encoder["checkpoint"] == "t5" else encoder["checkpoint"]
@@ -267,7 +267,7 @@ def test_an_input_that_is_not_read_by_its_own_encoder_is_refused(changed: dict[s
     assert error.value.path == "outputs.said.decoder.input"
 
 
-def test_options_that_do_not_go_together_are_refused() -> None:
+def test_conflicting_options_are_rejected() -> None:
     with pytest.raises(RecipeError, match="no effect with encoder_source: fusion"):
         decoder("bart", input="given")
     with pytest.raises(RecipeError, match="no effect with fine_tuning: freeze"):
@@ -277,7 +277,7 @@ def test_options_that_do_not_go_together_are_refused() -> None:
         network_of(preparation)
 
 
-def test_texts_longer_than_its_positions_are_refused() -> None:
+def test_texts_longer_than_the_positions_are_rejected() -> None:
     model, (view, prompt, _) = decoder("bart"), rows()
     with pytest.raises(DataError, match=r"10000 tokens exceed the positions .* at most 28 fit"):
         model.init_state(view, prompt, 10_000)
@@ -288,7 +288,7 @@ def test_texts_longer_than_its_positions_are_refused() -> None:
         network_of(preparation)
 
 
-def test_training_where_nothing_learns_is_refused(tmp_path: Path) -> None:
+def test_training_without_trainable_parameters_is_rejected(tmp_path: Path) -> None:
     data = columns("bart")
     still = {"epochs": 1, "modality_dropout": 0}
     with pytest.raises(RecipeError, match="set training.epochs to 0"):

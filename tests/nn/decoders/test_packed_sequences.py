@@ -26,7 +26,7 @@ def ragged(lengths: list[int], seed: int = 0) -> Tensor:
 LENGTHS = [3, 9, 1, 4, 2, 2, 8, 5]
 
 
-def test_every_row_lies_whole_in_one_line_and_sees_itself_alone() -> None:
+def test_every_row_is_in_one_pack_and_attends_only_to_itself() -> None:
     tokens = ragged(LENGTHS)
     packed = pack_sequences(tokens)
     assert packed is not None
@@ -58,7 +58,7 @@ def language_model(rows: int) -> FusionOutput:
 
 
 def one_vector(rows: int) -> FusionOutput:
-    """Each row has a memory of its own, of one place."""
+    """Each row has a memory of one position."""
     features = torch.randn(rows, 1, WIDTH, requires_grad=True)
     there = torch.ones(rows, dtype=torch.bool)
     return FusionOutput("joint", Tokens(features, there.unsqueeze(1), there), features[:, 0], there.float())

@@ -1,4 +1,4 @@
-"""Decoders that write: what a state says token by token is what the loss counts, whatever rows are selected."""
+"""Text decoders: decoding states give the likelihood that the loss computes, also for selected rows."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def data(kind: type[TextDecoder]) -> tuple[FusionOutput, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("kind", "options"), MADE, ids=str)
-def test_the_loss_is_what_the_draft_says(kind: type[TextDecoder], options: dict[str, Any]) -> None:
-    """Token by token, after prompts of different lengths; so what is kept of the tokens before is right."""
+def test_the_loss_equals_the_likelihood_of_the_decoding_state(kind: type[TextDecoder], options: dict[str, Any]) -> None:
+    """Token by token, after prompts of different lengths, so that the cache of previous tokens is correct."""
     writer = made(kind, options)
     view, prompt, answer = data(kind)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_the_loss_is_what_the_draft_says(kind: type[TextDecoder], options: dict[
 
 
 @pytest.mark.parametrize(("kind", "options"), [*MADE, (TransformerDecoder, {"ctc_weight": 0.3})], ids=str)
-def test_selected_rows_go_on_as_if_alone(kind: type[TextDecoder], options: dict[str, Any]) -> None:
+def test_selected_rows_continue_independently(kind: type[TextDecoder], options: dict[str, Any]) -> None:
     """Repeated, reordered and left out, within the rows of one memory and across; logits equal those of each row
     written by itself."""
     writer = made(kind, options)
@@ -154,7 +154,7 @@ def test_a_mixture_weighs_each_row_by_its_views() -> None:
 
 
 def test_looking_everywhere_alike_costs_nothing() -> None:
-    """The penalty on attention is the sum over places of (1 - what each got over the text)^2, in training alone."""
+    """The penalty on attention is the sum over positions of (1 - total attention over the text)^2, only in training."""
     view, prompt, answer = data(LSTMDecoder)
     plain, spread = (made(LSTMDecoder, {"dropout": 0.0, "attention_coverage_weight": weight}) for weight in (0.0, 2.0))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The decoder of timelines: tokens on cells, what stands where nothing is, and rows that keep to themselves."""
+"""The timeline decoder: tokens on cells, empty cells, and independence of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A captioner that starts from a language model trained here: at first it says what that says."""
+"""Warm start of a captioner from a trained language model: at first both give the same texts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def captioner(start: Path, **decoder: Any) -> tuple[Any, Any]:
     return prepare(columns, inputs=inputs, outputs={"target": {"task": "text_generation", "decoder": written}})
 
 
-def test_it_begins_as_the_language_model_and_reads_its_inputs_as_it_learns(language_model: Path) -> None:
+def test_it_starts_as_the_language_model_and_learns_to_use_its_inputs(language_model: Path) -> None:
     preparation, prepared = captioner(language_model)
     saved = Model.load(language_model)
     torch.manual_seed(0)
@@ -58,7 +58,7 @@ def test_it_begins_as_the_language_model_and_reads_its_inputs_as_it_learns(langu
 
 
 def test_a_writer_with_inputs_hands_on_all_of_its_decoder(language_model: Path, tmp_path: Path) -> None:
-    """Attention to the memory too, which had learned to read."""
+    """Cross-attention to the memory is loaded too."""
     columns: Columns = TEXTS | sample("modality", "category")
     inputs = {"in_category": {"modality": "category", "columns": ["often", "some"]}}
     parts = {"train": columns, "validation": columns}
@@ -84,13 +84,13 @@ def test_a_saved_captioner_has_no_need_of_it(language_model: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("option", "value"), [("num_layers", 1), ("num_heads", 2)])
-def test_another_shape_is_refused(option: str, value: int, language_model: Path) -> None:
+def test_another_shape_is_rejected(option: str, value: int, language_model: Path) -> None:
     preparation, _ = captioner(language_model, **{option: value})
     with pytest.raises(RecipeError, match=f"has {option}"):
         make_network(preparation.recipe, preparation, pretrained=True)
 
 
-def test_a_folder_without_such_a_decoder_is_refused(language_model: Path, tmp_path: Path) -> None:
+def test_a_folder_without_such_a_decoder_is_rejected(language_model: Path, tmp_path: Path) -> None:
     preparation, _ = captioner(language_model)
     decoder: Any = network_of(preparation).all_decoders()[0]
     decoder.options.init_from = str(tmp_path)

@@ -119,7 +119,7 @@ def test_bfloat16_by_autocast_and_in_the_weights(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_times_run_evenly_within_the_clip(name):
+def test_times_are_evenly_spaced(name):
     encoder, data = build(name), sound(torch.tensor([8000, 4801, 1]))
     _, mask = encoder(data)
     times = encoder.times(data, mask.shape[1])

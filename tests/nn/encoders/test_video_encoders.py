@@ -132,16 +132,16 @@ def test_frame_times_affect_the_features(name, options):
     assert not torch.allclose(encoder(data)[0], encoder({**data, "times": data["times"] * 2})[0], atol=1e-3)
 
 
-@pytest.mark.parametrize("factorised", [False, True])
-def test_planar_convolutions_of_stacked_frames_are_convolutions_in_space_and_time(factorised):
+@pytest.mark.parametrize("factorized", [False, True])
+def test_planar_convolutions_of_stacked_frames_are_convolutions_in_space_and_time(factorized):
     torch.manual_seed(0)
-    layer = SpaceTimeConv(4, 6, 3, 2, factorised).eval()
+    layer = SpaceTimeConv(4, 6, 3, 2, factorized).eval()
     x = torch.randn(5, 4, 8, 8)
     found = layer(x, AdjacentFrames(torch.ones(1, 5, dtype=torch.bool)))
     wide = x.transpose(0, 1).unsqueeze(0)
     wanted = wide
     weight = layer.time.weight
-    if factorised:
+    if factorized:
         convolution, norm, relu = layer.space
         wanted = nn.functional.conv3d(wide, convolution.weight.unsqueeze(2), stride=(1, 2, 2), padding=(0, 1, 1))
         wanted = relu(norm(wanted.squeeze(0).transpose(0, 1))).transpose(0, 1).unsqueeze(0)
@@ -164,7 +164,7 @@ def test_every_parameter_gets_a_gradient(name, options):
 
 
 @pytest.mark.parametrize(("name", "options"), KINDS, ids=str)
-def test_the_input_is_left_alone_and_bfloat16_works(name, options):
+def test_the_input_is_not_changed_and_bfloat16_works(name, options):
     encoder, data = build(name, **options).eval(), clips()
     before = {key: value.clone() for key, value in data.items()}
     full, mask = encoder(data)
@@ -340,5 +340,5 @@ def test_learns_motion(name, options, rate, steps):
     assert accuracy(name, options, rate, steps) > 0.9
 
 
-def test_the_mean_of_frames_stays_at_chance_level():
+def test_the_mean_of_frames_stays_at_the_baseline():
     assert accuracy("frame_encoder", {"frame_encoder": SMALL, "temporal": "mean"}, 0.005, 60) < 0.6

@@ -153,7 +153,7 @@ def test_every_subset_is_finite_also_for_extreme_experts(rule: str, space: Space
 
 @pytest.mark.parametrize("name", ["late", "hybrid"])
 @pytest.mark.parametrize("rule", RULES)
-def test_experts_learn_from_their_own_loss_alone(name: str, rule: str) -> None:
+def test_experts_are_trained_only_by_their_own_loss(name: str, rule: str) -> None:
     fusion = make(name, combine=rule)
     views = fusion(batch(torch.tensor([[True, True, False], [True, False, False]])))
     assert [view.name for view in views] == fusion.branch_names()

@@ -96,9 +96,9 @@ def test_rows_do_not_depend_on_each_other(name: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize("inputs", [INPUTS, INPUTS[:2], INPUTS[:1]], ids=len)
 def test_every_parameter_gets_a_gradient(name: str, options: dict[str, Any], inputs: list[str]) -> None:
     if name == "qformer" and options.get("text_input") == "image" and len(inputs) == 1:
-        pytest.skip("refused: the text is the only input")
+        pytest.skip("rejected: the text is the only input")
     if "graph" in options and len(inputs) == 1:
-        pytest.skip("refused: the graph names an input that is not there")
+        pytest.skip("rejected: the graph names an unknown input")
     fusion = make(name, inputs, **options)
     with torch.no_grad():
         for key, parameter in fusion.named_parameters():
@@ -181,7 +181,7 @@ def test_graph_stays_closed_over_layers() -> None:
     assert (grad == 0).all()
 
 
-def test_graph_with_an_unknown_input_is_refused() -> None:
+def test_graph_with_an_unknown_input_is_rejected() -> None:
     with pytest.raises(RecipeError, match=r"graph\.0: unknown input 'txt'; did you mean 'text'") as caught:
         make("attention", graph=[["image", "txt"]])
     assert caught.value.path == "graph.0"
@@ -271,7 +271,7 @@ def test_every_option_changes_the_result(name: str, option: str, values: list[An
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_size_dial_fills_silent_options(name: str) -> None:
+def test_size_sets_unset_options(name: str) -> None:
     options = find("fusion", name).Options
     assert options(num_heads=2).at_size("base").num_heads == 2
     assert options().at_size("base").num_layers > options().at_size("tiny").num_layers

@@ -475,7 +475,7 @@ def test_quality_learned_confidence_weighs_real_outputs() -> None:
 # Options
 
 
-def test_options_that_a_form_does_not_use_are_refused() -> None:
+def test_options_that_a_variant_does_not_use_are_rejected() -> None:
     with pytest.raises(ValidationError, match="rank has no effect with variant 'full'"):
         Bilinear.Options(variant="full", rank=3)
     with pytest.raises(ValidationError, match="only 2 experts"):
@@ -504,7 +504,7 @@ def test_bilinear_dropout_is_live_in_every_form(form: str) -> None:
     assert fusion.fuse(vectors, present).std(0).amin() > 0
 
 
-def test_products_that_would_not_fit_are_refused() -> None:
+def test_too_large_products_are_rejected() -> None:
     with pytest.raises(RecipeError, match=r"projection_dim: .* 5 inputs with projection_dim 16 has 1419857 numbers"):
         vector(TensorFusion, 5, 4, projection_dim=16)
     with pytest.raises(RecipeError, match=r"'full' with 3 inputs of width 300"):
