@@ -58,7 +58,7 @@ class FormatMeasurement:
 
 @dataclass(frozen=True)
 class CompressionResult:
-    """The weight formats that were measured, and the chosen single_times.
+    """The weight formats that were measured, and the chosen one.
 
     model: the model in the chosen format
     metric: name of the metric of the scores
@@ -102,8 +102,8 @@ def compress(
     """
     if not model.tasks:
         raise PolymodalError(
-            "this model has no outputs, so its compressed forms cannot be scored; compress a model that was fitted "
-            "on it"
+            "this model has no outputs, so its compressed forms cannot be scored; fit a model from it "
+            "(training.init_from) and compress that model"
         )
     if dtype is not None and dtype not in FORMATS:
         raise PolymodalError(f"unknown dtype {dtype!r}: choose from {', '.join(FORMATS)}")

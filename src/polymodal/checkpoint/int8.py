@@ -19,13 +19,13 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows = weight.detach().float().reshape(len(weight), -1)
     scale = rows.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / INT8_MAX
-    whole = (rows / scale.unsqueeze(1)).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
-    return whole.reshape(weight.shape), scale
+    integers = (rows / scale.unsqueeze(1)).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
+    return integers.reshape(weight.shape), scale
 
 
-def dequantize(whole: Tensor, scale: Tensor) -> Tensor:
+def dequantize(integers: Tensor, scale: Tensor) -> Tensor:
     """The fp32 weight `q s` of integers `[out, ...]` and scales `[out]`."""
-    return whole.float() * scale.reshape(-1, *[1] * (whole.ndim - 1))
+    return integers.float() * scale.reshape(-1, *[1] * (integers.ndim - 1))
 
 
 class Int8Linear(nn.Module):
@@ -45,9 +45,9 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        whole, self._scale = quantize(layer.weight)
+        integers, self._scale = quantize(layer.weight)
         self._in_int8 = supports_int8()
-        self._matrix = prepack_int8(whole) if self._in_int8 else whole.float()
+        self._matrix = prepack_int8(integers) if self._in_int8 else integers.float()
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` -> `[..., out]` in the dtype of `x`."""
@@ -58,9 +58,9 @@ class Int8Linear(nn.Module):
             y = y.add_(self.bias)
         return y.view(*x.shape[:-1], self.out_features).to(x.dtype)
 
-    def _products(self, whole: Tensor) -> Tensor:
+    def _products(self, integers: Tensor) -> Tensor:
         """`s_w (q_x q_w)` of the rounded inputs `[rows, in]`, which are overwritten."""
         if self._in_int8:
-            return int8_linear(whole, self._matrix, self._scale)
-        with torch.autocast(whole.device.type, enabled=False):
-            return functional.linear(whole, self._matrix).mul_(self._scale)
+            return int8_linear(integers, self._matrix, self._scale)
+        with torch.autocast(integers.device.type, enabled=False):
+            return functional.linear(integers, self._matrix).mul_(self._scale)

@@ -59,7 +59,7 @@ def active_learning(
         return
     if len(found) < count:
         pool = count_noun(found.pool_size, "unlabeled row")
-        print_note(f"only {len(found)} of {count} rows: the {pool} are near-duplicates of the chosen ones otherwise")
+        print_note(f"only {len(found)} of {count} rows: all others of the {pool} are near-duplicates of these")
     if found.num_duplicates:
         print_note(f"skipped {count_noun(found.num_duplicates, 'near-duplicate')} of the chosen rows")
     print_cell_errors(found.cell_errors, as_json=as_json, then="; its row was skipped")

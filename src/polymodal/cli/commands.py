@@ -78,7 +78,7 @@ OTHER_WORDS = {
 
 
 class CommandGroup(TyperGroup):
-    """The commands. An unknown one is answered with the nearest, or with the command for what other tools call so."""
+    """The commands. The error for an unknown command suggests one: the nearest, or that for a word of other tools."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         word = args[0]

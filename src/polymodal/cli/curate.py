@@ -70,19 +70,19 @@ def curate(
         {
             "input": name,
             "items": one.items,
-            "nearly equal": len(one.near),
-            "repeated": len(one.exact),
+            "near-duplicates": len(one.near),
+            "exact duplicates": len(one.exact),
             **({"in both tables": len(one.leaks)} if against else {}),
-            "from similarity": round(one.threshold.similarity, 4),
+            "threshold": round(one.threshold.similarity, 4),
         }
         for name, one in found.duplicates.items()
     ]
     mismatches: list[dict[str, Any]] = [
         {
-            "pair": " - ".join(pair),
-            "judged": len(one.rows),
+            "inputs": " - ".join(pair),
+            "pairs": len(one.rows),
             "mismatches": int(one.flagged.sum()),
-            "right above wrong": one.auc,
+            "AUC": one.auc,
         }
         for pair, one in found.mismatches.items()
     ]

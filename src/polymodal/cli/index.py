@@ -63,7 +63,9 @@ def index(
         given |= {"--float16": float16 or None, "--overwrite": overwrite or None}
         fixed = [name for name, value in given.items() if value is not None]
         if fixed:
-            raise typer.BadParameter("the settings of an index are fixed; leave this one out with --add", param_hint=fixed[0])
+            raise typer.BadParameter(
+                "the settings of an index are fixed; leave this one out with --add", param_hint=fixed[0]
+            )
         found = Index.open(out)
         ids, missing = add_table(found, data, model=model, root=root, strict=strict)
         value: dict[str, Any] = {"out": str(out), "added": int((ids >= 0).sum()), "rows": len(found)}
@@ -131,9 +133,9 @@ def search(
     found = Index.open(index_dir)
     loaded, source = load_source_model(found.manifest.source, model)
     vector = embed_query(loaded, source, query, input=input, root=root or Path.cwd())
-    hits = found.search(vector, top_k, filter=filter, exact=exact, ef_search=ef_search)
-    there = hits.ids[0] >= 0
-    ids, similarity = hits.ids[0][there].tolist(), hits.similarity[0][there].tolist()
+    results = found.search(vector, top_k, filter=filter, exact=exact, ef_search=ef_search)
+    there = results.ids[0] >= 0
+    ids, similarity = results.ids[0][there].tolist(), results.similarity[0][there].tolist()
     kept = found.take(ids).to_pylist() if found.columns else [{} for _ in ids]
     rows = [
         {"rank": rank, "row": one, "similarity": near, "columns": columns}

@@ -83,8 +83,8 @@ def generate(
     model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
     if stream:
-        for piece in model.stream_tokens(table, output=output, **changes):
-            sys.stdout.write(piece)
+        for chunk in model.stream_tokens(table, output=output, **changes):
+            sys.stdout.write(chunk)
             sys.stdout.flush()
         sys.stdout.write("\n")
         return

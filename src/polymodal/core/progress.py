@@ -58,7 +58,7 @@ class ProgressTask:
     def finish(self) -> None:
         """Show that the work is complete."""
         if self.bar:
-            whole = self.bar.tasks[0].total or 1  # work that was found done is not counted on the way
+            whole = self.bar.tasks[0].total or 1  # work that was done before is not counted in `done`
             self.bar.update(self.task, total=whole, completed=whole)
         elif self.console and (self.text or time.monotonic() - self.started >= QUICK):
             self._print([self.text, f"done in {clock(time.monotonic() - self.started)}"])

@@ -13,12 +13,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-#: Columns with cells up to this length are not wrapped if the terminal is wide enough, and the least width of others.
+#: Columns with cells up to this length are not wrapped if the terminal is wide enough. Minimum width of other columns.
 SHORT_CELL, MIN_WRAPPED = 18, 10
 
 
 def print_labeled(console: Console, label: str, text: str, style: str) -> None:
-    """Print `label  text`: on a terminal wrapped at words below itself, in a file as one line."""
+    """Print `label  text`: on a terminal, the text is wrapped in a column of its own; in a file, it is one line."""
     if console.is_terminal:
         line = Table.grid(padding=(0, 2, 0, 0))
         line.add_column(no_wrap=True, style=style)
@@ -43,7 +43,7 @@ def plain_table(title: str = "") -> Table:
 
 
 def cells_table(header: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> RenderableType:
-    """A table of short cells and texts. Numbers stand right. Only columns of long texts are wrapped.
+    """A table of short cells and texts. Numbers are aligned right. Only columns of long texts are wrapped.
 
     A table whose short columns are wider than the terminal is shown as one block of `name  value` lines per row.
     """

@@ -112,7 +112,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The output of all encoders.
+    """The output of an encoder, in the same form for every encoder.
 
     features: `[batch, length, width]`
     mask: `[batch, length]` bool, True = real. At least one position of every row is True: a missing input holds its

@@ -38,9 +38,9 @@ def overlap(one: PreparedInput, other: PreparedInput) -> tuple[int, int]:
 
 
 def _count(index: np.ndarray, shared: np.ndarray) -> tuple[int, int]:
-    held = index[index >= 0]
-    held = held[shared[held]]
-    return len(np.unique(held)), len(held)
+    known_items = index[index >= 0]
+    known_items = known_items[shared[known_items]]
+    return len(np.unique(known_items)), len(known_items)
 
 
 def shared_items(prepared: dict[str, PreparedInput], splits: dict[str, np.ndarray]) -> list[SharedItems]:

@@ -66,7 +66,7 @@ def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table |
         groups=_cells(table, split.group_column) if split.group_column else None,
         stratify_by=None if labels is None else labels[some],
     )
-    rows = {name: some[places] for name, places in rows.items()}
+    rows = {name: some[positions] for name, positions in rows.items()}
     rows["train"] = np.union1d(rows["train"], np.setdiff1d(np.arange(len(table)), some))
     parts |= {new: Split(table, rows[old]) for old, new in names.items() if len(rows[old])}
     return {name: parts[name] for name in ("train", "validation", "test") if name in parts}

@@ -53,17 +53,17 @@ class BatchSampler:
     def epoch(self, number: int) -> list[np.ndarray]:
         """The batches of epoch `number`, each `[up to batch_size]` row numbers."""
         generator = np.random.default_rng([self.seed, number])
-        places, turn = np.arange(len(self.rows)), np.zeros(len(self.rows), dtype=np.int64)
+        positions, turn = np.arange(len(self.rows)), np.zeros(len(self.rows), dtype=np.int64)
         if self.mixture is not None:
-            places, turn = self.mixture.epoch(number)
+            positions, turn = self.mixture.epoch(number)
         if self.group is not None:
             count = int(self.group.max(initial=-1)) + 1
-            batches = self._by_group(self.group[places] + count * turn, generator)
+            batches = self._by_group(self.group[positions] + count * turn, generator)
         elif self.lengths is not None:
-            batches = self._by_length(self.lengths[places], generator)
+            batches = self._by_length(self.lengths[positions], generator)
         else:
-            batches = _cut(generator.permutation(len(places)), self.batch_size)
-        return [self.rows[places[one]] for one in batches]
+            batches = _cut(generator.permutation(len(positions)), self.batch_size)
+        return [self.rows[positions[one]] for one in batches]
 
     def _by_group(self, group: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
         if self.rows_per_group is not None:
@@ -78,11 +78,11 @@ class BatchSampler:
     def _by_length(self, lengths: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
         windows = _cut(generator.permutation(len(lengths)), self.batch_size * _WINDOW)
         batches = [
-            places
+            positions
             for window in windows
-            for places in _cut(window[np.argsort(lengths[window], kind="stable")], self.batch_size)
+            for positions in _cut(window[np.argsort(lengths[window], kind="stable")], self.batch_size)
         ]
-        return [batches[place] for place in generator.permutation(len(batches))]
+        return [batches[position] for position in generator.permutation(len(batches))]
 
 
 class _TemperatureMixture:
@@ -105,20 +105,20 @@ class _TemperatureMixture:
         """The positions of the rows of an epoch, and for each whether it is the first occurrence (0), the second (1)
         ..."""
         steps = [np.arange(count) for count in self.counts]
-        places = [
+        positions = [
             ring[(number * count + step) % len(ring)]
             for ring, count, step in zip(self.rings, self.counts.tolist(), steps, strict=True)
         ]
         turns = [step // len(ring) for ring, step in zip(self.rings, steps, strict=True)]
-        return np.concatenate(places), np.concatenate(turns)
+        return np.concatenate(positions), np.concatenate(turns)
 
 
 def mixture_counts(sizes: np.ndarray, temperature: float) -> np.ndarray:
     """Number of rows that each data set has in an epoch, `[sets]`, in proportion to `sizes^(1/temperature)`. The
     counts are whole numbers with the sum of `sizes` (largest remainder method)."""
     # relative to the largest, to avoid overflow
-    share = (sizes / sizes.max()) ** (1 / temperature)
-    exact = sizes.sum() * share / share.sum()
+    ratio = (sizes / sizes.max()) ** (1 / temperature)
+    exact = sizes.sum() * ratio / ratio.sum()
     counts = np.floor(exact).astype(np.int64)
     lacking = int(sizes.sum() - counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:lacking]] += 1
@@ -135,8 +135,8 @@ def sequential_batches(
     return _cut(np.asarray(rows, dtype=np.int64)[order], batch)
 
 
-def _cut(places: np.ndarray, size: int) -> list[np.ndarray]:
-    return [places[start : start + size] for start in range(0, len(places), size)]
+def _cut(positions: np.ndarray, size: int) -> list[np.ndarray]:
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 def _number_groups(group: np.ndarray) -> np.ndarray:
@@ -147,15 +147,15 @@ def _number_groups(group: np.ndarray) -> np.ndarray:
     return np.unique(apart, return_inverse=True)[1]
 
 
-def _split_groups(group: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    """Divide groups `[n]` at random into groups of up to `most` rows, numbered 0, 1, 2 ..."""
+def _split_groups(group: np.ndarray, max_rows: int, generator: np.random.Generator) -> np.ndarray:
+    """Divide groups `[n]` at random into groups of up to `max_rows` rows, numbered 0, 1, 2 ..."""
     order = generator.permutation(len(group))
     order = order[np.argsort(group[order], kind="stable")]
     first = np.searchsorted(group[order], group[order])
-    place = np.arange(len(group)) - first
-    piece = np.empty(len(group), dtype=np.int64)
-    piece[order] = np.cumsum(place % most == 0) - 1
-    return piece
+    position = np.arange(len(group)) - first
+    part = np.empty(len(group), dtype=np.int64)
+    part[order] = np.cumsum(position % max_rows == 0) - 1
+    return part
 
 
 def _pack(order: np.ndarray, sizes: np.ndarray, batch: int) -> list[np.ndarray]:

@@ -44,13 +44,13 @@ def split_rows(
         raise DataError(
             f"validation_size {options.validation_size:g} and test_size {options.test_size:g} leave no training rows"
         )
-    shares = {"validation": options.validation_size} | ({"test": options.test_size} if options.test_size else {})
+    ratios = {"validation": options.validation_size} | ({"test": options.test_size} if options.test_size else {})
     classes = _number_values(stratify_by) if stratify_by is not None else np.zeros(rows, dtype=np.int64)
     generator = np.random.default_rng(seed)
     if groups is not None:
-        part = _draw_groups(_number_values(groups, gaps_apart=True), classes, shares, generator)
+        part = _draw_groups(_number_values(groups, nulls_apart=True), classes, ratios, generator)
     else:
-        part = _draw_rows(classes, shares, generator)
+        part = _draw_rows(classes, ratios, generator)
     return {name: np.flatnonzero(part == number) for number, name in enumerate(SPLIT_NAMES)}
 
 
@@ -72,10 +72,10 @@ def folds(
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold  # slow import
 
     classes = _number_values(labels) if labels is not None else None
-    bands = _number_values(groups, gaps_apart=True) if groups is not None else None
-    count = rows if bands is None else int(bands.max(initial=-1)) + 1
+    group_numbers = _number_values(groups, nulls_apart=True) if groups is not None else None
+    count = rows if group_numbers is None else int(group_numbers.max(initial=-1)) + 1
     if not 2 <= k <= count:
-        raise DataError(f"cannot make {k} folds of {count} {'rows' if bands is None else 'groups'}")
+        raise DataError(f"cannot make {k} folds of {count} {'rows' if group_numbers is None else 'groups'}")
     if classes is not None and np.bincount(classes).max() < k:
         raise DataError(f"every class has fewer than {k} rows; use fewer folds")
     kind = {
@@ -83,8 +83,8 @@ def folds(
         (False, True): StratifiedKFold,
         (True, False): GroupKFold,
         (True, True): StratifiedGroupKFold,
-    }[bands is not None, classes is not None]
-    pairs = kind(n_splits=k, shuffle=True, random_state=seed).split(np.zeros(rows), classes, bands)
+    }[group_numbers is not None, classes is not None]
+    pairs = kind(n_splits=k, shuffle=True, random_state=seed).split(np.zeros(rows), classes, group_numbers)
     made = [(np.asarray(train), np.asarray(test)) for train, test in pairs]
     if any(len(train) == 0 or len(test) == 0 for train, test in made):
         raise DataError(f"one of {k} folds would be empty; use fewer folds")
@@ -105,18 +105,18 @@ def _assigned_splits(cells: Sequence[Any], column: str) -> dict[str, np.ndarray]
     return {name: np.array(rows, dtype=np.int64) for name, rows in found.items()}
 
 
-def _number_values(values: Sequence[Any] | np.ndarray, gaps_apart: bool = False) -> np.ndarray:
-    """Number values 0, 1, 2 ... in order of appearance. With `gaps_apart`, every null is a value of its own."""
+def _number_values(values: Sequence[Any] | np.ndarray, nulls_apart: bool = False) -> np.ndarray:
+    """Number values 0, 1, 2 ... in order of appearance. With `nulls_apart`, every null is a value of its own."""
     numbers: dict[Any, int] = {}
     result = np.empty(len(values), dtype=np.int64)
     for row, value in enumerate(values.tolist() if isinstance(values, np.ndarray) else values):
         gap = value is None or value != value
-        key = ("gap", row if gaps_apart else 0) if gap else ("value", value)
+        key = ("gap", row if nulls_apart else 0) if gap else ("value", value)
         result[row] = numbers.setdefault(key, len(numbers))
     return result
 
 
-def _draw_rows(classes: np.ndarray, shares: dict[str, float], generator: np.random.Generator) -> np.ndarray:
+def _draw_rows(classes: np.ndarray, ratios: dict[str, float], generator: np.random.Generator) -> np.ndarray:
     """The split of each row, by systematic sampling: rows are sorted by class and each split takes them at equal
     steps, so that it gets every class in proportion to within one row. One row of each class is reserved for
     training."""
@@ -126,13 +126,13 @@ def _draw_rows(classes: np.ndarray, shares: dict[str, float], generator: np.rand
     order = order[np.argsort(classes[order], kind="stable")]
     kept = np.concatenate([[True], np.diff(classes[order]) != 0]) if rows else np.zeros(0, dtype=bool)
     free = order[~kept]
-    if len(free) < len(shares):
+    if len(free) < len(ratios):
         classes_of = f" in {kept.sum()} classes" if kept.sum() > 1 else ""
-        raise DataError(f"{rows} rows{classes_of} are too few: {' or '.join(shares)} would be empty")
-    scale = min(1.0, len(free) / (rows * sum(shares.values())))
-    for name, share in reversed(list(shares.items())):
+        raise DataError(f"{rows} rows{classes_of} are too few: {' or '.join(ratios)} would be empty")
+    scale = min(1.0, len(free) / (rows * sum(ratios.values())))
+    for name, ratio in reversed(list(ratios.items())):
         later = SPLIT_NAMES.index(name) - 1  # splits that still need a row
-        count = min(max(1, round(scale * share * rows)), len(free) - later)
+        count = min(max(1, round(scale * ratio * rows)), len(free) - later)
         steps = np.floor((np.arange(count) + generator.random()) * len(free) / count).astype(np.int64)
         part[free[steps]] = SPLIT_NAMES.index(name)
         free = np.delete(free, steps)
@@ -140,19 +140,19 @@ def _draw_rows(classes: np.ndarray, shares: dict[str, float], generator: np.rand
 
 
 def _draw_groups(
-    groups: np.ndarray, classes: np.ndarray, shares: dict[str, float], generator: np.random.Generator
+    groups: np.ndarray, classes: np.ndarray, ratios: dict[str, float], generator: np.random.Generator
 ) -> np.ndarray:
     """The split of each row, whole groups at a time. Groups come in random order. Each goes to the split that lacks
     the most rows of the classes in the group."""
-    names = ["train", *shares]
+    names = ["train", *ratios]
     count = int(groups.max(initial=-1)) + 1
     if count < len(names):
         raise DataError(f"{count} groups are too few for {len(names)} splits ({', '.join(names)})")
     histogram = np.zeros((count, int(classes.max()) + 1))
     np.add.at(histogram, (groups, classes), 1)
     totals = histogram.sum(0)
-    share = np.array([1 - sum(shares.values()), *shares.values()])
-    missing = share[:, None] * totals
+    ratio = np.array([1 - sum(ratios.values()), *ratios.values()])
+    missing = ratio[:, None] * totals
     empty = set(range(len(names)))
     part = np.zeros(count, dtype=np.int64)
     for turn, group in enumerate(generator.permutation(count)):

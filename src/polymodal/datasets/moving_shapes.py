@@ -40,8 +40,8 @@ def make_moving_shapes(rows: int = 100, seed: int = 0) -> Columns:
     """
     generator = np.random.default_rng(seed)
     forward = _balanced(rows, 2, generator) == 1
-    clips = [gif_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()]
-    return {"clip": clips, "motion": np.where(forward, "forward", "backward").tolist()}
+    videos = [gif_bytes(_moving_figure(ahead, 1.0, generator)) for ahead in forward.tolist()]
+    return {"clip": videos, "motion": np.where(forward, "forward", "backward").tolist()}
 
 
 def make_moving_shapes_with_audio(rows: int = 100, seed: int = 0, noise_ratio: float = 0.4) -> Columns:

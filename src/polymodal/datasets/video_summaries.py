@@ -21,8 +21,8 @@ _GROUNDS = (20, 130, 240)
 def make_video_summaries(rows: int = 100, seed: int = 0, scenes: int = 3) -> Columns:
     """Videos of one to `scenes` scenes, each with a drifting figure, and a sentence that lists them in order.
 
-    A scene has 8 to 14 frames, and its background differs from that of the last scene. The summary depends on the order
-    of the scenes, so single frames do not determine it.
+    A scene has 8 to 14 frames, and its background differs from that of the scene before it. The summary depends on the
+    order of the scenes, so single frames do not determine it.
 
     Columns: `clip`, a GIF as bytes of 32 x 32 pixels, 10 frames a second; `summary`; `cuts`, the start times of all
     scenes but the first, in seconds.

@@ -20,10 +20,10 @@ def score_objectives(predictor: Predictor, split: Split[PreparedTable], recipe: 
     """
     options, prepared, rows = recipe.training, split.table, split.rows
     scores: Scores = {}
-    for key, (loss, chance) in predictor.losses(
+    for key, (loss, baseline) in predictor.losses(
         split, rows=options.batch_size or 64, group_by_item=options.group_by_item
     ).items():
-        one = Score(value=loss, low=None, high=None, baseline=chance, greater_is_better=False)
+        one = Score(value=loss, low=None, high=None, baseline=baseline, greater_is_better=False)
         scores[key] = {"loss": one.model_dump()}
     alignment = alignment_of(predictor.network)
     if alignment is None:

@@ -93,8 +93,8 @@ def measure_robustness(
     def scored(predictions: dict[str, Predictions]) -> Scores:
         return score_predictions(tasks, predictions, split, options, seed=seed)
 
-    clean_decisions = predicted()
-    clean, clean_first = scored(clean_decisions), _first_metrics(tasks, clean_decisions, split)
+    clean_predictions = predicted()
+    clean, clean_first = scored(clean_predictions), _first_metrics(tasks, clean_predictions, split)
     removed = {name: scored(predicted(frozenset({name}))) for name in preparation.modalities}
     corrupted: dict[str, dict[str, list[dict[str, float | None]]]] = {}
     for name, modality in preparation.modalities.items():

@@ -1,1 +1,1 @@
-"""One experiment: a complete recipe and parts of a table -> a trained, scored model."""
+"""One experiment: a complete recipe and splits of a table -> a trained, scored model."""

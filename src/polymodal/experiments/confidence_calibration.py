@@ -80,9 +80,9 @@ def find_threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -
     return None
 
 
-def predict_with_confidence(values: Tensor, heat: float) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted class of each row of `values [rows, k]`, and its probability at temperature `heat`, `[rows]` each."""
-    p, predicted = (values.double() / heat).softmax(-1).max(-1)
+def predict_with_confidence(values: Tensor, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted class of each row of `values [rows, k]`, and its probability at `temperature`, `[rows]` each."""
+    p, predicted = (values.double() / temperature).softmax(-1).max(-1)
     return predicted.numpy(), p.numpy()
 
 

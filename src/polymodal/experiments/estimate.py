@@ -72,7 +72,7 @@ class Estimate:
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
             f"{_duration(self.epochs * self.epoch_seconds)}"
             + (
-                f"\n{self.cell_errors} cells of the first {MAX_SAMPLE_ROWS} rows are unusable"
+                f"\n{self.cell_errors} cells of the sampled rows (at most {MAX_SAMPLE_ROWS:,}) are unusable"
                 if self.cell_errors
                 else ""
             )
@@ -144,7 +144,7 @@ def measure_training_mib(network: Network, compute: ComputeConfig, step: Callabl
 def _with_features(
     recipe: Recipe, first: Split[Table], preparation: Preparation, network: Network, prepared: PreparedTable
 ) -> tuple[PreparedTable, float]:
-    """The first rows with cached features instead of items, as in training, and the seconds to compute the features.
+    """The rows of `first` with cached features instead of items, as in training, and the seconds to compute these.
 
     If no encoder has frozen layers or the feature cache is off: the unchanged rows and 0.
     """

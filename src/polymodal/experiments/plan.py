@@ -93,15 +93,15 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
     if timed:
         for name, one in inputs.items():
             inputs[name] = _with_time_preserved(name, one, recipe.inputs.get(name), timed[0])
-    writes = {
+    generates = {
         name: find("task", spec.task.name).is_generative for name, spec in outputs.items() if spec.task is not None
     }
-    writes_only = all(writes.values())
-    if any(writes.values()) and (taught := [name for name, one in inputs.items() if one.privileged]):
-        raise RecipeError(f"inputs.{taught[0]}.privileged", "privileged inputs do not support text outputs")
+    generates_only = all(generates.values())
+    if any(generates.values()) and (privileged := [name for name, one in inputs.items() if one.privileged]):
+        raise RecipeError(f"inputs.{privileged[0]}.privileged", "privileged inputs do not support text outputs")
     if inputs and all(one.privileged for one in inputs.values()):
         raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "at least one input must not be privileged")
-    if not inputs and not (outputs and writes_only):
+    if not inputs and not (outputs and generates_only):
         raise DataError(
             "no column can be used as an input: "
             + "; ".join(f"{r.column}: {r.reason}" for r in roles if r.role == "ignored"),
@@ -174,14 +174,16 @@ def _complete_output(
         task, reason = find("task", kind).Options(), match.reason
     roles += [ColumnRole(column, "target", task.name, reason, name) for column in spec.columns]
     decoder = spec.decoder or find("decoder", find("task", task.name).default_decoder).Options()
-    writes, can = find("task", task.name).is_generative, find("decoder", decoder.name).is_generative
-    if writes != can:
-        fitting = ", ".join(key for key, one in components("decoder").items() if one.is_generative == writes)
-        problem = f"{decoder.name!r} {'writes texts' if can else 'does not write'}, and the task is {task.name}"
+    needed, can = find("task", task.name).is_generative, find("decoder", decoder.name).is_generative
+    if needed != can:
+        fitting = ", ".join(key for key, one in components("decoder").items() if one.is_generative == needed)
+        problem = (
+            f"{decoder.name!r} {'generates texts' if can else 'does not generate texts'}, and the task is {task.name}"
+        )
         raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name one of {fitting}")
-    serves = find("decoder", decoder.name).tasks
-    if serves and task.name not in serves:
-        problem = f"{decoder.name!r} serves the task {' or '.join(serves)}, and the task is {task.name}"
+    supported = find("decoder", decoder.name).tasks
+    if supported and task.name not in supported:
+        problem = f"{decoder.name!r} supports only the task {' or '.join(supported)}, and the task is {task.name}"
         raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name another decoder or another task")
     task = _with_required_options(f"outputs.{name}.task", "decoder", task, decoder, recipe.size)
     return spec.model_copy(update={"task": task, "decoder": decoder})
@@ -222,9 +224,9 @@ def _complete_input(
 ) -> InputSpec:
     for column in spec.columns:
         samples.check(column, f"inputs.{name}.columns")
-    if start is not None and (carried := start.complete_input(name, spec)) is not None:
-        roles += _source_model_roles(name, carried)
-        return carried
+    if start is not None and (completed := start.complete_input(name, spec)) is not None:
+        roles += _source_model_roles(name, completed)
+        return completed
     reason = "set in the recipe"
     modality = spec.modality
     if modality is None:
@@ -296,15 +298,15 @@ def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, ou
     modality = spec.modality
     assert modality is not None
     asked = given.modality.model_fields_set if given is not None and given.modality is not None else set()
-    still = find("modality", modality.name).time_preserving_options
-    for option, value in still.items():
+    preserving = find("modality", modality.name).time_preserving_options
+    for option, value in preserving.items():
         if option in asked and getattr(modality, option) != value:
             raise RecipeError(
                 f"inputs.{name}.modality.{option}",
                 f"it shifts time relative to the events of {output!r}; remove it or set it to "
                 f"{'null' if value is None else str(value).lower()}",
             )
-    return spec.model_copy(update={"modality": modality.model_copy(update=still)}) if still else spec
+    return spec.model_copy(update={"modality": modality.model_copy(update=preserving)}) if preserving else spec
 
 
 def _infer_inputs(
@@ -345,9 +347,9 @@ def _infer_inputs(
                 else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
             )
             bare = InputSpec(columns=names, modality=component.Options())
-            if start is not None and (carried := start.complete_input(name, bare)) is not None:
-                inputs[name] = carried
-                roles += _source_model_roles(name, carried)
+            if start is not None and (completed := start.complete_input(name, bare)) is not None:
+                inputs[name] = completed
+                roles += _source_model_roles(name, completed)
                 continue
             encoder = infer_encoder(kind, recipe)
             modality = _with_required_options(

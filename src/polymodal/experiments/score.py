@@ -51,9 +51,9 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
             scores, predictions = evaluate(predictor, split, options, seed=seed)
         scores |= score_objectives(predictor, split, model.recipe)
         cells = experiment.tables[name]
-        apart = score_data_sets(tasks, predictions, split, cells.table.data_sets, options, seed=seed)
+        by_data_set = score_data_sets(tasks, predictions, split, cells.table.data_sets, options, seed=seed)
         detail = class_details(tasks, predictions, split)
-        found[name] = SplitScores(cells, experiment.splits[name], scores, predictions, detail, apart)
+        found[name] = SplitScores(cells, experiment.splits[name], scores, predictions, detail, by_data_set)
     if options.unimodal_scores == "train" and len(model.recipe.inputs) > 1 and model.recipe.outputs:
         for name in model.recipe.inputs:
             _score_unimodal(experiment, model, name, found, progress)

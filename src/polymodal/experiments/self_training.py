@@ -181,11 +181,11 @@ def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRe
     entry = PseudoLabelRound(0)
     for number in range(options.rounds + 1):
         split = with_pseudo_labels(train, name, given, options, labeled_only=labeled_only)
-        place = folder / f"round-{number}" if folder is not None and number else folder
-        if place is not None:
-            place.mkdir(parents=True, exist_ok=True)
+        round_folder = folder / f"round-{number}" if folder is not None and number else folder
+        if round_folder is not None:
+            round_folder.mkdir(parents=True, exist_ok=True)
         shown = f"{job.title}, round {number} of {options.rounds}" if number else job.title
-        trainer = job.trainer(scale_schedule(recipe, len(train), len(split)), split, place, shown)
+        trainer = job.trainer(scale_schedule(recipe, len(train), len(split)), split, round_folder, shown)
         seconds += trainer.run(resume=job.resume).seconds
         evaluation = evaluate_round(trainer, name, options.min_precision)
         rounds.append(
@@ -246,10 +246,10 @@ def evaluate_round(trainer: Trainer, name: str, wanted: float) -> SelfTrainingEv
     if not present.any():
         return SelfTrainingEval(validation, 1.0, None, 0)
     values, target = predictions[name].values[present], class_tensor(value[present])
-    heat = fit_temperature(values, target)
-    predicted, confidence = predict_with_confidence(values, heat)
+    temperature = fit_temperature(values, target)
+    predicted, confidence = predict_with_confidence(values, temperature)
     found = find_threshold(confidence, predicted == target.numpy(), wanted)
-    return SelfTrainingEval(validation, heat, found, int(present.sum()))
+    return SelfTrainingEval(validation, temperature, found, int(present.sum()))
 
 
 def assign_labels(

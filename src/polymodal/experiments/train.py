@@ -90,7 +90,8 @@ def train_model(
 
     With privileged inputs, a teacher with these inputs is trained first, and the model also learns from its
     predictions. The teacher may also be a saved model. With pseudo-labels, the model is trained in rounds. The global
-    random state does not change. The returned recipe holds the precision and number of threads that were used.
+    random state does not change. The recipe of the returned model holds the precision and number of threads that were
+    used.
 
     For the arguments, see `TrainingJob`.
     """

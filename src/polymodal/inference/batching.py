@@ -16,7 +16,7 @@ from polymodal.tasks.generative import GenerativeTask
 PREDICTION_BATCH_SIZE = 1024
 #: Maximum number of values in memory when a batch of texts is generated or scored.
 MAX_TEXT_VALUES = 2**26
-#: Maximum bytes of prepared items in one inference batch. Activations need a few ten times this memory.
+#: Maximum bytes of prepared items in one inference batch. Activations need tens of times this memory.
 MAX_BATCH_BYTES = 32 * 2**20
 
 
@@ -38,8 +38,7 @@ def limit_batch_size(batch: int, prepared: PreparedTable, network: Network) -> i
 def max_text_rows(preparation: Preparation, config: GenerationConfig | None = None) -> int:
     """The maximum number of rows in a batch for text generation and scoring.
 
-    Each token needs one value for each token of the vocabulary, and each step stores some values for each number of
-    `hidden_size`.
+    Each token needs some values for each token of the vocabulary and for each of the `hidden_size` features.
 
     config: generation options; default: those of the recipe
     """
@@ -60,11 +59,12 @@ def max_text_rows(preparation: Preparation, config: GenerationConfig | None = No
 def batch_order(split: Split[PreparedTable]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The keys that order the rows of a split: item indices and lengths, `[rows]` or None.
 
-    The first is the item index of the most shared input; None if no item occurs in two rows on average. The second is
-    the total length of variable-length inputs; None if there are none, or if the first is given.
+    The first is the item index of the input with the most rows per item; None if no input has at least two rows per
+    item on average. The second is the total length of variable-length inputs; None if there are none, or if the first
+    is given.
     """
     prepared, rows = split.table, split.rows
-    shared, most = None, 2.0
+    shared, rows_per_item = None, 2.0
     lengths: np.ndarray | None = None
     for source in prepared.inputs.values():
         index = source.index[rows]
@@ -75,8 +75,8 @@ def batch_order(split: Split[PreparedTable]) -> tuple[np.ndarray | None, np.ndar
         if item_lengths is not None:
             own = np.where(index >= 0, item_lengths[index], 0)
             lengths = own if lengths is None else lengths + own
-        elif len(present) / len(np.unique(present)) >= most:  # sharing saves most for large items
-            most = len(present) / len(np.unique(present))
+        elif len(present) / len(np.unique(present)) >= rows_per_item:  # large items, which gain most
+            rows_per_item = len(present) / len(np.unique(present))
             shared = index
     for value, _ in prepared.targets.values():
         if value.dtype == object:  # texts, which are processed token by token

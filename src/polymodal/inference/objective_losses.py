@@ -22,14 +22,14 @@ def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveL
                 counted = np.array([float(term.loss), term.baseline, 1.0]) * term.num_values
                 key = f"{name}.{term.name}"
                 sums[key] = sums.get(key, np.zeros(3)) + counted
-    return {name: (float(loss / rows), float(chance / rows)) for name, (loss, chance, rows) in sums.items() if rows}
+    return {name: (float(loss / rows), float(baseline / rows)) for name, (loss, baseline, rows) in sums.items() if rows}
 
 
 def objective_score(network: Network, weights: Mapping[str, float], losses: ObjectiveLosses) -> float:
     """The score of objective losses, greater is better: the negative weighted sum of the ratios of loss to baseline."""
     by_objective: dict[str, list[float]] = {}
     names = sorted(network.objectives, key=len, reverse=True)  # `contrastive.2` before `contrastive`
-    for key, (loss, chance) in losses.items():
+    for key, (loss, baseline) in losses.items():
         name = next(name for name in names if key.startswith(f"{name}."))
-        by_objective.setdefault(name, []).append(loss / max(chance, 1e-6))
+        by_objective.setdefault(name, []).append(loss / max(baseline, 1e-6))
     return -sum(weights[name] * float(np.mean(own)) for name, own in by_objective.items())

@@ -1,4 +1,4 @@
-"""Diverse batches: choose rows that differ from each other, by their feature features.
+"""Diverse batches: choose rows that differ from each other, by their feature vectors.
 
 Every function returns row indices in the order in which they were chosen. It skips near-duplicates of chosen rows
 (`DuplicateFilter`), and returns fewer indices than requested only if no other rows are left.

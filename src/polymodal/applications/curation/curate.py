@@ -32,9 +32,9 @@ class CurationOptions:
     """Options of `curate`.
 
     find: duplicates, mismatches or both; default: duplicates, and mismatches if the model has aligned some of `inputs`
-    inputs: search the duplicates of these inputs; default: all
+    inputs: inputs to search for duplicates; default: all
     threshold: minimum cosine similarity of near-duplicates; default: chosen from the data
-    rate: accepted fraction of matching pairs among the flagged mismatches
+    false_discovery_rate: accepted fraction of matching pairs among the flagged mismatches
     """
 
     find: Sequence[CurationCheck] | None = None

@@ -171,8 +171,8 @@ def _repeated(label: np.ndarray) -> list[np.ndarray]:
     return [run for run in runs if len(run) > 1]
 
 
-def _group(rows: np.ndarray, items: np.ndarray, nearest: np.ndarray, parts: np.ndarray | None) -> DuplicateGroup:
+def _group(rows: np.ndarray, items: np.ndarray, nearest: np.ndarray, sources: np.ndarray | None) -> DuplicateGroup:
     distinct = np.unique(items)
     similarity = float(nearest[distinct].min()) if len(distinct) > 1 else 1.0
-    group_sources = () if parts is None else tuple(sorted({str(part) for part in parts[rows]}))
+    group_sources = () if sources is None else tuple(sorted({str(source) for source in sources[rows]}))
     return DuplicateGroup(np.sort(rows), len(distinct), similarity, group_sources)

@@ -70,7 +70,7 @@ def find_mismatches(
     first, second: `[rows, dim]` unit vectors, NaN in rows without the input
     first_items, second_items: `[rows]`, the item of each row, -1 if missing; None: every row is an item. Items that
         share a row are positive pairs, all others are negative pairs.
-    rate: accepted fraction of matching pairs among the flagged pairs
+    false_discovery_rate: accepted fraction of matching pairs among the flagged pairs
     seed: seed for drawing negative pairs
 
     The z-score of a pair of items i and j compares its similarity s_ij = artanh(cosine) with negative pairs of the same

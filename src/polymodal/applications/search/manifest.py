@@ -1,7 +1,8 @@
 """The manifest of an index directory. A change writes new files first, then replaces the manifest atomically.
 
-manifest.json                format, dimension and type of the vectors, the model, the files below with sizes and
-checksums segment-N.vectors.npy        [rows, dim] unit vectors, float32 or float16, in the order of their ids
+manifest.json                format, dimension and type of the vectors, the model, and the files below with their
+                             sizes and checksums
+segment-N.vectors.npy        [rows, dim] unit vectors, float32 or float16, in the order of their ids
 segment-N.ids.npy            [rows] int64, ascending, greater than the ids of all earlier segments
 segment-N.columns.arrow      the metadata columns, uncompressed, so that they can be memory-mapped
 deleted-N.npy                [deleted] int64, ascending: the ids of deleted rows

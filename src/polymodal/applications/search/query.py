@@ -29,7 +29,7 @@ _NOUNS = {
     "image": "an image",
     "audio": "an audio file",
     "video": "a video",
-    "time_series": "a series",
+    "time_series": "a time series",
     "text": "a text",
 }
 

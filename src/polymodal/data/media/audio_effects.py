@@ -110,8 +110,8 @@ def keep_voiced(values: np.ndarray, rate: int) -> np.ndarray:
     mean = power.mean(axis=1)
     energy = 10 * np.log10(mean)
     flatness = 10 * np.log10(np.exp(np.log(power).mean(axis=1)) / mean)
-    floor = np.clip(np.percentile(energy, 10), energy.max() - 60, energy.max() - 30)
-    voice = np.flatnonzero((energy > floor + 9) & (flatness < -5) & (mean > 10 * _TINY))
+    noise_level = np.clip(np.percentile(energy, 10), energy.max() - 60, energy.max() - 30)
+    voice = np.flatnonzero((energy > noise_level + 9) & (flatness < -5) & (mean > 10 * _TINY))
     if len(voice) == 0:
         return values
     keep = np.zeros(len(values), bool)

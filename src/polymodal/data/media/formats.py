@@ -84,8 +84,8 @@ def check_format(kind: str, data: bytes) -> str:
     found = detect_format(data)
     if found in FORMATS[kind]:
         return str(found)
-    heard = [name for name in FORMATS[kind] if kind != "audio" or name not in ANIMATIONS]
-    known = ", ".join("CSV" if name == "text" else name for name in heard)
+    listed = [name for name in FORMATS[kind] if kind != "audio" or name not in ANIMATIONS]
+    known = ", ".join("CSV" if name == "text" else name for name in listed)
     seen = f"; its first bytes are those of {found}" if found else ""
     raise MediaError(f"not {_NOUNS[kind]} of a supported format ({known}){seen}")
 

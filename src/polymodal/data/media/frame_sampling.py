@@ -80,10 +80,10 @@ def scene_frames(gray: np.ndarray, timeline: FrameTimeline, frames: int) -> list
     spans = [(first, last, edges[last] - edges[first]) for first, last in pairwise(bounds)]
     given = [0] * len(spans)
     for _ in range(frames):
-        room = [place for place, (first, last, _) in enumerate(spans) if given[place] < last - first]
-        unseen = [place for place in room if not given[place]]
-        given[max(unseen or room, key=lambda place: (spans[place][2] / (given[place] + 1), -place))] += 1
+        room = [position for position, (first, last, _) in enumerate(spans) if given[position] < last - first]
+        unseen = [position for position in room if not given[position]]
+        given[max(unseen or room, key=lambda position: (spans[position][2] / (given[position] + 1), -position))] += 1
     chosen = []
     for (first, last, _), share in zip(spans, given, strict=True):
-        chosen += [first + place for place in even_positions(last - first, share)] if share else []
+        chosen += [first + position for position in even_positions(last - first, share)] if share else []
     return chosen

@@ -221,19 +221,23 @@ def _select(
         many = _CANDIDATES * frames
         only_keys = len(keys) >= many
         candidates = (
-            [keys[place] for place in even_positions(len(keys), many)] if only_keys else uniform_frames(timeline, many)
+            [keys[position] for position in even_positions(len(keys), many)]
+            if only_keys
+            else uniform_frames(timeline, many)
         )
         candidates = sorted(set(candidates))
         images = list(_pixels(source, candidates, only_keys, request))
         starts = [timeline.starts[number] for number in candidates]
         gray = np.stack([_thumbnail(image) for image in images])
-        places = scene_frames(gray, FrameTimeline(starts, timeline.end, timeline.tick), frames)
-        wanted, pixels = [candidates[place] for place in places], [images[place] for place in places]
+        positions = scene_frames(gray, FrameTimeline(starts, timeline.end, timeline.tick), frames)
+        wanted, pixels = [candidates[position] for position in positions], [images[position] for position in positions]
         return {"pixels": np.stack(pixels), "times": timeline.times(wanted)}
     only_keys = request.sampling == "keyframe"
     keys = keys or [0]
     wanted = (
-        [keys[place] for place in even_positions(len(keys), frames)] if only_keys else uniform_frames(timeline, frames)
+        [keys[position] for position in even_positions(len(keys), frames)]
+        if only_keys
+        else uniform_frames(timeline, frames)
     )
     distinct = sorted(set(wanted))
     found = dict(zip(distinct, _pixels(source, distinct, only_keys, request), strict=True))

@@ -156,9 +156,9 @@ class VideoReader:
         if first is None or first.pts != self.timeline.starts[0]:
             raise PacketMismatch
         frames = chain([first], frames)
-        place = {packet.pts: position for position, packet in enumerate(self.packets)}
+        position_of = {packet.pts: position for position, packet in enumerate(self.packets)}
         for tick in wanted:
-            key = self._key_before(tick, place[tick])
+            key = self._key_before(tick, position_of[tick])
             if key > self._next:
                 frames = self._from_key(key, needed)
             for frame in frames:
@@ -199,13 +199,13 @@ class VideoReader:
             PacketMismatch: the decoder does not return one of them.
             MediaError: one of them is damaged.
         """
-        place = {packet.pts: packet for packet in self.packets}
+        packet_of = {packet.pts: packet for packet in self.packets}
         for key in keys:
             with translate_errors():
                 self._decoder.skip_frame = "NONKEY"
                 self._decoder.flush_buffers()
-                frames = [*self._decoder.decode(place[key]), *self._decoder.decode(None)]
-            if place[key].is_corrupt or any(frame.is_corrupt for frame in frames):
+                frames = [*self._decoder.decode(packet_of[key]), *self._decoder.decode(None)]
+            if packet_of[key].is_corrupt or any(frame.is_corrupt for frame in frames):
                 raise MediaError(DAMAGED)
             if len(frames) != 1 or frames[0].pts != key or not frames[0].key_frame:
                 raise PacketMismatch

@@ -103,8 +103,8 @@ def pad_ragged(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longes
         return filled
     offset = np.arange(longest)
     real = offset < length[:, None]
-    place = np.where(real, starts[:, None] + offset, 0)
-    filled = array[place] if len(array) else np.zeros(shape, array.dtype)
+    position = np.where(real, starts[:, None] + offset, 0)
+    filled = array[position] if len(array) else np.zeros(shape, array.dtype)
     filled[~real] = pad
     return filled
 

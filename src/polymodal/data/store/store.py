@@ -64,8 +64,8 @@ class MediaStore:
             DataError: a pack is damaged.
         """
         self._refresh()
-        places = [self._position[key] for key in keys if key in self._position]
-        lost = {pack.name for pack in self._packs_of(np.array(places, np.int64)) if not pack.open(self.fields)}
+        positions = [self._position[key] for key in keys if key in self._position]
+        lost = {pack.name for pack in self._packs_of(np.array(positions, np.int64)) if not pack.open(self.fields)}
         if lost:
             self._forget(lost)
             return self.contains(keys)
@@ -101,9 +101,9 @@ class MediaStore:
         known = self.contains(keys)
         if not known.all():
             raise KeyError(keys[int(np.argmin(known))])
-        places = np.array([self._position[key] for key in keys], np.int64)
-        number = np.searchsorted(self._first, places, side="right") - 1
-        inside = places - np.array(self._first)[number]
+        positions = np.array([self._position[key] for key in keys], np.int64)
+        number = np.searchsorted(self._first, positions, side="right") - 1
+        inside = positions - np.array(self._first)[number]
         starts, counts = np.zeros(len(keys), np.int64), np.ones(len(keys), np.int64)
         for one in np.unique(number):
             here = number == one
@@ -136,8 +136,8 @@ class MediaStore:
         self._first.append(start + len(pack.keys))
         self._seen.add(pack.name)
 
-    def _packs_of(self, places: np.ndarray) -> list[Pack]:
-        return [self._packs[one] for one in np.unique(np.searchsorted(self._first, places, side="right") - 1)]
+    def _packs_of(self, positions: np.ndarray) -> list[Pack]:
+        return [self._packs[one] for one in np.unique(np.searchsorted(self._first, positions, side="right") - 1)]
 
     def _forget(self, names: set[str]) -> None:
         """Remove evicted packs. The positions of the other packs stay unchanged, since `StoreItems` refer to them."""

@@ -53,8 +53,8 @@ class PreparedWriter:
             self._first.content_keys is None
         ):
             raise TypeError("the blocks of one input must have items of one type, all with content keys or all without")
-        place, new = self._merge(len(items), block.content_keys)
-        self._index.append(np.where(block.index >= 0, place[block.index], -1) if len(place) else block.index)
+        position, new = self._merge(len(items), block.content_keys)
+        self._index.append(np.where(block.index >= 0, position[block.index], -1) if len(position) else block.index)
         if isinstance(items, FixedItems):
             for name, array in items.arrays.items():
                 self._array(name, array).append(array if new.all() else array[new])
@@ -94,7 +94,7 @@ class PreparedWriter:
         if keys is None:
             self._count += count
             return np.arange(before, before + count), np.ones(count, dtype=bool)
-        place = np.empty(count, dtype=np.int64)
+        position = np.empty(count, dtype=np.int64)
         new = np.zeros(count, dtype=bool)
         for i, key in enumerate(keys):
             if key not in self._position:
@@ -102,8 +102,8 @@ class PreparedWriter:
                 self._keys.append(key)
                 self._count += 1
                 new[i] = True
-            place[i] = self._position[key]
-        return place, new
+            position[i] = self._position[key]
+        return position, new
 
     def _array(self, name: str, like: np.ndarray) -> _GrowingArray:
         if name not in self._arrays:

@@ -110,16 +110,16 @@ def from_media_folder(folder: Path) -> Columns:
             stray = stray or (entry.name if _media(entry.name) else "")
             continue
         for file in _visible(Path(entry.path)):
-            place = f"{entry.name}/{file.name}"
+            path = f"{entry.name}/{file.name}"
             if file.is_dir():
-                raise DataError(f"folder {place!r} is nested too deep; {_LAYOUT_HINT}", file=str(folder))
+                raise DataError(f"folder {path!r} is nested too deep; {_LAYOUT_HINT}", file=str(folder))
             kind = _media(file.name)
             if kind is None:
                 raise DataError(
-                    f"{place!r} is not a supported image, audio or video file ({_known()})", file=str(folder)
+                    f"{path!r} is not a supported image, audio or video file ({_known()})", file=str(folder)
                 )
-            kinds.setdefault(kind, place)
-            paths.append(place)
+            kinds.setdefault(kind, path)
+            paths.append(path)
             labels.append(entry.name)
     if stray and paths:
         raise DataError(f"{stray!r} is outside the class folders; move it into one of them", file=str(folder))
@@ -131,7 +131,7 @@ def from_media_folder(folder: Path) -> Columns:
     if not paths:
         raise DataError(f"the folder has no images, audio or videos in class folders; {_LAYOUT_HINT}", file=str(folder))
     if len(kinds) > 1:
-        met = ", ".join(f"{kind} ({place!r})" for kind, place in kinds.items())
+        met = ", ".join(f"{kind} ({path!r})" for kind, path in kinds.items())
         raise DataError(
             f"the folder has several kinds of media: {met}; use a table with a column of paths for each",
             file=str(folder),

@@ -114,7 +114,7 @@ class ConcatTable(Table):
         back = np.argsort(order, kind="stable")
         if kind is None:
             cells = [cell for part in parts for cell in part]
-            return [cells[place] for place in back]
+            return [cells[position] for position in back]
         return pa.chunked_array([pa.concat_arrays([chunk for part in parts for chunk in part.chunks]).take(back)])
 
     def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
@@ -206,10 +206,10 @@ class ConcatTable(Table):
         if kind is not None and kind != pa.string():
             return values
         cells = list(values) if isinstance(values, list) else values.to_pylist()
-        for place, number in enumerate(self.data_set[rows]):
-            cell, root = cells[place], self.tables[number].root
+        for position, number in enumerate(self.data_set[rows]):
+            cell, root = cells[position], self.tables[number].root
             if isinstance(cell, str) and root is not None and root != self.root and _names_file(root, cell):
-                cells[place] = os.path.relpath(root.resolve() / cell, self.root)
+                cells[position] = os.path.relpath(root.resolve() / cell, self.root)
         return cells if kind is None else pa.chunked_array([pa.array(cells, kind)])
 
     def _infer_column_type(self, column: str) -> pa.DataType | None:
@@ -292,12 +292,12 @@ def _open(source: Any, name: str | None, root: Path | None, cache: Path) -> Tabl
 def _names(sources: Sequence[Any]) -> list[str]:
     """A name for each data set: that of its file, preceded by its folder if two files have the same name."""
     paths = [Path(one) if isinstance(one, str | os.PathLike) else None for one in sources]
-    stems = [path.stem if path is not None else f"table {place + 1}" for place, path in enumerate(paths)]
+    stems = [path.stem if path is not None else f"table {position + 1}" for position, path in enumerate(paths)]
     long = [
         f"{path.resolve().parent.name}/{stem}" if path is not None and stems.count(stem) > 1 else stem
         for path, stem in zip(paths, stems, strict=True)
     ]
-    return [name if long.count(name) == 1 else f"{name} {place + 1}" for place, name in enumerate(long)]
+    return [name if long.count(name) == 1 else f"{name} {position + 1}" for position, name in enumerate(long)]
 
 
 def _common(roots: Sequence[Path | None]) -> Path | None:

@@ -93,7 +93,7 @@ class CsvFile:
         for batch in self._texts():
             for inference, text in zip(inferences, batch.columns, strict=True):
                 inference.update(text)
-        names = [name or f"unnamed_{place}" for place, name in enumerate(self._header, start=1)]
+        names = [name or f"unnamed_{position}" for position, name in enumerate(self._header, start=1)]
         return pa.schema([(name, inference.arrow_type) for name, inference in zip(names, inferences, strict=True)])
 
     def _check_last_quote(self, cell: str | None) -> None:

@@ -232,8 +232,8 @@ class ColumnTable(Table):
         chunk = np.searchsorted(starts, ascending, side="right") - 1
         touched, first = np.unique(chunk, return_index=True)
         parts = [
-            to_plain_type(values.chunk(number).take(pa.array(places - starts[number])))
-            for number, places in zip(touched, np.split(ascending, first[1:]), strict=True)
+            to_plain_type(values.chunk(number).take(pa.array(chunk_rows - starts[number])))
+            for number, chunk_rows in zip(touched, np.split(ascending, first[1:]), strict=True)
         ]
         joined = pa.concat_arrays(parts)
         if np.array_equal(ascending, rows):

@@ -223,9 +223,9 @@ class WorkerProcess:
             else:
                 self._from, self._to = 0, self._read(self._ahead, deadline)
 
-    def _read(self, place: memoryview, deadline: float) -> int:
+    def _read(self, buffer: memoryview, deadline: float) -> int:
         try:
-            while (count := self._output.readinto(place)) is None:
+            while (count := self._output.readinto(buffer)) is None:
                 _wait(self._output.fileno(), select.POLLIN, deadline)
         except (OSError, ValueError) as error:
             raise WorkerLost from error

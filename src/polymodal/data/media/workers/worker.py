@@ -32,8 +32,8 @@ from polymodal.data.media.source import MediaError
 from polymodal.recipe.data import LimitOptions
 
 KINDS = ("image", "audio", "video", "time_series", "probe")
-"""Kind K is decoded by the module `polymodal.data.media.K`, whose request class is `KRequest`. A probe reads the
-header of a file of another kind."""
+"""Kind K is decoded by the module `polymodal.data.media.K`, whose request class is `KRequest` (K in camel case). A
+probe reads the header of a file of another kind."""
 START_MARK = b"\x01"
 _LENGTH = struct.Struct("<I")
 # Answers are collected up to this many bytes or seconds: fewer, larger messages wake the parent less often.
