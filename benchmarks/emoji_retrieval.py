@@ -103,7 +103,7 @@ def _code(name: str) -> str:
 def rows(chosen: list[Emoji], folder: Path, *, training: bool) -> dict[str, list[str]]:
     """A row for each emoji: its 3-D image with name and tags. In training also the flat image, and each image with the
     name only."""
-    pictures, names = [], []
+    images, names = [], []
     for one in chosen:
         for image in (one.solid, one.flat) if training else (one.solid,):
             for text in (
@@ -111,9 +111,9 @@ def rows(chosen: list[Emoji], folder: Path, *, training: bool) -> dict[str, list
                 if training
                 else (f"{one.name}: {', '.join(one.tags)}",)
             ):
-                pictures.append(str(image.relative_to(folder)))
+                images.append(str(image.relative_to(folder)))
                 names.append(text)
-    return {"picture": pictures, "name": names}
+    return {"picture": images, "name": names}
 
 
 def split(found: list[Emoji], group: list[str], seed: int) -> tuple[list[Emoji], list[Emoji], list[Emoji]]:

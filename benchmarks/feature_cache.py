@@ -120,10 +120,10 @@ def columns_of(smallest: bool) -> tuple[dict[str, list[Any]], Path | None]:
     """Stamps with their captions and classes; in the smallest size, synthetic images and captions."""
     if smallest:
         names = ["a blue bird", "a red rose", "an old boat"]
-        pictures = make_planted_images(24, 0, size=64)["image"]
+        images = make_planted_images(24, 0, size=64)["image"]
         cells = [names[row % 3] for row in range(24)]
         return {
-            "picture": pictures,
+            "picture": images,
             "caption": [f"{cell} {row}" for row, cell in enumerate(cells)],
             "class": cells,
         }, None

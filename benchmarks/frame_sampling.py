@@ -64,8 +64,8 @@ def make_video(seed: int, length: int) -> bytes:
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.max_b_frames = WIDTH, HEIGHT, "yuv420p", 2
         for number in range(length):
             waves = [np.sin((x + across * number) / 23) + np.cos((y + down * number) / 17) for across, down in speeds]
-            picture = 127 + 50 * np.stack(waves, -1) + draw.normal(0, 4, (HEIGHT, WIDTH, 1))
-            frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
+            pixels = 127 + 50 * np.stack(waves, -1) + draw.normal(0, 4, (HEIGHT, WIDTH, 1))
+            frame = av.VideoFrame.from_ndarray(np.clip(pixels, 0, 255).astype(np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()

@@ -179,7 +179,7 @@ def fuzz(files: int, seed: int, limits: LimitOptions = LIMITS) -> dict[str, Any]
         "seconds": seconds,
         "by format": {name: dict(counts) for name, counts in sorted(by_format.items())},
         "reasons": dict(reasons.most_common()),
-        "decoder crashes": reasons["the decoder stopped while reading it"],
+        "decoder crashes": reasons["the decoder crashed on this file"],
         "timeouts": reasons["decoding took longer than N s"],
         "processes": len(peaks.processes),
         "peak MiB resident in a process": peaks.resident,

@@ -25,14 +25,14 @@ def table(folder: Path, brackets: str = "[]<>()") -> dict[str, list[str]]:
     Audio without words (tones, beeps, music: no text, or a text with one of these `brackets`) is left out.
     """
     (texts,) = (folder / PACKAGES[1]).rglob("core-sounds-en.txt.gz")
-    sounds = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
+    audio_folder = next((folder / PACKAGES[0]).rglob("activated.wav")).parent
     texts_by_key: dict[str, str] = {}
     for line in gzip.decompress(texts.read_bytes()).decode("utf-8").splitlines():
         key, colon, text = line.partition(":")
         text = text.strip()
         if not colon or line.startswith(";") or not text or any(sign in text for sign in brackets):
             continue
-        if (sounds / f"{key.strip()}.wav").is_file():
+        if (audio_folder / f"{key.strip()}.wav").is_file():
             texts_by_key[key.strip()] = text
-    place = sounds.relative_to(folder)
-    return {"sound": [str(place / f"{key}.wav") for key in texts_by_key], "text": list(texts_by_key.values())}
+    relative = audio_folder.relative_to(folder)
+    return {"sound": [str(relative / f"{key}.wav") for key in texts_by_key], "text": list(texts_by_key.values())}

@@ -98,11 +98,11 @@ def table(folder: Path) -> dict[str, list[str | None]]:
 
 def _on_white(source: Path, target: Path) -> Path:
     if not target.is_file():
-        with Image.open(source) as opened_table:
-            picture = opened_table.convert("RGBA")
-        side = max(picture.size)
+        with Image.open(source) as opened:
+            image = opened.convert("RGBA")
+        side = max(image.size)
         square = Image.new("RGBA", (side, side), "white")
-        square.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+        square.alpha_composite(image, ((side - image.width) // 2, (side - image.height) // 2))
         target.parent.mkdir(parents=True, exist_ok=True)
         square.convert("RGB").save(target)
     return target

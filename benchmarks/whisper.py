@@ -74,11 +74,11 @@ def parts(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], ...]:
 
 
 def train_and_generate(
-    recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], sounds: Path
+    recipe: dict[str, Any], split: tuple[list[dict[str, str]], ...], root: Path
 ) -> tuple[list[Any], float]:
     """The tokens that a model of this recipe generates for the test part, and its seconds of training."""
     train, valid, test = split
-    plan, rows = plan_fit(train, recipe=recipe, validation=valid, test=test, root=sounds)
+    plan, rows = plan_fit(train, recipe=recipe, validation=valid, test=test, root=root)
     progress = Progress(False)
     with scratch_folder() as folder:
         experiment = prepare_experiment(plan.recipe, rows, folder=folder, cache=media_cache_folder(), progress=progress)
@@ -90,7 +90,7 @@ def train_and_generate(
     return [[token for token in row if token >= 0] for row in tokens], seconds
 
 
-def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -> list[list[int]]:
+def by_transformers(rows: list[dict[str, str]], root: Path, batch: int = 10) -> list[list[int]]:
     """Tokens by the feature extractor, network and `generate` of transformers."""
     import soundfile
     import soxr
@@ -104,7 +104,7 @@ def by_transformers(rows: list[dict[str, str]], sounds: Path, batch: int = 10) -
     for start in range(0, len(rows), batch):
         waves = []
         for row in rows[start : start + batch]:
-            wave, rate = soundfile.read(sounds / row["sound"], dtype="float32")
+            wave, rate = soundfile.read(root / row["sound"], dtype="float32")
             waves.append(soxr.resample(wave, rate, 16_000))
         features = extract(waves, sampling_rate=16_000, return_tensors="pt").input_features
         with torch.inference_mode():
@@ -130,8 +130,8 @@ def rate(wer: Metric, texts: list[str], truth: np.ndarray) -> str:
 
 
 def run(folder: Path) -> Record:
-    sounds = fetch(folder.resolve())
-    columns = table(sounds, brackets="[")
+    root = fetch(folder.resolve())
+    columns = table(root, brackets="[")
     rows = [{"sound": sound, "text": text} for sound, text in zip(columns["sound"], columns["text"], strict=True)]
     split = parts(rows)
     train, _, test = split
@@ -162,11 +162,11 @@ def run(folder: Path) -> Record:
         )
         print(name, record.facts[name], flush=True)
 
-    tokens, _ = train_and_generate(RECIPE, split, sounds)
+    tokens, _ = train_and_generate(RECIPE, split, root)
     add_scores("pretrained", tokens)
     text = {**RECIPE["outputs"]["text"], "decoder": {**RECIPE["outputs"]["text"]["decoder"], **TUNED}}
     training = {**RECIPE["training"], "epochs": EPOCHS, "batch_size": BATCH}
-    fine_tuned, seconds = train_and_generate({**RECIPE, "outputs": {"text": text}, "training": training}, split, sounds)
+    fine_tuned, seconds = train_and_generate({**RECIPE, "outputs": {"text": text}, "training": training}, split, root)
     record.facts["seconds of fine-tuning"] = round(seconds)
     add_scores("fine-tuned", fine_tuned)
     ones = np.ones(len(test))
@@ -180,7 +180,7 @@ def run(folder: Path) -> Record:
         difference = f"{better.value:+.4f} [{better.low:+.4f}, {better.high:+.4f}], p = {better.p_value:.3g}"
         record.facts[f"fine-tuned minus pretrained{name}, paired"] = difference
         print(name, difference, flush=True)
-    theirs = by_transformers(test[:COMPARED], sounds)
+    theirs = by_transformers(test[:COMPARED], root)
     equal = sum(one == other for one, other in zip(tokens, theirs, strict=False))
     record.facts["equal to transformers"] = f"all tokens of {equal} of {len(theirs)} prompts"
     record.compare("fine-tuned", "pretrained")
