@@ -291,5 +291,5 @@ def test_texts_longer_than_the_positions_are_rejected() -> None:
 def test_training_without_trainable_parameters_is_rejected(tmp_path: Path) -> None:
     data = columns("bart")
     still = {"epochs": 1, "modality_dropout": 0}
-    with pytest.raises(RecipeError, match="set training.epochs to 0"):
+    with pytest.raises(RecipeError, match=r"set training\.epochs to 0"):
         trained({"train": data, "validation": data}, tmp_path, **recipe("bart"), training=still)
