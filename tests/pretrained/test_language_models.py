@@ -64,13 +64,13 @@ def test_a_saved_model_generates_the_same_without_its_checkpoint(
     shutil.copytree(language_model(kind), checkpoint)
     model = fitted(tmp_path / "run", str(checkpoint), **decoder)
     some = {name: cells[:6] for name, cells in ROWS.items()}
-    wanted = model.generate(some, max_tokens=6)
+    wanted = model.generate(some, max_new_tokens=6)
     model.save(tmp_path / "saved")
     shutil.rmtree(checkpoint)
     monkeypatch.setattr(weights, "_weight_cache", {})
     monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "nothing"))
     read = Model.load(tmp_path / "saved")
-    found = read.generate(some, max_tokens=6)
+    found = read.generate(some, max_new_tokens=6)
     assert [[one.tokens for one in row] for row in found] == [[one.tokens for one in row] for row in wanted]
     assert all(isinstance(text, str) for text in read.predict(some))
 

@@ -161,7 +161,7 @@ def test_event_detection_is_skipped_with_a_note() -> None:
     folds = folds_of(data, "target", recipe={"inputs": {"x": "number"}, "outputs": {"target": "event_detection"}})
     models = FrozenFeatureBaselines(folds, progress=QUIET)
     assert models.outputs == []
-    assert "moment by moment" in models.notes[0]
+    assert "several predictions per row, so its only baseline is the constant prediction" in models.notes[0]
     assert run_baselines(folds, progress=QUIET, models=models)[0].name == "constant"
 
 
