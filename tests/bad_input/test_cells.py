@@ -14,7 +14,7 @@ from polymodal.model.run_record import CellErrorCounts
 
 
 def test_empty_and_very_long_texts() -> None:
-    """A text of a megabyte is cut; an empty or blank one counts as missing and is no fault."""
+    """A text of a megabyte is cut; an empty or blank one counts as missing and is no bad cell."""
     columns = table()
     columns["note"] = [f"the note of row {row}" for row in range(len(columns["maker"]))]
     columns["note"][1], columns["note"][2], columns["note"][3] = "", " \n\t", "many words " * 95_000
@@ -28,7 +28,7 @@ def test_empty_and_very_long_texts() -> None:
 
 
 def test_numbers_that_are_none() -> None:
-    """NaN is a gap, an infinite number a fault; both count as missing, and no other row changes."""
+    """NaN is a missing value, an infinite number is a bad cell. Both count as missing, and no other row changes."""
     columns = table()
     columns["length"][:3] = [math.nan, math.inf, -math.inf]
     model = train(columns, recipe=TABLE)
@@ -42,7 +42,8 @@ def test_numbers_that_are_none() -> None:
 
 
 def test_a_constant_number() -> None:
-    """Inference leaves it out and says so; a recipe that names it trains, and other values change nothing."""
+    """Role inference ignores the column and gives the reason. A recipe with the column trains, and other values change
+    nothing."""
     columns = {**table(), "same": [7.5] * 40}
     roles = {role.column: role for role in train(columns).run.roles}
     assert roles["same"].role == "ignored"
@@ -54,7 +55,7 @@ def test_a_constant_number() -> None:
 
 
 def test_unseen_categories() -> None:
-    """They are read as rare ones, without a fault."""
+    """They are encoded as rare categories, and are no bad cells."""
     columns = table()
     model = train(columns, recipe=TABLE)
     one = model.predict_proba({**columns, "maker": ["never seen"] * 40})
@@ -64,7 +65,7 @@ def test_unseen_categories() -> None:
 
 
 def test_a_class_with_one_member() -> None:
-    """It is trained on, and the run says that it is alone."""
+    """The row is trained on, and a note reports the class."""
     columns = table()
     columns["grade"][5] = "unique"
     model = train(columns, recipe=TABLE)
@@ -74,13 +75,13 @@ def test_a_class_with_one_member() -> None:
 
 def test_a_single_class() -> None:
     columns = {**table(), "grade": ["large"] * 40}
-    with pytest.raises(DataError, match=r"column 'grade': classification needs two classes.*'large'"):
+    with pytest.raises(DataError, match=r"column 'grade': classification needs at least two classes; the training rows have only 'large'"):
         train(columns, recipe=TABLE)
 
 
 @pytest.mark.parametrize(("target", "gap"), [("grade", None), ("price", None), ("price", math.nan)])
 def test_a_target_with_gaps(target: str, gap: float | None) -> None:
-    """Rows without a target train nothing and are not scored; prediction answers for them all the same."""
+    """Rows without a target are neither trained on nor scored, but they get a prediction."""
     columns = table(80)
     for row in range(0, 80, 4):
         columns[target][row] = gap

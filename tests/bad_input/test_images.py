@@ -42,7 +42,7 @@ SPOILT = {
     "a decompression bomb": (lambda data: bomb(60_000, 60_000), "more pixels than the decoder allows"),
     "beyond the format": (lambda data: bomb(2**31 - 1, 2**31 - 1), "more pixels than the decoder allows"),
 }
-REASONS = {**{name: reason for name, (_, reason) in SPOILT.items()}, "missing": "not there"}
+REASONS = {**{name: reason for name, (_, reason) in SPOILT.items()}, "missing": "the file does not exist"}
 
 
 def spoil(folder: Path, name: str, row: int) -> None:
@@ -68,10 +68,10 @@ def test_prediction(name: str, model: Model, tmp_path: Path) -> None:
         found = model.predict_proba(columns, root=tmp_path)
     others = np.arange(8) != 3
     np.testing.assert_allclose(found[others], clean[others], atol=1e-5)
-    faults = CellErrors()
-    list(model.stream(model.open(columns, tmp_path), faults))
-    (fault,) = faults.errors
-    assert (fault.row, fault.column, fault.file) == (3, "image", "3.png")
+    errors = CellErrors()
+    list(model.stream(model.open(columns, tmp_path), errors))
+    (error,) = errors.errors
+    assert (error.row, error.column, error.file) == (3, "image", "3.png")
     with pytest.raises(DataError, match=r"row 3, column 'image', 3\.png: .*") as refused:
         model.predict(columns, root=tmp_path, strict=True)
     assert refused.value.row == 3

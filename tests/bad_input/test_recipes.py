@@ -21,15 +21,15 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "'none' or 'balanced'",
     ),
     ({"training": {"precision": "fp16"}}, "training.precision", "'auto', 'fp32' or 'bf16'"),
-    ({"data": {"split": {"vaild": 0.2}}}, "data.split.vaild", "did you mean 'validation'"),
+    ({"data": {"split": {"vaild": 0.2}}}, "data.split.vaild", "did you mean 'validation_size'"),
     ({"fusion": "gatted"}, "fusion", "did you mean 'gated'"),
-    ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "there is no such key"),
+    ({"fusion": {"name": "gated", "num_layers": 2}}, "fusion.num_layers", "there is no such key"),
     (
-        {"inputs": {"length": {"modality": {"name": "number", "pixels": 32}}}},
+        {"inputs": {"length": {"modality": {"name": "number", "image_size": 32}}}},
         "inputs.length.modality.image_size",
         "no such",
     ),
-    ({"inputs": {"length": {"modality": "number", "encoder": "vit"}}}, "inputs.length.encoder", "'vit' reads image"),
+    ({"inputs": {"length": {"modality": "number", "encoder": "vit"}}}, "inputs.length.encoder", "'vit' is for image, but this input is number"),
     ({"inputs": {"lenght": "number"}}, "inputs.lenght.columns", "did you mean 'length'"),
     ({"inputs": {"grade": "category"}}, "inputs.grade.columns", "is a target"),
     (
@@ -57,7 +57,7 @@ def test_the_message_names_the_path_and_what_was_meant(recipe: dict[str, Any], p
         ("trainig.epochs=3", "did you mean 'training'"),
         ("training.epochs", "KEY=VALUE"),
         ("training.epochs=many", "training.epochs"),
-        ("width.of=3", "cannot set"),
+        ("hidden_size.of=3", "cannot set"),
         ("training.gradient_clip=[", "not YAML"),
     ],
 )
@@ -72,5 +72,5 @@ def test_a_target_that_is_not_there() -> None:
 
 
 def test_no_target() -> None:
-    with pytest.raises(RecipeError, match="say what to predict"):
+    with pytest.raises(RecipeError, match="nothing to train: give a target column"):
         train(table(), [])  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ def test_one_changed_byte_in_any_file(saved: Path) -> None:
         sound = (saved / name).read_bytes()
         middle = len(sound) // 2
         (saved / name).write_bytes(sound[:middle] + bytes([sound[middle] ^ 1]) + sound[middle + 1 :])
-        with pytest.raises(ArtifactError, match=f"{name} was altered"):
+        with pytest.raises(ArtifactError, match=f"{name} was changed after the model was saved"):
             Model.load(saved)
         (saved / name).write_bytes(sound)
     Model.load(saved)

@@ -32,18 +32,18 @@ CONTROL = [
 
 @pytest.mark.parametrize(("make", "kind"), CHECKPOINTS, ids=[kind for _, kind in CHECKPOINTS])
 def test_no_text_spells_a_control_token_of_a_checkpoint(make: Any, kind: str) -> None:
-    codec = TextTokenizer.from_checkpoint(make(kind))
-    names = [token.content for token in codec.backend.get_added_tokens_decoder().values() if token.special]
+    tokenizer = TextTokenizer.from_checkpoint(make(kind))
+    names = [token.content for token in tokenizer.backend.get_added_tokens_decoder().values() if token.special]
     assert names
-    assert codec.eos_id in codec.control_ids
+    assert tokenizer.eos_id in tokenizer.control_ids
     for text in ("a red ball", *CONTROL, *names, " ".join(["a ball", *CONTROL, *names, "two"]), "".join(names)):
-        (ids,) = codec.encode([text])
-        assert codec.control_ids.isdisjoint(ids), text
-    for name in names:  # an ordinary word around it stays what it is
-        (alone,), (beside,) = codec.encode(["a red ball"]), codec.encode([f"a red ball {name}"])
-        assert beside[: len(alone)] == alone
-    again = TextTokenizer.load(codec.backend.to_str(), codec.save())
-    assert again.encode(names) == codec.encode(names)
+        (ids,) = tokenizer.encode([text])
+        assert tokenizer.control_ids.isdisjoint(ids), text
+    for name in names:  # an ordinary word around it keeps its tokens
+        (word,), (both,) = tokenizer.encode(["a red ball"]), tokenizer.encode([f"a red ball {name}"])
+        assert both[: len(word)] == word
+    again = TextTokenizer.load(tokenizer.backend.to_str(), tokenizer.save())
+    assert again.encode(names) == tokenizer.encode(names)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def model() -> Model:
     task = {"name": "text_generation", "system": "[end] {question}", "history": "before", "instruction": "{question}"}
     recipe = {
         "inputs": {},
-        "outputs": {"answer": {"task": {**task, "prompt_tokens": 1_000}}},
+        "outputs": {"answer": {"task": {**task, "max_prompt_length": 1_000}}},
         "hidden_size": 16,
         "training": {"epochs": 1, "batch_size": 32, "precision": "fp32", "num_threads": 1},
         "evaluation": {"bootstrap_samples": 5},
@@ -62,7 +62,7 @@ def model() -> Model:
     return polymodal.fit(rows, recipe=recipe)
 
 
-def test_a_table_full_of_control_tokens_trains_and_is_answered(model: Model) -> None:
+def test_a_table_full_of_control_tokens_trains_and_predicts(model: Model) -> None:
     assert model.run.cell_errors.count == 0
     asked = [{"question": name, "before": None} for name in CONTROL]
     assert all(isinstance(answer, str) for answer in model.predict(asked))
@@ -71,8 +71,8 @@ def test_a_table_full_of_control_tokens_trains_and_is_answered(model: Model) -> 
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"question": "a " * 100_000, "before": None}, "tokens; at most 1000"),
-        ({"question": "a", "before": "not a list"}, "list of turns"),
+        ({"question": "a " * 100_000, "before": None}, "tokens; the maximum is 1000"),
+        ({"question": "a", "before": "not a list"}, "list of messages"),
         ({"question": "a", "before": '[{"role": "root", "content": "x"}]'}, "'root'"),
     ],
     ids=["endless", "no list", "no role"],
@@ -86,14 +86,14 @@ def test_a_conversation_that_cannot_be_used_has_no_answer(model: Model, row: dic
         model.predict(row, strict=True)
 
 
-def test_odd_texts_are_answered(model: Model) -> None:
+def test_odd_texts_get_a_prediction(model: Model) -> None:
     odd = ["", " ", "\0", "\u200f\u202e", "\U0001f468\u200d\U0001f469", "e\u0301" * 20, "\n\n\n", "ｆｕｌｌ"]
     assert len(model.predict([{"question": text, "before": [text]} for text in odd])) == len(odd)
 
 
-def test_unknown_ways_of_writing_are_refused_by_name(model: Model) -> None:
+def test_unknown_generation_options_raise_an_error_with_the_nearest_name(model: Model) -> None:
     row = {"question": "a", "before": None}
-    with pytest.raises(RecipeError, match="beams"):
+    with pytest.raises(RecipeError, match="num_beams"):
         model.generate(row, beam=3)
     with pytest.raises(RecipeError, match="temperature"):
         model.generate(row, top_k=3)

@@ -19,7 +19,7 @@ from polymodal.recipe.data import LimitOptions
 
 pytest.importorskip("transformers", reason="the reference processors are those of transformers")
 
-from benchmarks.preprocessing import PROCESSORS, WITHIN, differences, reference
+from benchmarks.preprocessing import PROCESSORS, TOLERANCE, differences, reference
 
 MODES = ["RGB", "L", "RGBA", "P", "LA", "1", "CMYK", "PA"]
 SIZES = [(1, 1), (3, 2), (17, 19), (224, 224), (256, 256), (301, 200), (255, 301), (400, 9), (7, 350), (160, 121)]
@@ -33,8 +33,8 @@ def scene(draw: np.random.Generator, width: int, height: int) -> Image.Image:
     for _ in range(6):
         ends = draw.integers(0, [width, height], (2, 2))
         corners = [tuple(ends.min(0).tolist()), tuple(ends.max(0).tolist())]
-        colour = tuple(draw.integers(0, 256, 3).tolist())
-        getattr(pen, draw.choice(["rectangle", "ellipse", "line"]))(corners, fill=colour)
+        color = tuple(draw.integers(0, 256, 3).tolist())
+        getattr(pen, draw.choice(["rectangle", "ellipse", "line"]))(corners, fill=color)
     noisy = np.asarray(image).astype(int) + draw.integers(-9, 10, (height, width, 3))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
@@ -71,7 +71,7 @@ def files() -> list[bytes]:
 def test_images_equal_those_of_the_processor(name: str, files: list[bytes]) -> None:
     levels, share = differences(reference(name), files)
     assert levels == 0
-    assert share < WITHIN
+    assert share < TOLERANCE
 
 
 #: Files as they were written by older versions, or by other makers.
@@ -100,7 +100,7 @@ def test_old_and_odd_files_are_understood(folder: str, name: str, values: dict[s
     processor = getattr(module, f"{name}ImageProcessorPil")(**values)
     levels, share = differences(processor, files[:20])
     assert levels == 0
-    assert share < WITHIN
+    assert share < TOLERANCE
 
 
 def test_what_a_file_leaves_out_is_what_its_processor_does() -> None:

@@ -174,7 +174,7 @@ def test_a_file_that_takes_too_long_costs_itself() -> None:
 
 @pytest.fixture
 def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever opens a film dies of it, as by a fault in a library."""
+    """Every process that opens a video crashes."""
     (tmp_path / "av.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.syspath_prepend(tmp_path)
     decoding_pool(LIMITS).close()
@@ -188,7 +188,7 @@ def test_planning_outlives_a_file_that_kills_its_reader() -> None:
     guess = Video.match_column(clips)
     assert guess is not None
     assert guess.confidence > 0.9
-    assert Video.resolve(Video.Options(max_image_size=128), [clips]).pixels == 96
+    assert Video.resolve(Video.Options(max_image_size=128), [clips]).image_size == 96
     assert Video.match_column(sample([MATROSKA] * 3)) is None
 
 
@@ -209,7 +209,7 @@ def test_series_in_files_are_seen_as_those_in_memory() -> None:
     """The first cell decides between ties, so files keep their places among cells that are in memory."""
     for shapes in ([(10, 3), (12, 2)], [(12, 2), (10, 3)]):
         plain = TimeSeries.resolve(TimeSeries.Options(), [sample([np.zeros(shape) for shape in shapes])])
-        assert (plain.layout, plain.channels, plain.steps) == ("steps_first", shapes[0][1], 16)
+        assert (plain.layout, plain.channels, plain.num_steps) == ("steps_first", shapes[0][1], 16)
         for filed in ([0], [1], [0, 1]):
             cells = [npy(shape) if place in filed else np.zeros(shape) for place, shape in enumerate(shapes)]
             assert TimeSeries.resolve(TimeSeries.Options(), [sample([b"no numbers", *cells])]) == plain

@@ -86,7 +86,7 @@ def test_what_this_process_uses_stays_and_it_warns_once(tmp_path: Path, monkeypa
     monkeypatch.setattr(eviction, "_warned", set())
     one = store(tmp_path)
     one.add([key("a")], [{"values": values("a")}])
-    with pytest.warns(CacheWarning, match="more than their budget"):
+    with pytest.warns(CacheWarning, match="over the cache limit of"):
         one.add([key("b")], [{"values": values("b")}])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -144,7 +144,7 @@ warnings.simplefilter("ignore")
 for number in range(60):
     one = store(Path(sys.argv[1]))
     names = [chr(97 + (number + step) % 9) for step in range(3)]
-    missing = [name for name, known in zip(names, one.known([key(name) for name in names])) if not known]
+    missing = [name for name, known in zip(names, one.contains([key(name) for name in names])) if not known]
     for name in missing:
         one.add([key(name)], [{"values": values(name)}])
     taken = one.open([key(name) for name in names]).take(np.arange(3))["values"]

@@ -136,7 +136,7 @@ def test_blocks_of_large_rows_are_shorter(tmp_path: Path, cache: Path) -> None:
     rows, megabyte = 150, bytes(1 << 20)
     pa.parquet.write_table(pa.table({"image": [megabyte] * rows, "n": range(rows)}), tmp_path / "a.parquet")
     table = open_table(tmp_path / "a.parquet", cache=cache)
-    every, options = np.arange(rows), {"faults": CellErrors(), "limits": LimitOptions()}
+    every, options = np.arange(rows), {"errors": CellErrors(), "limits": LimitOptions()}
     assert [len(block) for block in table.blocks(every, ["image", "n"], **options)] == [64, 64, 22]
     assert [len(block) for block in table.blocks(every, ["n"], **options)] == [150]
 

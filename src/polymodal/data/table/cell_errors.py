@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from polymodal.core.errors import DataError
+from polymodal.core.formatting import count_noun
 
 
 @dataclass(frozen=True)
@@ -56,5 +57,6 @@ def warn_cell_errors(found: list[CellError]) -> None:
     if found:
         first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        text = f"{len(found)} cells could not be used and count as missing: {first}{more}"
+        count = "count" if len(found) > 1 else "counts"
+        text = f"{count_noun(len(found), 'cell')} could not be used and {count} as missing: {first}{more}"
         warnings.warn(text, BadCellsWarning, stacklevel=3)
