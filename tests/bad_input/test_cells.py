@@ -75,7 +75,10 @@ def test_a_class_with_one_member() -> None:
 
 def test_a_single_class() -> None:
     columns = {**table(), "grade": ["large"] * 40}
-    with pytest.raises(DataError, match=r"column 'grade': classification needs at least two classes; the training rows have only 'large'"):
+    with pytest.raises(
+        DataError,
+        match=r"column 'grade': classification needs at least two classes; the training rows have only 'large'",
+    ):
         train(columns, recipe=TABLE)
 
 

@@ -29,7 +29,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "inputs.length.modality.image_size",
         "no such",
     ),
-    ({"inputs": {"length": {"modality": "number", "encoder": "vit"}}}, "inputs.length.encoder", "'vit' is for image, but this input is number"),
+    (
+        {"inputs": {"length": {"modality": "number", "encoder": "vit"}}},
+        "inputs.length.encoder",
+        "'vit' is for image, but this input is number",
+    ),
     ({"inputs": {"lenght": "number"}}, "inputs.lenght.columns", "did you mean 'length'"),
     ({"inputs": {"grade": "category"}}, "inputs.grade.columns", "is a target"),
     (

@@ -18,7 +18,9 @@ from polymodal.runtime.random_state import isolated_random_state, random_state, 
 
 
 def test_a_device_that_is_not_there_is_refused_before_rows_are_prepared() -> None:
-    with pytest.raises(RecipeError, match=r"^training\.device: there is no cuda:63 on this machine .*; choose from auto, cpu"):
+    with pytest.raises(
+        RecipeError, match=r"^training\.device: there is no cuda:63 on this machine .*; choose from auto, cpu"
+    ):
         fit(make_exclusive_or(40, seed=0), "target", settings=["training.device=cuda:63"])
     with pytest.raises(RecipeError, match=r"training\.device"):
         fit(make_exclusive_or(40, seed=0), "target", settings=["training.device=gpu"])
