@@ -73,12 +73,12 @@ def packet_loss(signals: list[np.ndarray], strength: float, rate: int, draw: np.
     return corrupted
 
 
-def _mixed(sound: np.ndarray, noise: np.ndarray, strength: float) -> np.ndarray:
+def _mixed(signal: np.ndarray, noise: np.ndarray, strength: float) -> np.ndarray:
     """The signal and `noise` mixed at the ratio of the strength. Digital silence stays unchanged."""
     ratio = CLEAN_SNR + (NOISY_SNR - CLEAN_SNR) * strength
-    return sound + noise * np.float32(_level(sound) / max(_level(noise), 1e-9) * 10 ** (-ratio / 20))
+    return signal + noise * np.float32(_level(signal) / max(_level(noise), 1e-9) * 10 ** (-ratio / 20))
 
 
-def _level(sound: np.ndarray) -> float:
+def _level(signal: np.ndarray) -> float:
     """Root mean square."""
-    return float(np.sqrt(np.mean(np.square(sound, dtype=np.float64)))) if sound.size else 0.0
+    return float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) if signal.size else 0.0

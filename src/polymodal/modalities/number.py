@@ -59,8 +59,8 @@ class Number(Modality):
         values = sample.values
         if not values or any(isinstance(value, bool | np.bool_ | datetime.date) for value in values):
             return None
-        written = all(isinstance(value, str) for value in values)
-        if not written and not all(
+        is_text = all(isinstance(value, str) for value in values)
+        if not is_text and not all(
             isinstance(value, int | float | Decimal | np.integer | np.floating) for value in values
         ):
             return None
@@ -70,7 +70,7 @@ class Number(Modality):
             return None
         if _looks_like_row_id(sample, known):
             return None
-        if written:
+        if is_text:
             return Match(0.8, "texts that are plain numbers")
         whole = bool((known == np.round(known)).all())
         return Match(0.7, "whole numbers") if whole else Match(0.9, "numbers with decimals")

@@ -125,8 +125,8 @@ class Ensemble:
             manifest = f"members/{index}/manifest.json"
             sums[manifest] = file_sha256(folder / manifest)
         save_file({name: tensor.contiguous() for name, tensor in self.combiner.state_dict().items()}, folder / WEIGHTS)
-        facts = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
-        write_json(folder / FILE, facts | {"sha256": sums | {WEIGHTS: file_sha256(folder / WEIGHTS)}})
+        metadata = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
+        write_json(folder / FILE, metadata | {"sha256": sums | {WEIGHTS: file_sha256(folder / WEIGHTS)}})
         return folder
 
     @classmethod
@@ -135,24 +135,23 @@ class Ensemble:
 
         device: see `load`
 
-
         Raises:
             ArtifactError: a file is missing or altered, or the format is not supported.
         """
         folder = Path(folder)
-        facts = read_json(folder / FILE)
-        if not isinstance(facts, dict) or not {"format", "method", "members", "sha256"} <= facts.keys():
+        metadata = read_json(folder / FILE)
+        if not isinstance(metadata, dict) or not {"format", "method", "members", "sha256"} <= metadata.keys():
             raise ArtifactError(f"{folder / FILE} is corrupt")
-        if facts["format"] != FORMAT:
+        if metadata["format"] != FORMAT:
             raise ArtifactError(
-                f"{folder} has format {facts['format']}, written by polymodal {facts.get('polymodal')}; "
+                f"{folder} has format {metadata['format']}, written by polymodal {metadata.get('polymodal')}; "
                 f"this is polymodal {__version__}, which reads format {FORMAT}"
             )
-        count, method = facts["members"], facts["method"]
+        count, method = metadata["members"], metadata["method"]
         names = [f"members/{index}/manifest.json" for index in range(count)] if isinstance(count, int) else []
-        if not names or method not in get_args(CombineRule) or set(facts["sha256"]) != {*names, WEIGHTS}:
+        if not names or method not in get_args(CombineRule) or set(metadata["sha256"]) != {*names, WEIGHTS}:
             raise ArtifactError(f"{folder / FILE} is corrupt")
-        for name, expected in facts["sha256"].items():
+        for name, expected in metadata["sha256"].items():
             if not (folder / name).is_file():
                 raise ArtifactError(f"{folder / name} is missing")
             if file_sha256(folder / name) != expected:
@@ -279,10 +278,10 @@ def ensemble(
         raise RecipeError("outputs", "model 0 has no output; an ensemble needs models with outputs")
     for index, member in enumerate(members[1:], start=1):
         _check_member(members[0], member, index)
-    made = Ensemble(members, _combiner(method, members))
+    combined = Ensemble(members, _combiner(method, members))
     if data is not None:
-        made._fit(members[0].open(data, root, targets=True))
-    return made
+        combined._fit(members[0].open(data, root, targets=True))
+    return combined
 
 
 def _combiner(method: CombineRule, members: list[Model]) -> Combiner:

@@ -93,14 +93,14 @@ class Matching(Objective):
         hidden = {
             name: torch.ones_like(one.present) for name, one in step.batch.inputs.items() if name not in self.inputs
         }
-        views = network.fuse(EncodedInputs({**step.tokens, **exchanged}, {}), rows, hidden)
-        joint = [view for view in views if view.name not in step.batch.inputs]
+        branches = network.fuse(EncodedInputs({**step.tokens, **exchanged}, {}), rows, hidden)
+        joint = [branch for branch in branches if branch.name not in step.batch.inputs]
         if not joint:
             raise RecipeError(
                 "fusion",
                 "matching needs a fusion with a joint representation; this fusion does not combine its inputs",
             )
-        logits: Tensor = torch.stack([self.head(view.pooled).float() for view in joint]).mean(0)[:, 0]
+        logits: Tensor = torch.stack([self.head(branch.pooled).float() for branch in joint]).mean(0)[:, 0]
         return logits
 
     @torch.no_grad()
