@@ -56,7 +56,8 @@ class FrozenFeatureBaselines:
             if task.grid is not None:
                 kind = task.options.name
                 self.notes.append(
-                    f"output {name!r} ({kind}) has several predictions per row, so its only baseline is the constant prediction"
+                    f"output {name!r} ({kind}) has several predictions per row, so its only baseline is the constant "
+                    "prediction"
                 )
             elif "trees" not in self.models_for(name):
                 self.notes.append(
