@@ -93,7 +93,7 @@ def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path)
     with pytest.raises(RecipeError, match=r"outputs\.y\.task\.class_weights: there is no class 'aa'"):
         preparation.fit(table, np.arange(40))
     both = Recipe.read({"outputs": {"y": {"columns": ["y", "z"], "task": "classification"}}, "inputs": {"x": "number"}})
-    with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classification output reads one column"):
+    with pytest.raises(RecipeError, match=r"outputs\.y\.columns: a classification output needs exactly one column"):
         Preparation(make_plan(open_table({"x": [1.0], "y": ["a"], "z": ["b"]}, cache=tmp_path), both).recipe)
 
 

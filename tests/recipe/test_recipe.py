@@ -31,7 +31,7 @@ FULL = {
             "did you mean 'num_layers'?",
         ),
         ({"inputs": {"photo": {"modality": "imgae"}}}, "inputs.photo.modality", "did you mean 'image'?"),
-        ({"fusion": {"name": "gated", "layers": 2}}, "fusion.layers", "no such key"),
+        ({"fusion": {"name": "gated", "num_layers": 2}}, "fusion.num_layers", "no such key"),
         ({"fusion": "gatd"}, "fusion", "did you mean 'gated'?"),
         ({"data": {"split": {"vlaid": 0.2}}}, "data.split.vlaid", "did you mean 'validation_size'?"),
         (

@@ -108,7 +108,7 @@ def test_unset_options_and_the_preparation_come_from_the_source_model(start: Pat
     assert model.recipe.hidden_size == 32
     assert model.recipe.inputs["wave"] == theirs.recipe.inputs["wave"]
     assert states(tmp_path / "second")["inputs"]["wave"] == states(start)["inputs"]["wave"]
-    assert states(start)["inputs"]["wave"]["deviation"][0] > 2, "of waves three times as high as the labelled ones"
+    assert states(start)["inputs"]["wave"]["std"][0] > 2, "of waves three times as high as the labeled ones"
     facts = json.loads((tmp_path / "second" / "run.json").read_text())["source_model"]
     assert facts["loaded"] == ["inputs.wave"]
     assert facts["new"] == ["fusion", "outputs.kind"]
@@ -138,7 +138,7 @@ def test_tokens_and_objectives_are_loaded(start: Path) -> None:
 
 
 def test_numbers_keep_the_scale_of_the_start(tmp_path: Path) -> None:
-    """The decoder answers in deviations, which must be those it has learned."""
+    """The decoder predicts in standard deviations of its first training table."""
     draw = np.random.default_rng(0)
     rows = [{"x": x, "y": 100 * x} for x in draw.normal(size=80)]
     data = {name: [row[name] for row in rows] for name in ("x", "y")}

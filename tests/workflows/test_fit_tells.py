@@ -1,4 +1,4 @@
-"""What `fit` says before it trains."""
+"""Messages of `fit` before training."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ QUICK = {
 }
 
 
-def test_fit_tells_what_learns_where_not_everything_does(capfd: pytest.CaptureFixture[str]) -> None:
+def test_fit_reports_trainable_parameters_if_some_are_frozen(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
     encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
-    for options, told in (({"fine_tuning": "freeze"}, True), ({"fine_tuning": "full"}, False)):
+    for options, reported in (({"fine_tuning": "freeze"}, True), ({"fine_tuning": "full"}, False)):
         recipe = Recipe.read(
             {**QUICK, "hidden_size": 16, "inputs": {"note": {"modality": "text", "encoder": {**encoder, **options}}}}
         )
         model = fit(TABLE, "y", recipe=recipe, progress=True)
-        said = capfd.readouterr().err
-        assert (f"{model.run.parameters.trainable:,} learn" in said) == told
-        assert (model.run.parameters.trainable < model.run.parameters.total) == told
-    fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.fine_tuning=frozen"])
-    assert "learn" not in capfd.readouterr().err
+        printed = capfd.readouterr().err
+        assert (f"trainable {model.run.parameters.trainable:,} (" in printed) == reported
+        assert (model.run.parameters.trainable < model.run.parameters.total) == reported
+    fit(TABLE, "y", recipe=recipe, settings=["inputs.note.encoder.fine_tuning=freeze"])
+    assert "trainable" not in capfd.readouterr().err
 
 
-def test_inputs_alone_take_the_features_of_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unimodal_models_share_the_features_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     opened: list[bool] = []
     whole = feature_cache.encode_frozen_input
 
-    def counted(*arguments: Any, views: bool = False, **more: Any) -> Any:
-        opened.append(views)
-        return whole(*arguments, augmented_copies=views, **more)
+    def counted(*arguments: Any, augmented_copies: bool = False, **more: Any) -> Any:
+        opened.append(augmented_copies)
+        return whole(*arguments, augmented_copies=augmented_copies, **more)
 
-    monkeypatch.setattr(feature_cache, "input_features", counted)
+    monkeypatch.setattr(feature_cache, "encode_frozen_input", counted)
     encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
     inputs = {"note": {"modality": "text", "encoder": encoder}, "size": "number"}
     fit({**TABLE, "size": [1.0, 2.5, 3.0] * 10}, "y", recipe={**QUICK, "hidden_size": 16, "inputs": inputs})

@@ -92,7 +92,7 @@ def test_no_row_is_kept_from_training_but_the_validation_part() -> None:
     data = make_exclusive_or(100, seed=0)
     X = frame(data, "target")
     run = PolymodalClassifier(settings=TINY).fit(X, data["target"]).model_.run
-    assert {name: part.rows for name, part in run.parts.items()} == {"train": 90, "validation": 10}
+    assert {name: part.rows for name, part in run.splits.items()} == {"train": 90, "validation": 10}
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(2, 2), (5, 3), (12, 12)])

@@ -216,7 +216,7 @@ def test_heads_must_divide_the_width(name):
 
 
 def test_the_stride_must_not_exceed_the_window():
-    with pytest.raises(RecipeError, match=r"step: 0\.02 s is longer than the window of 0\.01 s"):
+    with pytest.raises(RecipeError, match=r"^stride_seconds: 0\.02 s is longer than the window of 0\.01 s"):
         build("waveform_cnn", window_seconds=0.01, stride_seconds=0.02)
 
 

@@ -150,7 +150,7 @@ def test_minirocket_biases_are_quantiles_of_the_first_training_batch_and_stay_fi
     assert torch.equal(encoder.biases, first)
     encoder.train()(data)
     biases = encoder.biases.clone()
-    assert encoder.fitted
+    assert encoder.is_fitted
     encoder(items(seed=5))
     assert torch.equal(encoder.biases, biases)
     real = torch.arange(20) < data["length"].unsqueeze(1)

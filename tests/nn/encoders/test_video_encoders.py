@@ -215,10 +215,10 @@ def test_every_option_changes_the_result(name, change):
 
 def test_the_size_preset_applies_to_the_image_encoder():
     options = components("encoder")["frame_encoder"].Options
-    assert options().at_size("base").frames.channels == 96
-    assert options(frames={"channels": 40}).at_size("base").frames.channels == 40
-    assert options(frames={"channels": 40}).at_size("base").frames.blocks == 3
-    assert options(frames="vit").at_size("small").frames.layers == 6
+    assert options().at_size("base").frame_encoder.channels == 96
+    assert options(frame_encoder={"channels": 40}).at_size("base").frame_encoder.channels == 40
+    assert options(frame_encoder={"channels": 40}).at_size("base").frame_encoder.num_blocks == 3
+    assert options(frame_encoder="vit").at_size("small").frame_encoder.num_layers == 6
 
 
 def encoder_of_a_recipe(encoder):
@@ -230,12 +230,12 @@ def encoder_of_a_recipe(encoder):
     [
         (
             "lstm",
-            "inputs.view.encoder.frame_encoder: 'lstm' reads text, but the frames of a clip are images: choose from ",
+            "inputs.view.encoder.frame_encoder: 'lstm' reads text, but frames are images; available: ",
         ),
         ("cnn3d", "inputs.view.encoder.frame_encoder: 'cnn3d' reads video, but"),
         ("resnett", "inputs.view.encoder.frame_encoder: there is no encoder 'resnett'; did you mean 'resnet'"),
         ({"chanels": 8}, "inputs.view.encoder.frame_encoder.chanels: there is no such key; did you mean 'channels'"),
-        ({"name": "vit", "num_layers": 0}, "inputs.view.encoder.frame_encoder.layers: "),
+        ({"name": "vit", "num_layers": 0}, "inputs.view.encoder.frame_encoder.num_layers: "),
     ],
     ids=str,
 )
@@ -260,7 +260,7 @@ def test_a_recipe_with_an_image_encoder_round_trips():
     ("name", "options", "path"),
     [
         ("frame_encoder", {"num_heads": 3}, "num_heads"),
-        ("frame_encoder", {"frame_encoder": {"name": "vit", "patch_size": 5}}, "frames.patch"),
+        ("frame_encoder", {"frame_encoder": {"name": "vit", "patch_size": 5}}, "frame_encoder.patch_size"),
         ("video_transformer", {"num_heads": 3}, "num_heads"),
         ("video_transformer", {"patch_size": 5}, "patch_size"),
     ],

@@ -89,7 +89,7 @@ class FrameEncoder(Encoder):
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
-        self.frames: Encoder = build("encoder", options.frame_encoder, "frames", shape=shape, width=width)
+        self.frames: Encoder = build("encoder", options.frame_encoder, "frame_encoder", shape=shape, width=width)
         self.temporal = options.temporal
         self.width = self.frames.width
         if self.temporal == "mean":
