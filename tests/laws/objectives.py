@@ -1,4 +1,4 @@
-"""Every objective on sample inputs: a network that has it, a few steps of training, and what both come to."""
+"""Every objective on sample inputs: a network with it, a few steps of training, and the results of both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.training.loss import Loss
 
-#: The modalities of the sample inputs, `in_<modality>`; beside them there is a second text, `in_more`.
+#: The modalities of the sample inputs, `in_<modality>`. There is also a second text, `in_more`.
 MODALITIES = ["text", "number", "category", "image"]
 OBJECTIVES = list(components("objective"))
 
@@ -32,7 +32,7 @@ def inputs_of(rows: int = 10) -> tuple[dict[str, list[Any]], dict[str, Any]]:
 
 
 def with_objective(options: dict[str, Any]) -> tuple[Preparation, PreparedTable, Network]:
-    """A small network with the objective, and rows some of which lack an input."""
+    """A small network with the objective, and rows of which some have a missing input."""
     columns, inputs = inputs_of()
     for place, spec in enumerate(inputs.values()):
         for column in spec["columns"]:
@@ -42,7 +42,7 @@ def with_objective(options: dict[str, Any]) -> tuple[Preparation, PreparedTable,
 
 
 def loss_of(preparation: Preparation, network: Network, step: ObjectiveBatch) -> Tensor:
-    """The loss that training minimises."""
+    """The loss that training minimizes."""
     weights = {name: one.options.weight for name, one in network.objectives.items()}
     total: Tensor = Loss(preparation.tasks, weights, "fixed")({}, step.batch, network.objective_losses(step)).total
     return total
@@ -58,16 +58,16 @@ def step_of(
 
 
 def train_steps(preparation: Preparation, prepared: PreparedTable, network: Network, steps: int = 3) -> list[Tensor]:
-    """The losses of so many steps of training; the weights follow."""
+    """The losses of this many steps of training, which also update the weights."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(learning, 1e-2, weight_decay=0)
+    optimizer = torch.optim.AdamW(learning, 1e-2, weight_decay=0)
     network.train()
     losses = []
     for place in range(steps):
         loss = loss_of(preparation, network, step_of(preparation, prepared, network, place / steps))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         for objective in network.objectives.values():
             objective.after_step(network)
         losses.append(loss.detach())

@@ -43,7 +43,7 @@ def texts(rows: int, draw: np.random.Generator) -> Columns:
 
 
 def images(rows: int, draw: np.random.Generator) -> Columns:
-    """Oblong pictures, each shared by up to three rows."""
+    """Rectangular images, each shared by up to three rows."""
     pictures = make_planted_images((rows + 2) // 3, int(draw.integers(1000)), size=64)["image"]
     return {"image": [pictures[row // 3].resize((64, 80)) for row in range(rows)]}
 
@@ -65,8 +65,8 @@ def categories(rows: int, draw: np.random.Generator) -> Columns:
 
 
 def clips(rows: int, draw: np.random.Generator) -> Columns:
-    """Oblong clips of 3 to 14 frames, a keyframe in every third, some standing still for long; each shared by up to
-    three rows."""
+    """Rectangular videos of 3 to 14 frames with a keyframe in every third. Some stand still for long. Up to three rows
+    share a video."""
     import av
 
     films = []
@@ -97,7 +97,7 @@ def series(rows: int, draw: np.random.Generator) -> Columns:
 
 
 def sounds(rows: int, draw: np.random.Generator) -> Columns:
-    """Two notes with a pause between them, over noise, with quiet ends; each shared by up to three rows, but the last
+    """Two notes with a pause between them, over noise, with quiet ends. Up to three rows share a recording; the last
     row has a longer one of its own."""
     import soundfile
 
@@ -139,7 +139,7 @@ def quantities(rows: int, draw: np.random.Generator) -> list[Any]:
 
 
 def groups(rows: int, draw: np.random.Generator) -> list[Any]:
-    """Names of groups of several rows; the first row is alone in its group."""
+    """Names of groups of several rows; the first row is the only row of its group."""
     return ["lone", *draw.choice(["oak", "elm", "fir"], rows - 1).tolist()]
 
 
@@ -154,7 +154,7 @@ def happenings(rows: int, draw: np.random.Generator) -> list[Any]:
 
 
 def sayings(rows: int, draw: np.random.Generator) -> list[Any]:
-    """One to three words; a text with a word that is nowhere else comes first."""
+    """One to three words; the first text has a word that no other text has."""
     return ["once Only", *(" ".join(draw.choice(WORDS, draw.integers(1, 4)).tolist()) for _ in range(rows - 1))]
 
 
@@ -167,9 +167,11 @@ TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
     "event_detection": happenings,
     "text_generation": sayings,
 }
-#: Decoders that write, and those that decide for any other task.
-WRITERS = [name for name, decoder in components("decoder").items() if decoder.is_generative]
-DECIDERS = [name for name, decoder in components("decoder").items() if not (decoder.is_generative or decoder.tasks)]
+#: Decoders that generate text, and those that predict for every other task.
+TEXT_DECODERS = [name for name, decoder in components("decoder").items() if decoder.is_generative]
+VALUE_DECODERS = [
+    name for name, decoder in components("decoder").items() if not (decoder.is_generative or decoder.tasks)
+]
 
 
 def sample(kind: str, name: str, rows: int = 24) -> Columns:
@@ -179,7 +181,7 @@ def sample(kind: str, name: str, rows: int = 24) -> Columns:
 
 
 def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tuple[Columns, dict[str, Any]]:
-    """A table with one input per modality and one output per task, and the recipe keys that say so."""
+    """A table with one input per modality and one output per task, and the recipe keys for them."""
     columns: Columns = {}
     inputs, outputs = {}, {}
     for modality in modalities:
@@ -193,7 +195,7 @@ def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tup
 
 
 def small(modality: str) -> dict[str, Any]:
-    """Options of a modality under which its networks stay quick."""
+    """Options of a modality under which its networks stay fast."""
     return {"name": modality, "image_size": 32} if modality in ("image", "video") else {"name": modality}
 
 
@@ -211,8 +213,8 @@ def light(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def decided_width(preparation: Preparation, output: str) -> int:
-    """The values that a network decides for an output: of a text how likely its target is, in two numbers."""
+def predicted_width(preparation: Preparation, output: str) -> int:
+    """The number of values that a network predicts for an output; for text, two: the NLL and its number of tokens."""
     task = preparation.tasks[output]
     return 2 if task.is_generative else task.output_size
 
@@ -240,7 +242,7 @@ def whole_batch(preparation: Preparation, prepared: PreparedTable) -> Batch:
 
 
 def total_loss(preparation: Preparation, network: Network, batch: Batch, hidden: Any = None) -> Tensor:
-    """The loss that training minimises."""
+    """The loss that training minimizes."""
     from polymodal.training.loss import Loss
 
     weights = {name: spec.loss_weight for name, spec in preparation.recipe.outputs.items()}

@@ -1,4 +1,4 @@
-"""What a component does, as one comparable value: two options that give equal signatures are the same option."""
+"""The behavior of a component as one comparable value: two options with equal signatures have the same effect."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _feed(found: Any, value: Any) -> None:
 
 
 def of_network(**recipe: Any) -> str:
-    """Weights, what learns and how fast, what is computed again for its gradient, decisions in training (dropout at
-    work) and in evaluation, the loss with its penalties, and what is written."""
+    """Weights, trainable parameters with their learning rates, checkpointed modules, predictions in training (with
+    dropout) and in evaluation, the loss with its penalties, and generated texts."""
     columns = recipe.pop("columns")
     preparation, prepared = prepare(columns, **recipe)
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
@@ -66,7 +66,7 @@ def of_network(**recipe: Any) -> str:
 def written(
     preparation: Preparation, prepared: PreparedTable, network: Network
 ) -> dict[str, list[list[GenerationOutput]]]:
-    """The texts of every output that writes, as its task says."""
+    """The generated texts of every text output, with the generation options of its task."""
     return {
         name: Predictor(network, preparation).generate(prepared, name, task.generation_config)  # type: ignore[attr-defined]
         for name, task in preparation.tasks.items()
@@ -75,7 +75,7 @@ def written(
 
 
 def learns(network: Network) -> dict[str, float]:
-    """The factor on the learning rate of every parameter that learns."""
+    """The learning rate multiplier of every trainable parameter."""
     factors = [part.lr_multipliers() for part in (*network.encoders().values(), *network.all_decoders())]
     return {
         name: next((found[parameter] for found in factors if parameter in found), 1.0)
@@ -85,7 +85,7 @@ def learns(network: Network) -> dict[str, float]:
 
 
 def of_component(kind: str, options: dict[str, Any]) -> str:
-    """What a component with these options does on its sample data."""
+    """The signature of a component with these options on its sample data."""
     if kind == "encoder":
         return _of_encoder(options)
     if kind == "modality":
@@ -130,7 +130,7 @@ def _of_encoder(options: dict[str, Any]) -> str:
 
 
 def _of_modality(options: dict[str, Any]) -> str:
-    """Shape, prepared tensors, and a training batch with its random changes."""
+    """Shape, prepared tensors, and an augmented training batch."""
     cells = sample("modality", options["name"])
     columns = cells | sample("task", "regression")
     inputs = {"x": {"modality": options, "columns": list(cells)}}
@@ -142,7 +142,7 @@ def _of_modality(options: dict[str, Any]) -> str:
 
 
 def _of_written(options: dict[str, Any]) -> str:
-    """Prepared answers and prompts, what a network makes of them, what it writes, and the metrics' names."""
+    """Prepared targets and prompts, the network's predictions and generated texts, and the names of the metrics."""
     columns = sample("task", options["name"], rows=12) | sample("modality", "text", rows=12)
     columns["turns"] = [[f"why {row}", "so"] for row in range(12)]
     preparation, prepared = prepare(columns, outputs={"target": {"task": options}}, inputs={"text": "text"})
@@ -154,7 +154,8 @@ def _of_written(options: dict[str, Any]) -> str:
 
 
 def _of_task(options: dict[str, Any]) -> str:
-    """Prepared targets, loss, answers, floor, and the metrics' names, beside a decoder that prescribes nothing."""
+    """Prepared targets, loss, predictions, baseline, and the names of the metrics, with a decoder that prescribes no
+    options."""
     columns = sample("task", options["name"]) | sample("modality", "number")
     preparation, prepared = prepare(columns, outputs={"target": {"task": options, "decoder": "linear"}})
     task = preparation.tasks["target"]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from laws.samples import (
-    WRITERS,
-    decided_width,
+    TEXT_DECODERS,
     light,
     network_of,
+    predicted_width,
     prepare,
     sample_table,
     table_of,
@@ -31,20 +31,20 @@ def assert_trains_and_predicts(
     preparation: Preparation, prepared: PreparedTable, hidden: dict[str, torch.Tensor]
 ) -> None:
     network, batch = network_of(preparation), whole_batch(preparation, prepared)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
     network.train()
     loss = total_loss(preparation, network, batch, hidden)
     assert torch.isfinite(loss)
     loss.backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
-    optimiser.step()
+    optimizer.step()
     for name, parameter in network.named_parameters():
         assert torch.isfinite(parameter).all(), name
     network.eval()
     with torch.no_grad():
         for name, decided in network(batch, hidden).items():
-            assert decided.values.shape == (ROWS, decided_width(preparation, name))
+            assert decided.values.shape == (ROWS, predicted_width(preparation, name))
             assert torch.isfinite(decided.values).all(), name
 
 
@@ -60,8 +60,8 @@ def test_of_three_inputs(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["attention", "concat", "late"])
-@pytest.mark.parametrize("decoder", WRITERS)
-def test_of_three_inputs_of_which_a_text_is_written(decoder: str, fusion: str) -> None:
+@pytest.mark.parametrize("decoder", TEXT_DECODERS)
+def test_of_three_inputs_and_a_generated_text(decoder: str, fusion: str) -> None:
     columns, recipe = sample_table(["text", "number", "category"], ["text_generation"], rows=ROWS)
     recipe["outputs"]["y_text_generation"]["decoder"] = light({"name": decoder})
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)
@@ -78,7 +78,7 @@ def test_of_one_input(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", components("fusion"))
-def test_a_column_that_a_batch_lacks_altogether(fusion: str) -> None:
+def test_a_batch_without_any_cell_of_a_column(fusion: str) -> None:
     """Then the input's encoder has no item to encode."""
     columns, recipe = sample_table(["text", "category"], TASKS, rows=2 * ROWS)
     columns["text"][:ROWS] = [None] * ROWS
@@ -94,8 +94,8 @@ def test_a_column_that_a_batch_lacks_altogether(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", components("fusion"))
-def test_an_absent_input_says_nothing(fusion: str) -> None:
-    """What an absent input's cell would have held does not matter: hiding it equals not having it."""
+def test_a_missing_input_has_no_effect(fusion: str) -> None:
+    """The cell of a hidden input does not matter: a hidden input equals a missing one."""
     columns, recipe = sample_table(["text", "number"], TASKS, rows=ROWS)
     columns["skewed"][0] = columns["plain"][0] = 3.0
     preparation, prepared = prepare(columns, **recipe, fusion=fusion)

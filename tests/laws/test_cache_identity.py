@@ -1,4 +1,4 @@
-"""Law 8: what is kept is found again only for the same content, and the training rows alone are learned from."""
+"""Law 8: cached items are found again only for the same content, and only training rows change the fitted state."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_media_are_decoded_once_and_one_changed_byte_is_another_image(tmp_path: 
     assert content_key(first) != content_key(first[:-1] + bytes([first[-1] ^ 1]))
 
 
-def test_a_file_that_was_overwritten_is_decoded_anew(tmp_path: Path) -> None:
+def test_a_file_that_was_overwritten_is_decoded_again(tmp_path: Path) -> None:
     found = []
     for image in make_planted_images(2, 0, size=48)["image"]:
         (tmp_path / "x.png").write_bytes(png(image))
@@ -179,7 +179,7 @@ def test_rows_outside_training_teach_preparation_nothing(kind: str, name: str, t
     assert batch == other
 
 
-def test_the_measured_machine_is_remembered_for_the_same_network_only(tmp_path: Path) -> None:
+def test_the_measured_compute_config_is_kept_for_the_same_network_only(tmp_path: Path) -> None:
     calls: list[int] = []
 
     def choice(width: int) -> ComputeConfig:

@@ -1,4 +1,4 @@
-"""Robustness, over the registry: every corruption of every modality damages items and nothing else."""
+"""Robustness, over the registry: every corruption of every modality changes the items and nothing else."""
 
 from __future__ import annotations
 

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from laws.objectives import OBJECTIVES, step_of, train_steps, with_objective
-from laws.samples import WRITERS, light, network_of, prepare, sample, sample_table, total_loss, trained, whole_batch
+from laws.samples import (
+    TEXT_DECODERS,
+    light,
+    network_of,
+    prepare,
+    sample,
+    sample_table,
+    total_loss,
+    trained,
+    whole_batch,
+)
 from polymodal.core.registry import components
 from polymodal.core.types import Batch
 from polymodal.nn.layers.named_modules import module_key
@@ -64,7 +74,7 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
     elif kind == "fusion":
         columns, recipe = sample_table(["text", "number", "category"], ["classification"], ROWS)
         recipe["fusion"] = options
-    elif options["name"] in WRITERS:
+    elif options["name"] in TEXT_DECODERS:
         columns, recipe = sample_table(["text", "number", "time_series"], ["text_generation"], ROWS)
         recipe["outputs"]["y_text_generation"]["decoder"], recipe["fusion"] = options, "concat"
     elif components("decoder")[options["name"]].tasks:
@@ -88,12 +98,12 @@ def test_every_parameter_learns(kind: str, options: dict[str, Any]) -> None:
     their "missing" tokens; it then leaves out all of them."""
     preparation, network, batch = network_with(kind, options)
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-2, weight_decay=0)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2, weight_decay=0)
     network.train()
     for _ in range(2):  # what starts at exactly zero may hold back a gradient until it has moved
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total_loss(preparation, network, batch).backward()
-        optimiser.step()
+        optimizer.step()
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     still = {n for n, parameter in network.named_parameters() if n in learning and torch.equal(before[n], parameter)}
     missing = {f"towers.{module_key(name)}.missing" for name in network.inputs}
@@ -130,7 +140,7 @@ def test_the_state_is_all_there_is(kind: str, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_all_of_an_objective_learns_and_is_saved(objective: str) -> None:
     """Each of its own parameters moves within a few steps, and none hides; a network of other first weights, given the
-    state, goes on as this one does."""
+    state, computes the same."""
     preparation, prepared, network = with_objective({"name": objective})
     (own,) = network.objectives.values()
     before = {name: parameter.detach().clone() for name, parameter in own.named_parameters()}

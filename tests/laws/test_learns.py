@@ -5,10 +5,10 @@ from each input, `f(a) + g(b)`, may still name three of the four cases rightly b
 it from one that learns a little. The area under the ROC curve does: of the four pairs (a case with "yes", a case
 with "no") any sum orders exactly two rightly, whatever f and g are, so it is 1/2.
 
-The planted text names what two inputs hold, one word after the other, so each writer has to read both in turn. A model
-that reads one of them can be right in a quarter of the rows, however it guesses.
+The planted text names what two inputs hold, one word after the other, so each text decoder has to read both in turn. A
+model that reads one of them can be right in a quarter of the rows, however it guesses.
 
-That every encoder learns a signal of its modality, and every task its target, is in tests/encoders and tests/tasks.
+tests/nn/encoders and tests/tasks check that every encoder learns a signal of its modality, and every task its target.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from laws.samples import WRITERS, Columns, trained
+from laws.samples import TEXT_DECODERS, Columns, trained
 from polymodal.core.registry import components
 from polymodal.datasets.planted import make_exclusive_or
 from polymodal.recipe.recipe import DEFAULT_DECODER
@@ -56,7 +56,7 @@ def feature_level(options: dict[str, Any]) -> bool:
 
 INTERACTING = [options for options in VARIANTS if interacts(options)]
 ADDITIVE = [options for options in VARIANTS if feature_level(options) and not interacts(options)]
-DECIDING_ALONE = [options for options in VARIANTS if not feature_level(options) and not interacts(options)]
+DECISION_LEVEL = [options for options in VARIANTS if not feature_level(options) and not interacts(options)]
 
 
 def scores(fusion: dict[str, Any], decoder: str, read: str = "ab") -> tuple[float, float]:
@@ -88,14 +88,14 @@ def test_an_additive_fusion_does_not_with_a_linear_decoder(options: dict[str, An
     assert area <= 0.6
 
 
-@pytest.mark.parametrize("options", [one for one in VARIANTS if one not in DECIDING_ALONE], ids=str)
-def test_every_joint_view_solves_it_with_the_default_decoder(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [one for one in VARIANTS if one not in DECISION_LEVEL], ids=str)
+def test_every_joint_fusion_output_solves_it_with_the_default_decoder(options: dict[str, Any]) -> None:
     """A hidden layer lets additive fusions interact too."""
     accuracy, _ = scores(options, DEFAULT_DECODER)
     assert accuracy >= 0.84
 
 
-@pytest.mark.parametrize("options", DECIDING_ALONE, ids=str)
+@pytest.mark.parametrize("options", DECISION_LEVEL, ids=str)
 def test_decisions_of_single_inputs_do_not_combine_to_it(options: dict[str, Any]) -> None:
     """Each view is trained on its own loss, and p(yes | one input) is 1/2 whatever the decoder: there is nothing in
     the decisions from which the answer could be combined. A score above chance would mean that a view has seen
@@ -105,15 +105,15 @@ def test_decisions_of_single_inputs_do_not_combine_to_it(options: dict[str, Any]
 
 
 @pytest.mark.parametrize("read", ["a", "b"])
-def test_no_single_input_tells_it(read: str) -> None:
+def test_no_single_input_solves_it(read: str) -> None:
     _, area = scores({"name": "concat"}, DEFAULT_DECODER, read)
     assert area <= 0.6
 
 
 SAID = {"amber": "red", "birch": "tree", "cloud": "sky", "drift": "snow"}
-#: Writers that learn from nothing; pretrained ones are taught in tests/decoders.
-FROM_NOTHING: list[dict[str, Any]] = [
-    *({"name": name} for name in WRITERS if "checkpoint" not in components("decoder")[name].Options.model_fields),
+#: Text decoders without pretrained weights; tests/nn/decoders train the pretrained ones.
+FROM_SCRATCH: list[dict[str, Any]] = [
+    *({"name": name} for name in TEXT_DECODERS if "checkpoint" not in components("decoder")[name].Options.model_fields),
     {"name": "transformer", "ctc_weight": 0.3},
 ]
 
@@ -130,7 +130,7 @@ def spoken(rows: int, seed: int) -> Columns:
 
 
 def right(decoder: dict[str, Any], read: str = "ab") -> float:
-    """The share of texts, on fresh rows, that a model that reads the inputs `read` writes without a fault."""
+    """The fraction of texts, on new rows, that a model of the inputs `read` generates without an error."""
     with TemporaryDirectory() as folder:
         model = trained(
             {"train": spoken(320, seed=1), "validation": spoken(80, seed=2)},
@@ -144,10 +144,10 @@ def right(decoder: dict[str, Any], read: str = "ab") -> float:
     return float(np.mean([one == other for one, other in zip(model.predict(test), test["target"], strict=True)]))
 
 
-@pytest.mark.parametrize("decoder", FROM_NOTHING, ids=str)
-def test_every_writer_says_what_it_reads(decoder: dict[str, Any]) -> None:
+@pytest.mark.parametrize("decoder", FROM_SCRATCH, ids=str)
+def test_every_text_decoder_generates_from_all_inputs(decoder: dict[str, Any]) -> None:
     assert right(decoder) >= 0.9
 
 
-def test_a_writer_cannot_say_what_it_does_not_read() -> None:
+def test_a_text_decoder_cannot_generate_from_an_input_it_lacks() -> None:
     assert right({"name": "transformer"}, "a") <= 0.4

@@ -1,7 +1,7 @@
 """Law 5, for the recipe itself: every key changes the rows, the prepared data, the run or its scores.
 
 As for options, other values come from each key's type and range. A key that changes nothing fails; one that is live
-only beside others has a line in `BESIDE`.
+only together with others has a line in `BESIDE`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.recipe.training import FeatureCacheOptions, ParamGroupOptions, TrainingOptions
 
 ROWS = 48
-#: The column of a modality's sample.
-HEARD = {"audio": "sound", "video": "clip", "time_series": "time_series"}
+#: The sample column of each of these modalities.
+MEDIA_COLUMNS = {"audio": "sound", "video": "clip", "time_series": "time_series"}
 BASE: dict[str, Any] = {
     "hidden_size": 16,
     "training": {**FIXED, "epochs": 3, "batch_size": 8},
@@ -53,12 +53,12 @@ TURNED = {
     "encoders": {"in_image": "pretrained_image"},
     "modalities": {"in_image": {"horizontal_flip": True, "brightness": 0.5}},
 }
-#: Few validation rows show little of a model, so little is asked of it.
+#: There are few validation rows, so the required precision is low.
 SURE = {"min_precision": 0.01}
 SOME_LABELS = {"outputs": {"y_some": "classification"}, "training": {"pseudo_labels": {"rounds": 1, **SURE}}}
 #: Keys of the number format of features: nothing to choose where the processor does not compute in bf16.
 OF_BF16 = ["training.feature_cache.enabled", "training.feature_cache.dtype"]
-#: What a key needs beside it to be live.
+#: Other keys that a key needs to be live.
 BESIDE: dict[str, dict[str, Any]] = {
     "data.ignore_columns": {"inputs": None},
     "data.strict": {"inputs": {"in_text": "text", "in_broken": "number"}},
@@ -93,7 +93,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
     "outputs.y_classification.loss_weight": TWO,
 }
-#: Values that only the table can tell; of limits, those that its media and its short runs exceed.
+#: Values that depend on the table; for limits, values that its media and its short runs exceed.
 NAMED: dict[str, list[Any]] = {
     **{f"data.limits.{key}": [1] for key in ("frames", "channels", "sampling_rate", "values")},
     **{f"data.limits.{key}": [0.001] for key in ("seconds", "megabytes", "megapixels")},
@@ -151,7 +151,7 @@ def table() -> Columns:
         pictures.append(encoded.getvalue())
     return columns | {
         "image": pictures,
-        **{column: sample("modality", name, ROWS)[column] for name, column in HEARD.items()},
+        **{column: sample("modality", name, ROWS)[column] for name, column in MEDIA_COLUMNS.items()},
         "y_some": [None if row % 3 else y for row, y in enumerate(columns["y_classification"])],
         "weight": [0.25 + row % 4 for row in range(ROWS)],
         "part": [("train", "validation", "test")[max(0, row - ROWS + 3)] for row in range(ROWS)],
@@ -178,7 +178,7 @@ def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
     columns = {"in_text": ["text"], "in_image": ["image"], "in_number": ["plain", "skewed"], "in_broken": ["broken"]}
-    columns |= {f"in_{name}": [column] for name, column in HEARD.items()}
+    columns |= {f"in_{name}": [column] for name, column in MEDIA_COLUMNS.items()}
     beside = dict(beside)
     privileged = beside.pop("privileged", None)
     encoders, modalities = beside.pop("encoders", {}), beside.pop("modalities", {})
@@ -204,7 +204,7 @@ def recipe_of(beside: dict[str, Any]) -> dict[str, Any]:
                 "broken",
                 "y_regression",
                 "y_some",
-                *HEARD.values(),
+                *MEDIA_COLUMNS.values(),
             ]
         }
     return recipe
@@ -225,7 +225,7 @@ def teacher() -> str:
 
 
 class Watching(Progress):
-    """Notes after which steps the checkpoint was written."""
+    """Records the steps after which the checkpoint was written."""
 
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(False)
@@ -246,7 +246,7 @@ class Watching(Progress):
 
 @cache
 def outcome(recipe: str, several: bool = False) -> str | None:
-    """Everything a run leaves behind, but for its recipe and its duration; None if the recipe is refused."""
+    """A hash of all results of a run, except its recipe and its duration; None if the recipe is refused."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         try:
@@ -323,12 +323,12 @@ def test_every_key_is_live(path: str, owner: type[BaseModel], name: str) -> None
     ids=str,
 )
 def test_options_of_components_reach_the_run(change: dict[str, Any]) -> None:
-    """Those that matter in training alone: random changes of images, dropout, the loss."""
+    """Options that matter in training only: image augmentation, dropout, the loss."""
     base = recipe_of(MEDIA)
     assert outcome(yaml.safe_dump(merged(base, change))) not in (None, outcome(yaml.safe_dump(base)))
 
 
 def test_the_outcome_is_repeatable() -> None:
-    """Else any key would look live."""
+    """Otherwise any key would seem live."""
     text = yaml.safe_dump(recipe_of({}))
     assert outcome(text) == outcome.__wrapped__(text)

@@ -1,8 +1,8 @@
 """Law 5: every option of every component changes what it builds or computes.
 
 Other values come from the type and range of each option, so a new option is held to this by existing. A choice or a
-switch must make a difference with each of its values, a number with one of several. A choice that is found in the data
-while it is silent may be silent and found as one of its values.
+switch must make a difference with each of its values, a number with one of several. A choice that is inferred from
+the data while it is unset may equal one of its values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from laws.signature import of_component
 from polymodal.core.errors import PolymodalError
 from polymodal.core.registry import KINDS, components, find
 
-#: Options that are live only beside another one.
+#: Options that are live only together with another option.
 BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "time_series", "long_series"): {"num_steps": 8},
     ("task", "regression", "huber_delta"): {"loss": "huber"},
@@ -58,7 +58,7 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
         }.items()
     },
 }
-#: Options whose other values only the data can tell (names of inputs, classes, characters).
+#: Options whose other values depend on the data (names of inputs, classes, characters).
 NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("fusion", "attention", "graph"): [[["in_text", "in_number"]]],
     ("fusion", "film", "conditioning_input"): ["in_text"],
@@ -111,7 +111,7 @@ def shallower(modality: str) -> str:
 
 
 @cache
-def trained_writer() -> str:
+def trained_text_decoder() -> str:
     """The directory of a language model of the width that laws have."""
     folder = Path(mkdtemp(prefix="writer-"))
     texts = {"target": [f"{text} of all" for text in sample("task", "text_generation")["target"]]}
@@ -131,9 +131,9 @@ OTHERS: dict[tuple[str, str, str], Callable[[], str]] = {
     **{("modality", modality, "checkpoint"): partial(checkpoint, modality) for modality in components("modality")},
     ("decoder", "causal_lm", "checkpoint"): partial(language_model, "gpt2"),
     ("decoder", "encoder_decoder", "checkpoint"): partial(seq2seq_checkpoint, "t5"),
-    ("decoder", "transformer", "init_from"): trained_writer,
+    ("decoder", "transformer", "init_from"): trained_text_decoder,
     ("task", "text_generation", "checkpoint"): language_model,
-    ("task", "text_generation", "tokenizer"): trained_writer,
+    ("task", "text_generation", "tokenizer"): trained_text_decoder,
 }
 
 
@@ -166,9 +166,9 @@ def test_every_option_is_live(kind: str, name: str, option: str) -> None:
         if after != before and not every:
             break
     assert tried, "no other value was found: name some in NAMED"
-    found_by_itself = owner.model_fields[option].default is None and option not in given
+    inferred = owner.model_fields[option].default is None and option not in given
     same = sum(not live for live in tried.values())
-    assert same <= found_by_itself if every else any(tried.values()), f"the same with {tried}"
+    assert same <= inferred if every else any(tried.values()), f"the same with {tried}"
 
 
 def test_the_signature_is_repeatable() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from laws.samples import DECIDERS, WRITERS, light, network_of, prepare, sample, sample_table, small
+from laws.samples import TEXT_DECODERS, VALUE_DECODERS, light, network_of, prepare, sample, sample_table, small
 from polymodal.core.registry import components
 from polymodal.core.types import Tokens
 from polymodal.generation.config import GenerationConfig
@@ -20,7 +20,7 @@ ENCODERS = [(encoder.modality, name) for name, encoder in components("encoder").
 
 
 def assert_rows_stand_alone(preparation: Preparation, prepared: PreparedTable, network: Network) -> None:
-    """Every row decided alone, and beside one other, as in the whole batch."""
+    """Every row, alone and with one other row, is predicted as in the whole batch."""
     network.eval()
     rows = np.arange(prepared.rows)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_of_every_fusion(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["concat", "late"])
-@pytest.mark.parametrize("decoder", DECIDERS)
+@pytest.mark.parametrize("decoder", VALUE_DECODERS)
 def test_of_every_decoder(decoder: str, fusion: str) -> None:
     """Over a timeline too, of inputs that are long, short or missing."""
     columns, recipe = sample_table(["text", "time_series"], ["event_detection", "classification"], rows=8)
@@ -70,9 +70,9 @@ def test_of_every_decoder(decoder: str, fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["attention", "concat", "late"])
-@pytest.mark.parametrize("decoder", WRITERS)
-def test_of_every_writer(decoder: str, fusion: str) -> None:
-    """Of inputs and answers that are long, short or missing; what is written stands alone too."""
+@pytest.mark.parametrize("decoder", TEXT_DECODERS)
+def test_of_every_text_decoder(decoder: str, fusion: str) -> None:
+    """Of inputs and targets that are long, short or missing. Generated texts do not depend on the batch either."""
     columns, recipe = sample_table(["text", "time_series"], ["text_generation"], rows=8)
     columns["text"][1], columns["time_series"][2], columns["y_text_generation"][3] = None, None, None
     recipe["outputs"]["y_text_generation"]["decoder"] = light({"name": decoder})
@@ -89,7 +89,7 @@ def test_of_every_writer(decoder: str, fusion: str) -> None:
 def texts_of(
     preparation: Preparation, prepared: PreparedTable, network: Network, rows: np.ndarray
 ) -> list[GenerationOutput]:
-    """What is written in these rows, as one batch."""
+    """The texts generated for these rows, as one batch."""
     batch, task = preparation.batch(prepared, rows), preparation.tasks["y_text_generation"]
     with torch.inference_mode():
         branches = network.encode_and_fuse(batch)
@@ -100,8 +100,8 @@ def texts_of(
 
 
 @pytest.mark.parametrize("fusion", components("fusion"))
-def test_what_stands_in_padding_reaches_nothing(fusion: str) -> None:
-    """Positions that the mask calls padding may hold anything."""
+def test_values_in_padding_have_no_effect(fusion: str) -> None:
+    """Positions outside the mask may hold any values."""
     torch.manual_seed(0)
     component = components("fusion")[fusion]
     method = component(component.Options(), inputs=["a", "b"], width=16).eval()

@@ -107,7 +107,7 @@ def test_after_two_kills(prepared: Experiment, uninterrupted: Model, tmp_path: P
 
 
 @pytest.mark.parametrize(("balance", "method"), [("gradnorm", "ogm_ge"), ("pcgrad", "gradient_blending")])
-def test_balances_go_on_as_they_were(balance: str, method: str, tmp_path: Path) -> None:
+def test_balancing_resumes_as_it_was(balance: str, method: str, tmp_path: Path) -> None:
     columns, recipe = sample_table(["text", "number"], ["classification", "regression"])
     training = TRAINING | {"loss_balancing": balance, "modality_balancing": {"method": method, "interval_epochs": 1}}
     parts = {"train": columns, "validation": columns}
@@ -120,7 +120,7 @@ def test_balances_go_on_as_they_were(balance: str, method: str, tmp_path: Path) 
     assert_same_run(resumed, train_model(one, progress=Progress(False)))
 
 
-def test_goes_on_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> None:
+def test_resumes_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> None:
     """Resuming is not training from the start: the steps before the checkpoint are not done again."""
     with pytest.raises(Killed):
         train_model(prepared, folder=tmp_path, progress=KilledAt(8))
@@ -145,7 +145,7 @@ def with_objectives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experimen
 
 @pytest.mark.parametrize("step", [2, 5])
 def test_with_objectives(step: int, with_objectives: tuple[Experiment, Model], tmp_path: Path) -> None:
-    """Teachers, memories and running means go on too, within an epoch and after one."""
+    """Teachers, memory banks and running means resume too, within an epoch and after one."""
     made, whole = with_objectives
     with pytest.raises(Killed):
         train_model(made, folder=tmp_path, progress=KilledAt(step))

@@ -83,12 +83,12 @@ def test_an_unusable_cell_is_listed_and_no_other_row_changes(modality: str) -> N
     column = recipe["inputs"][f"in_{modality}"]["columns"][0]
     preparation, _ = prepare(columns, **recipe)
     broken: Columns = {**columns, column: [*columns[column][:3], UNUSABLE[modality], *columns[column][4:]]}
-    faults = CellErrors()
+    errors = CellErrors()
     with pytest.raises(DataError):
         preparation.prepare(table_of(broken), CellErrors(strict=True), folder=None, cache=None)
-    prepared = preparation.prepare(table_of(broken), faults, folder=None, cache=None)
-    assert [(fault.row, fault.column, fault.table) for fault in faults.errors] == [(3, column, "table")]
-    assert faults.errors[0].reason
+    prepared = preparation.prepare(table_of(broken), errors, folder=None, cache=None)
+    assert [(error.row, error.column, error.table) for error in errors.errors] == [(3, column, "table")]
+    assert errors.errors[0].reason
     gap = {**columns, column: [*columns[column][:3], None, *columns[column][4:]]}
     without = preparation.prepare(table_of(gap), CellErrors(strict=True), folder=None, cache=None)
     rows = np.arange(8)

@@ -1,4 +1,4 @@
-"""Where tiny checkpoints lie: under one path in every process of a test run, so that tests have one name in all."""
+"""The folder of tiny checkpoints: the same path in every process of a test run, so that test names are equal."""
 
 from __future__ import annotations
 

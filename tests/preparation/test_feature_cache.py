@@ -31,7 +31,7 @@ TRAINING: dict[str, Any] = {"epochs": 2, "precision": "fp32", "num_threads": 1}
 
 
 def table_and_recipe() -> tuple[Columns, dict[str, Any]]:
-    """Texts and pictures through frozen checkpoints, to a class."""
+    """Texts and images through frozen checkpoints, and a class."""
     columns, recipe = sample_table(["text", "image"], ["classification"], rows=ROWS)
     columns["text"] = [f"{text} {'abcdefghijklmnopqrstuvwxyz'[row]}" for row, text in enumerate(columns["text"])]
     columns["y_classification"] = ["yes" if row % 2 else "no" for row in range(ROWS)]
@@ -62,7 +62,7 @@ def encoded(encode_counter: EncodeCounter) -> int:
     return encode_counter.taken("pretrained_text", "pretrained_image")
 
 
-def test_a_second_fit_encodes_nothing_and_decides_the_same(encode_counter: EncodeCounter, own_cache: Path) -> None:
+def test_a_second_fit_encodes_nothing_and_gives_the_same_model(encode_counter: EncodeCounter, own_cache: Path) -> None:
     columns, recipe = table_and_recipe()
     first = fit(columns, "y_classification", recipe=recipe)
     assert encoded(encode_counter) == distinct(columns["text"]) + distinct(columns["image"])
@@ -105,7 +105,7 @@ def test_another_order_of_rows_encodes_nothing_and_a_new_row_itself(
     assert encoded(encode_counter) == 1
 
 
-# What is interrupted goes on.
+# Interrupted runs resume.
 
 SCRIPT = """
 import os, signal, sys, torch
@@ -157,7 +157,7 @@ def test_killed_in_the_middle_of_encoding_only_the_rest_is_encoded(
     assert encode_counter.taken("pretrained_text") == 0
 
 
-def views_experiment(folder: Path, cache: Path) -> Experiment:
+def augmented_experiment(folder: Path, cache: Path) -> Experiment:
     columns, recipe = table_and_recipe()
     recipe["inputs"]["in_image"]["modality"] = {"name": "image", "horizontal_flip": True, "brightness": 0.5}
     recipe["training"] = {
@@ -173,27 +173,27 @@ def views_experiment(folder: Path, cache: Path) -> Experiment:
     return found
 
 
-def test_a_run_over_views_resumes_to_the_bit(tmp_path: Path) -> None:
-    """Killed after any step, also where the resumed run opens the features of the killed one anew."""
-    whole = train_model(views_experiment(tmp_path / "a", tmp_path / "cache"), progress=Progress(False))
+def test_a_run_with_augmented_copies_resumes_to_the_bit(tmp_path: Path) -> None:
+    """Killed after any step; the resumed run opens the features of the killed run again."""
+    whole = train_model(augmented_experiment(tmp_path / "a", tmp_path / "cache"), progress=Progress(False))
     for step in (1, 2, 4, 7):
         run = tmp_path / f"run{step}"
         run.mkdir()
         with pytest.raises(Killed):
             train_model(
-                views_experiment(tmp_path / f"b{step}", tmp_path / "cache"), folder=run, progress=KilledAt(step)
+                augmented_experiment(tmp_path / f"b{step}", tmp_path / "cache"), folder=run, progress=KilledAt(step)
             )
         torch.manual_seed(step)
-        again = views_experiment(tmp_path / f"c{step}", tmp_path / "cache")
+        again = augmented_experiment(tmp_path / f"c{step}", tmp_path / "cache")
         assert_same_run(train_model(again, folder=run, resume=True, progress=Progress(False)), whole)
 
 
 def test_encoding_takes_nothing_from_the_random_numbers_of_training(tmp_path: Path) -> None:
-    """A run that encodes trains as one that finds its features, in memory or in a store."""
-    first = train_model(views_experiment(tmp_path / "a", tmp_path / "cache"), progress=Progress(False))
-    second = train_model(views_experiment(tmp_path / "b", tmp_path / "cache"), progress=Progress(False))
+    """A run that encodes its items trains as a run that finds their features, in memory or in a store."""
+    first = train_model(augmented_experiment(tmp_path / "a", tmp_path / "cache"), progress=Progress(False))
+    second = train_model(augmented_experiment(tmp_path / "b", tmp_path / "cache"), progress=Progress(False))
     assert_same_run(second, first)
-    in_memory = views_experiment(tmp_path / "c", tmp_path / "cache")
+    in_memory = augmented_experiment(tmp_path / "c", tmp_path / "cache")
     in_memory.features.folder = None
     assert_same_run(train_model(in_memory, progress=Progress(False)), first)
 
@@ -240,7 +240,7 @@ def trained(folder: Path, cache: bool, modality: str, model: str, tuned: dict[st
 
 @pytest.mark.parametrize("tuned", TUNED)
 @pytest.mark.parametrize("modality", ["text", "image", "audio", "video"])
-def test_training_over_kept_features_is_the_same_training(modality: str, tuned: str, tmp_path: Path) -> None:
+def test_training_on_cached_features_is_the_same_training(modality: str, tuned: str, tmp_path: Path) -> None:
     model = without_dropout(modality, tmp_path / "checkpoint")
     kept, whole = (trained(tmp_path / str(cache), cache, modality, model, TUNED[tuned]) for cache in (True, False))
     losses = [[epoch.loss["y_regression"] for epoch in one.run.history] for one in (kept, whole)]
