@@ -155,8 +155,8 @@ def test_minirocket_biases_are_quantiles_of_the_first_training_batch_and_stay_fi
     assert torch.equal(encoder.biases, biases)
     real = torch.arange(20) < data["length"].unsqueeze(1)
     convolved = encoder._convolved(data["values"].transpose(1, 2), 0).transpose(1, 2)[real]
-    below = (convolved.unsqueeze(-1) <= biases[:, : encoder.counts[0]]).float().mean(0)
-    assert (below - quantiles(encoder.counts[0], 0)).abs().max() < 1 / 10
+    below = (convolved.unsqueeze(-1) <= biases[:, : encoder.features_per_dilation[0]]).float().mean(0)
+    assert (below - quantiles(encoder.features_per_dilation[0], 0)).abs().max() < 1 / 10
     loaded = build("minirocket", num_features=168)
     loaded.load_state_dict(encoder.state_dict())
     assert torch.equal(loaded.eval()(data)[0], encoder.eval()(data)[0])
