@@ -124,8 +124,8 @@ def test_resumes_from_the_checkpoint(prepared: Experiment, tmp_path: Path) -> No
     """Resuming is not training from the start: the steps before the checkpoint are not done again."""
     with pytest.raises(Killed):
         train_model(prepared, folder=tmp_path, progress=KilledAt(8))
-    facts = read_checkpoint(tmp_path / "checkpoint.safetensors").facts
-    assert facts["history"]["steps"] >= 6
+    metadata = read_checkpoint(tmp_path / "checkpoint.safetensors").metadata
+    assert metadata["history"]["steps"] >= 6
     with pytest.raises(Killed):
         train_model(prepared, folder=tmp_path, resume=True, progress=KilledAt(9))
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines() if '"loss"' in line]
