@@ -101,17 +101,17 @@ def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
     columns = make_audio_events(30, 0)
     made = plan(columns, tmp_path, ["events"])
     (spec,) = made.recipe.inputs.values()
-    assert spec.modality.shift == 0
+    assert spec.modality.time_shift == 0
     whole = plan({**columns, "events": ["a", "b"] * 15}, tmp_path, ["events"])
-    assert next(iter(whole.recipe.inputs.values())).modality.shift > 0
+    assert next(iter(whole.recipe.inputs.values())).modality.time_shift > 0
     asked = {"sound": {"modality": {"name": "audio", "trim_silence_db": 40}}}
-    with pytest.raises(RecipeError, match=r"inputs\.sound\.modality\.trim.*events.*null"):
+    with pytest.raises(RecipeError, match=r"inputs\.sound\.modality\.trim_silence_db.*events.*null"):
         plan(columns, tmp_path, ["events"], inputs=asked)
     assert plan(columns, tmp_path, ["events"], inputs={"sound": {"modality": {"name": "audio", "time_shift": 0.0}}})
 
 
-def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
-    """Else the defaults of components count as given: they would contradict the checkpoint and defy the size dial."""
+def test_settings_of_a_recipe_keep_unset_options_unset() -> None:
+    """Else the defaults of components count as given: they would conflict with the checkpoint and with the option `size`."""
     encoder = find("encoder", "pretrained_text").Options(checkpoint="starter")
     recipe = Recipe(inputs={"q": InputSpec(modality=find("modality", "text").Options(), encoder=encoder)})
     changed = as_recipe(recipe, ["fusion=gated", "size=base"])
@@ -119,10 +119,10 @@ def test_a_recipe_with_settings_keeps_what_is_silent_silent() -> None:
     assert spec.modality is not None
     assert spec.encoder is not None
     assert spec.modality.model_fields_set == {"name"}
-    assert spec.encoder.model_fields_set == {"name", "model"}
+    assert spec.encoder.model_fields_set == {"name", "checkpoint"}
     assert changed.with_size_defaults().hidden_size == 384
     assert Recipe.read(recipe.explicit_values()) == recipe
-    assert as_recipe(changed, ["inputs.q.encoder.max_tokens=4"]).inputs["q"].encoder.model_dump()["tokens"] == 4
+    assert as_recipe(changed, ["inputs.q.encoder.max_tokens=4"]).inputs["q"].encoder.model_dump()["max_tokens"] == 4
 
 
 def test_pretrained_clips_are_read_by_frames_where_only_starter_weights_are_there() -> None:
@@ -132,6 +132,6 @@ def test_pretrained_clips_are_read_by_frames_where_only_starter_weights_are_ther
         "pretrained_image",
         "starter",
     )
-    assert infer_encoder("video", Recipe(pretrained="fast")).model_dump()["model"] == "fast"
+    assert infer_encoder("video", Recipe(pretrained="fast")).model_dump()["checkpoint"] == "fast"
     assert infer_encoder("audio", Recipe(pretrained="starter")).name == "pretrained_audio"
     assert infer_encoder("number", Recipe(pretrained="starter")).name == "linear"

@@ -132,7 +132,7 @@ def test_images_are_decoded_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(MediaStore, "add", lambda self, keys, items: stored.extend(keys) or real(self, keys, items))
     data = make_planted_images(24, seed=0)
     del data["shape"]
-    run(data, "colour", "training.epochs=1", "inputs.image=image", folds=3)
+    run(data, "color", "training.epochs=1", "inputs.image=image", folds=3)
     assert len(stored) == len(set(stored)) == 24
 
 

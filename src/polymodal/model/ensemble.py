@@ -155,7 +155,9 @@ class Ensemble:
             if not (folder / name).is_file():
                 raise ArtifactError(f"{folder / name} is missing")
             if file_sha256(folder / name) != expected:
-                raise ArtifactError(f"{folder / name} was altered after the ensemble was saved")
+                raise ArtifactError(
+                    f"{folder / name} was changed after the ensemble was saved; restore it or build it again"
+                )
         members = [Model.load((folder / name).parent, device=device) for name in names]
         combiner = _combiner(method, members)
         try:
