@@ -263,7 +263,7 @@ def test_the_encoder_requires_its_tokenizer() -> None:
     bert = text_checkpoint("bert")
     options: Any = planned(bert).inputs["t"].modality
     assert (options.checkpoint, options.vocab_size, options.max_length) == (bert, None, POSITIONS)
-    with pytest.raises(RecipeError, match="needs"):
+    with pytest.raises(RecipeError, match="the encoder pretrained_text requires"):
         planned(bert, checkpoint=text_checkpoint("roberta"))
     with pytest.raises(RecipeError, match="has its own tokenizer"):
         planned(bert, vocab_size=300)
