@@ -89,46 +89,48 @@ class CheckpointTokenizer:
             _add_siglip_normalization(tokenizer, lowercase=tokenizer_config.get("do_lower_case", True))
         return cls(tokenizer, card)
 
-    def check_max_length(self, most: int) -> None:
-        """Raise RecipeError if `most` is not a possible sequence length of this checkpoint."""
-        if self.max_positions is not None and most > self.max_positions:
+    def check_max_length(self, max_length: int) -> None:
+        """Raise RecipeError if `max_length` is not a possible sequence length of this checkpoint."""
+        if self.max_positions is not None and max_length > self.max_positions:
             raise RecipeError(
                 "max_length", f"the checkpoint {self.card.name!r} reads at most {self.max_positions} tokens"
             )
-        if most <= self.num_special_tokens:
+        if max_length <= self.num_special_tokens:
             problem = f"the checkpoint {self.card.name!r} adds {self.num_special_tokens} special tokens to each text"
             raise RecipeError("max_length", f"{problem}; use at least {self.num_special_tokens + 1}")
 
-    def encode(self, texts: Sequence[str], most: int) -> list[tuple[list[int], bool]]:
-        """The token ids of each text, between one and `most`, and whether the text was truncated."""
+    def encode(self, texts: Sequence[str], max_length: int) -> list[tuple[list[int], bool]]:
+        """The token ids of each text, between one and `max_length`, and whether the text was truncated."""
         encoded = []
-        truncated = self._encode([self._head(text, most) for text in texts], most)
-        again = [at for at, text in enumerate(texts) if len(text) > self._characters(most) and not truncated[at][1]]
-        for at, whole in zip(again, self._encode([texts[at] for at in again], most), strict=True):
+        truncated = self._encode([self._head(text, max_length) for text in texts], max_length)
+        again = [
+            at for at, text in enumerate(texts) if len(text) > self._characters(max_length) and not truncated[at][1]
+        ]
+        for at, whole in zip(again, self._encode([texts[at] for at in again], max_length), strict=True):
             truncated[at] = whole
         for ids, longer in truncated:
             encoded.append((ids or [self.pad_token_id], longer))
         return encoded
 
-    def suggest_max_length(self, texts: Sequence[str], most: int) -> int:
+    def suggest_max_length(self, texts: Sequence[str], max_length: int) -> int:
         """The number of tokens that 99 of 100 of these texts fit in, rounded up to a multiple of eight, at most
-        `most` and the checkpoint's limit; this maximum if there are no texts."""
-        most = min(most, self.max_positions or most)
-        lengths = [len(ids) for ids, _ in self.encode(texts, most)]
-        enough = math.ceil(float(np.percentile(lengths, 99))) if lengths else most
-        return min(most, max(8, -(-enough // 8) * 8))
+        `max_length` and the checkpoint's limit; this maximum if there are no texts."""
+        max_length = min(max_length, self.max_positions or max_length)
+        lengths = [len(ids) for ids, _ in self.encode(texts, max_length)]
+        enough = math.ceil(float(np.percentile(lengths, 99))) if lengths else max_length
+        return min(max_length, max(8, -(-enough // 8) * 8))
 
-    def _characters(self, most: int) -> int:
-        return most * CHARACTERS_PER_TOKEN
+    def _characters(self, max_length: int) -> int:
+        return max_length * CHARACTERS_PER_TOKEN
 
-    def _head(self, text: str, most: int) -> str:
-        characters = self._characters(most)
+    def _head(self, text: str, max_length: int) -> str:
+        characters = self._characters(max_length)
         return text[-characters:] if self.truncation_side == "left" else text[:characters]
 
-    def _encode(self, texts: list[str], most: int) -> list[tuple[list[int], bool]]:
+    def _encode(self, texts: list[str], max_length: int) -> list[tuple[list[int], bool]]:
         if not texts:
             return []
-        self.tokenizer.enable_truncation(max_length=most, direction=self.truncation_side)
+        self.tokenizer.enable_truncation(max_length=max_length, direction=self.truncation_side)
         encoded = []
         for text, encoding in zip(texts, self.tokenizer.encode_batch_fast(texts), strict=True):
             if sum(map(self._counted.__contains__, encoding.ids)) > self.num_special_tokens:

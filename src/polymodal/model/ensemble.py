@@ -236,12 +236,12 @@ class Ensemble:
             def loss(values: Tensor, task: Task = task, target: Tensor = target, weight: Tensor = weight) -> Tensor:
                 return (task.loss(values, target) * weight).sum() / weight.sum().clamp_min(1e-8)
 
-            views = self.combiner.views
+            branches = self.combiner.branches
             predicted = {
                 branch: to_raw_values(task, own[name])[torch.from_numpy(present)]
-                for branch, own in zip(views, each, strict=True)
+                for branch, own in zip(branches, each, strict=True)
             }
-            here = {branch: torch.ones(len(target)) for branch in views}
+            here = {branch: torch.ones(len(target)) for branch in branches}
             self.combiner.calibrate(predicted, here, loss, task.space, name)
 
 

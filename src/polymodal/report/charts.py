@@ -133,7 +133,7 @@ def interval_bar(value: float, low: float | None, high: float | None, baseline: 
     if low is not None and high is not None:
         parts.append(Markup('<line class="span" x1="{}" x2="{}" y1="9" y2="9"/>').format(x_of(low), x_of(high)))
     if baseline is not None:
-        parts.append(Markup('<line class="floor" x1="{0}" x2="{0}" y1="2" y2="16"/>').format(x_of(baseline)))
+        parts.append(Markup('<line class="baseline" x1="{0}" x2="{0}" y1="2" y2="16"/>').format(x_of(baseline)))
     parts.append(Markup('<circle class="dot" cx="{}" cy="9" r="4"/>').format(x_of(value)))
     return Markup('<svg class="bar" viewBox="0 0 {} 18" width="{}" height="18" aria-hidden="true">{}</svg>').format(
         width, width, Markup("").join(parts)

@@ -68,7 +68,7 @@ class OutputSection:
     calibration: Markup | None
     calibration_error: str
     examples: list[Example]
-    written: list[Example]
+    generated: list[Example]
     notes: list[str]
 
 
@@ -100,7 +100,7 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=format_score(calibration_error(bins)),
         examples=worst_examples(model.preparation, scored, name, examples),
-        written=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.is_generative else [],
+        generated=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.is_generative else [],
         notes=list(task.notes),
     )
 

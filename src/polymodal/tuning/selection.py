@@ -144,8 +144,8 @@ def fit_combiner(
     known = torch.from_numpy(rows)
     truth = torch.from_numpy(target[rows])
     combiner.calibrate(
-        {branch: value[known] for branch, value in zip(combiner.views, values, strict=True)},
-        {branch: torch.ones(len(truth)) for branch in combiner.views},
+        {branch: value[known] for branch, value in zip(combiner.branches, values, strict=True)},
+        {branch: torch.ones(len(truth)) for branch in combiner.branches},
         lambda combined: task.loss(combined, truth).mean(),
         task.space,
         name,

@@ -34,16 +34,16 @@ class Combiner(nn.Module):
     1992).
     """
 
-    def __init__(self, combine: CombineRule, views: list[str]) -> None:
+    def __init__(self, combine: CombineRule, branches: list[str]) -> None:
         super().__init__()
-        self.rule, self.views = combine, list(views)
+        self.rule, self.branches = combine, list(branches)
         self.outputs: list[str] = []
         self.fitted = nn.ParameterDict()
 
     def prepare(self, outputs: dict[str, int]) -> None:
         """Create the parameters of each output from its number of values `k`."""
         self.outputs = list(outputs)
-        count = len(self.views)
+        count = len(self.branches)
         for index, k in enumerate(outputs.values()):
             if self.rule in ("weighted", "product"):
                 self.fitted[f"{index}"] = nn.Parameter(torch.zeros(count), requires_grad=False)
@@ -92,8 +92,8 @@ class Combiner(nn.Module):
         if not parameters:
             return
         with torch.inference_mode(False), torch.enable_grad():
-            values = [decoded[name].detach().clone() for name in self.views]
-            counts = [weight[name].detach().clone() for name in self.views]
+            values = [decoded[name].detach().clone() for name in self.branches]
+            counts = [weight[name].detach().clone() for name in self.branches]
             start = [parameter.detach().clone() for parameter in parameters]
             rows = len(values[0])
 
