@@ -167,7 +167,7 @@ def test_a_stop_of_the_recipe_holds_for_predictions(model: Model, tmp_path: Path
     assert stopped != model.predict(ROWS[:6])
 
 
-def test_errors_name_the_key_and_come_before_any_writing(model: Model) -> None:
+def test_errors_name_the_key_and_come_before_generation(model: Model) -> None:
     for options, message in (
         ({"regex": "("}, r"outputs\.answer\.task\.generation\.regex: unclosed group"),
         ({"json_schema": {"type": "x"}}, r"outputs\.answer\.task\.generation\.json_schema: Invalid type"),
@@ -181,7 +181,7 @@ def test_errors_name_the_key_and_come_before_any_writing(model: Model) -> None:
             model.generate(ROWS[:2], **options)
         with pytest.raises(RecipeError, match=message):
             model.stream_tokens(ROWS[0], **options)
-    with pytest.raises(DataError, match="one row is streamed at a time, and there are 2"):
+    with pytest.raises(DataError, match="streaming needs exactly one row, and the data has 2"):
         model.stream_tokens(ROWS[:2])
     with pytest.raises(RecipeError, match="streaming supports one sequence"):
         model.stream_tokens(ROWS[0], num_beams=2)
@@ -194,13 +194,13 @@ def test_an_empty_prompt_and_no_rows(model: Model) -> None:
         model.generate({"colour": [], "question": []})
 
 
-def test_draws_do_not_depend_on_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row numbers are those of the table, whatever the blocks that it is read in."""
+def test_samples_do_not_depend_on_blocks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row numbers are those of the table, whatever the size of the blocks."""
 
     def sample(seed: int) -> list[str]:
         return [texts[0].text for texts in model.generate(ROWS[:6], temperature=1.0, seed=seed)]
 
     whole = sample(0)
-    monkeypatch.setattr("polymodal.model.model.PREDICTION_BATCH", 2)
+    monkeypatch.setattr("polymodal.model.text_generation.PREDICTION_BATCH_SIZE", 2)
     assert sample(0) == whole
     assert sample(1) != whole
