@@ -111,7 +111,7 @@ def test_nothing_moves_where_a_target_is_events_in_time(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_recipe_keep_unset_options_unset() -> None:
-    """Else the defaults of components count as given: they would conflict with the checkpoint and with the option `size`."""
+    """Defaults that count as given would conflict with the checkpoint and with the option `size`."""
     encoder = find("encoder", "pretrained_text").Options(checkpoint="starter")
     recipe = Recipe(inputs={"q": InputSpec(modality=find("modality", "text").Options(), encoder=encoder)})
     changed = as_recipe(recipe, ["fusion=gated", "size=base"])
