@@ -26,15 +26,19 @@ from torch import Tensor
 from polymodal._version import __version__
 from polymodal.core.errors import ArtifactError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def write_model_files(
-    folder: Path, weights: dict[str, Tensor], recipe_yaml: str, preparation: dict[str, Any], form: dict[str, Any]
+    folder: Path,
+    weights: dict[str, Tensor],
+    recipe_yaml: str,
+    preparation: dict[str, Any],
+    weight_format: dict[str, Any],
 ) -> None:
     """Write the files that prediction needs into `folder`, and the manifest last. Tokenizer files exist already.
 
-    form: dtype of the weights and of the products
+    weight_format: dtype of the weights and of the products
     """
     owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
     save_file(owned, folder / "model.safetensors")
@@ -43,8 +47,8 @@ def write_model_files(
     files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
     files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
     sums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
-    facts = {"format": FORMAT, "polymodal": __version__, "form": form, "sha256": sums}
-    write_json(folder / "manifest.json", facts)
+    manifest = {"format": FORMAT, "polymodal": __version__, "weight_format": weight_format, "sha256": sums}
+    write_json(folder / "manifest.json", manifest)
 
 
 def verify_model_files(folder: Path) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def verify_model_files(folder: Path) -> dict[str, Any]:
             raise ArtifactError(f"{path} is missing")
         if file_sha256(path) != expected:
             raise ArtifactError(f"{path} was changed after the model was saved; restore it or train again")
-    return dict(manifest.get("form", {}))
+    return dict(manifest.get("weight_format", {}))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from polymodal.model.model import Model
 from polymodal.tasks.base import Task
 
 FILE, ARRAYS = "few_shot.json", "head.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 HeadName = Literal["prototypes", "linear", "tip"]
 

@@ -27,7 +27,7 @@ from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
 from polymodal.core.errors import ArtifactError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 KIND: Final = "polymodal index"
 MANIFEST_FILE = "manifest.json"
 #: Files up to this many bytes are checked by their checksum when an index is opened. Larger files are checked only by
@@ -97,7 +97,7 @@ class IndexManifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["polymodal index"] = KIND
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     polymodal: str = __version__
     generation: int = 0
     dim: int = Field(ge=1)

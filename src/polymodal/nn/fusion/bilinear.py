@@ -67,7 +67,7 @@ class Bilinear(VectorFusion):
 
     def __init__(self, options: Options, *, inputs: list[str], width: int) -> None:
         super().__init__(options, inputs=inputs, width=width)
-        self.form = options.variant
+        self.variant = options.variant
         self.dropout = nn.Dropout(options.dropout)
         if options.variant == "full":
             self._build_full()
@@ -93,21 +93,21 @@ class Bilinear(VectorFusion):
         self.linear = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(folds))
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
-        if self.form == "full":
+        if self.variant == "full":
             return self._fold(vectors)
         parts = list(vectors.unbind(1))
-        if self.form == "mutan":
+        if self.variant == "mutan":
             parts = [u(h).tanh() for u, h in zip(self.reduce, parts, strict=True)]
         factors = torch.stack(
             [u(h) for u, h in zip(self.factors, parts, strict=True)], dim=1
         )  # [batch, inputs, rank ..]
-        if self.form == "mlb":
+        if self.variant == "mlb":
             factors = factors.tanh()
         joint = self.dropout(reduce(torch.mul, factors.masked_fill(~present.unsqueeze(-1), 1).unbind(1)))
-        if self.form == "mlb":
+        if self.variant == "mlb":
             return self.project(joint)
         summed = joint.unflatten(1, (self.rank, self.width)).sum(1)
-        if self.form == "mutan":
+        if self.variant == "mutan":
             return summed * self.rank**-0.5
         return power_normalize(summed)
 
