@@ -138,11 +138,11 @@ def test_parts_that_would_be_empty() -> None:
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-@pytest.mark.parametrize("labelled", [False, True])
-def test_folds(grouped: bool, labelled: bool) -> None:
+@pytest.mark.parametrize("labeled", [False, True])
+def test_folds(grouped: bool, labeled: bool) -> None:
     rows = 120
     groups = [f"g{number % 20}" for number in range(rows)] if grouped else None
-    labels = ["a" if number % 3 else "b" for number in range(rows)] if labelled else None
+    labels = ["a" if number % 3 else "b" for number in range(rows)] if labeled else None
     made = folds(rows, 5, 0, groups=groups, labels=labels)
     assert sorted(np.concatenate([test for _, test in made]).tolist()) == list(range(rows))
     for train, test in made:

@@ -1,4 +1,4 @@
-"""Processes that an executor starts: what they say, how they end, and that none is left behind."""
+"""Processes that an executor starts: their output and their end, and that none is left behind."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ if way == "error":
 """
 
 
-def executor(folder: Path, way: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> LocalExecutor:
+def executor(folder: Path, way: str, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> LocalExecutor:
     (folder / "some_module.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
-    return LocalExecutor("some_module", [way], logs=folder, on_line=said.append)
+    return LocalExecutor("some_module", [way], logs=folder, on_line=lines.append)
 
 
 def test_processes_say_what_they_print_to_the_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    executor(tmp_path, "well", said, monkeypatch).run(2, lambda pid, reason: False)
-    assert sorted(said) == [f"worker {number} of {os.getpid()} 1" for number in range(2)]
+    lines: list[str] = []
+    executor(tmp_path, "well", lines, monkeypatch).run(2, lambda pid, reason: False)
+    assert sorted(lines) == [f"worker {number} of {os.getpid()} 1" for number in range(2)]
 
 
 def test_a_killed_process_is_replaced_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     reasons: list[str] = []
 
     def replace(pid: int, reason: str) -> bool:
         reasons.append(reason)
         return True
 
-    executor(tmp_path, "killed", said, monkeypatch).run(2, replace)
+    executor(tmp_path, "killed", lines, monkeypatch).run(2, replace)
     assert len(reasons) == 1
     assert f"signal {signal.SIGKILL.value}" in reasons[0]
-    assert f"worker 2 of {os.getpid()} 1" in said
+    assert f"worker 2 of {os.getpid()} 1" in lines
     with pytest.raises(PolymodalError, match="failed: no message"):
-        executor(tmp_path, "killed", said, monkeypatch).run(2, lambda pid, reason: False)
+        executor(tmp_path, "killed", lines, monkeypatch).run(2, lambda pid, reason: False)
 
 
 def test_an_error_of_one_ends_the_others_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     began = time.monotonic()
     with pytest.raises(PolymodalError, match="failed: PolymodalError: nothing to do") as told:
-        executor(tmp_path, "error", said, monkeypatch).run(2, lambda pid, reason: True)
+        executor(tmp_path, "error", lines, monkeypatch).run(2, lambda pid, reason: True)
     assert str(tmp_path / "worker-1.log") in str(told.value)
     assert time.monotonic() - began < 30
-    for pid in [int(line.split()[1]) for line in said if line.startswith("pid")]:
+    for pid in [int(line.split()[1]) for line in lines if line.startswith("pid")]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -80,7 +80,7 @@ def test_values_of_a_number_are_fractions_of_its_variance() -> None:
     parts = draw.normal(size=(400, 2)) * [2.0, 1.0]
     found = audited(numbers({"big": parts[:, :1], "small": parts[:, 1:]}, parts.sum(1).tolist()))
     big, small = found.inputs
-    assert found.unit == "share of variance"
+    assert found.unit == "fraction of variance"
     assert big.unimodal.value == pytest.approx(0.8, abs=0.06)
     assert small.unimodal.value == pytest.approx(0.2, abs=0.06)
     assert found.values["big + small"].value == pytest.approx(1.0, abs=0.02)

@@ -229,12 +229,12 @@ def test_transparency_lies_on_white() -> None:
 
 
 @pytest.mark.parametrize(
-    ("colour", "beside"), [((200, 0, 0, 128), 255), ((200, 0, 0, 255), 0), ((200, 0, 0), 0), ((0, 0, 0, 0), 255)]
+    ("color", "beside"), [((200, 0, 0, 128), 255), ((200, 0, 0, 255), 0), ((200, 0, 0), 0), ((0, 0, 0, 0), 255)]
 )
-def test_bars_next_to_what_was_transparent_are_white(colour: tuple[int, ...], beside: int) -> None:
+def test_bars_next_to_what_was_transparent_are_white(color: tuple[int, ...], beside: int) -> None:
     """As what shows through it; beside a picture that covers all of its own, in RGBA or not, they are black."""
     source = io.BytesIO()
-    Image.new("RGBA" if len(colour) == 4 else "RGB", (64, 32), colour).save(source, "PNG")
+    Image.new("RGBA" if len(color) == 4 else "RGB", (64, 32), color).save(source, "PNG")
     for geometry in (None, ImagePreprocessing(64, 64, resample=2, pad=True)):
         request = ImageRequest(64, "pad", geometry)
         pixels = decode(source.getvalue(), request, LimitOptions())["pixels"]
@@ -244,8 +244,8 @@ def test_bars_next_to_what_was_transparent_are_white(colour: tuple[int, ...], be
 
 
 def test_palette_grey_and_one_bit() -> None:
-    colour = np.asarray(decode_image(encoded(halves().convert("P")), LIMITS))
-    assert colour[0, 0].tolist() == [255, 0, 0]
+    color = np.asarray(decode_image(encoded(halves().convert("P")), LIMITS))
+    assert color[0, 0].tolist() == [255, 0, 0]
     assert np.asarray(decode_image(encoded(Image.new("L", (2, 2), 7)), LIMITS))[0, 0].tolist() == [7, 7, 7]
     assert np.asarray(decode_image(encoded(Image.new("1", (2, 2), 1)), LIMITS)).min() == 255
 

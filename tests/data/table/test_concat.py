@@ -118,11 +118,11 @@ def test_paths_and_images_in_one_column(tmp_path: Path, cache: Path) -> None:
     assert prepared.inputs["image"].index.tolist() == [0, 1]
 
 
-def prepare(table: Table, faults: CellErrors) -> Any:
+def prepare(table: Table, errors: CellErrors) -> Any:
     recipe = Recipe(inputs={"image": {"modality": {"name": "image", "image_size": 32}}}, outputs={})
     preparation = Preparation(recipe.with_size_defaults())
     preparation.fit(table, np.arange(len(table)))
-    return preparation.prepare(table, faults, folder=None, cache=None)
+    return preparation.prepare(table, errors, folder=None, cache=None)
 
 
 def test_media_start_from_their_own_folder_and_equal_contents_are_one_item(tmp_path: Path, cache: Path) -> None:
@@ -133,14 +133,14 @@ def test_media_start_from_their_own_folder_and_equal_contents_are_one_item(tmp_p
     pd.DataFrame({"image": ["p.png", "q.png"], "y": [1, 2]}).to_csv(tmp_path / "a" / "a.csv", index=False)
     pd.DataFrame({"image": ["p.png", "same.png", "gone.png"]}).to_csv(tmp_path / "b" / "b.csv", index=False)
     table = open_data([tmp_path / "a" / "a.csv", tmp_path / "b" / "b.csv"], cache=cache)
-    faults = CellErrors()
-    prepared = prepare(table, faults)
+    errors = CellErrors()
+    prepared = prepare(table, errors)
     index = prepared.inputs["image"].index
     greys = prepared.inputs["image"].items.take(index[:4])["pixels"][:, 0, 0, 0]
     assert greys.tolist() == [10, 90, 200, 90]
     assert index[1] == index[3]  # the same picture in both tables
     assert len(set(index[:4].tolist())) == 3
-    assert [(fault.table, fault.row, fault.file) for fault in faults.errors] == [("b.csv", 2, "gone.png")]
+    assert [(error.table, error.row, error.file) for error in errors.errors] == [("b.csv", 2, "gone.png")]
     assert prepared.data_set.tolist() == [0, 0, 1, 1, 1]
     sample = table.sample("image")
     assert {(sample.root / cell).is_file() for cell in sample.values if "gone" not in cell} == {True}
