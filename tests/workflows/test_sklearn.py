@@ -177,10 +177,10 @@ def test_a_pickled_copy_predicts_the_same_and_holds_files_not_objects(kind: Any)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["outputs.a=classify", "outputs.b=classify"], "one output"),
+        (["outputs.a=classification", "outputs.b=classification"], "one output"),
         (["outputs.target.task=regression"], "not the task"),
         (["outputs.length.task=classification"], "column of X"),
-        (["data.split.column=maker"], "every row"),
+        (["data.split.column=maker"], "trains on all given rows"),
         (["inputs.nothing=number"], "nothing"),
     ],
 )
