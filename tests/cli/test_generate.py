@@ -60,7 +60,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_texts_of_a_table_go_to_a_file(folder: Path, run: Run) -> None:
-    settings = ["-s", "temperature=1.0", "-s", "num_return_sequences=3", "-s", "regex=[a-f]{2,9}", "-s", "max_new_tokens=12"]
+    settings = [
+        "-s",
+        "temperature=1.0",
+        "-s",
+        "num_return_sequences=3",
+        "-s",
+        "regex=[a-f]{2,9}",
+        "-s",
+        "max_new_tokens=12",
+    ]
     told, notes = run("model", "table.jsonl", "--out", "texts.jsonl", *settings)
     assert "texts of 5 rows in texts.jsonl" in told
     assert "row 4, column question" in notes

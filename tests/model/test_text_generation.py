@@ -132,7 +132,9 @@ def test_what_has_no_meaning_for_texts_is_refused_by_name(model: Model, tmp_path
         tune(table(30), "caption", recipe=recipe(), out=tmp_path / "search")
     folder = model.save(tmp_path / "teacher")
     taught = {**QUICK, "distillation": {"teacher": str(folder)}}
-    with pytest.raises(RecipeError, match=r"training\.distillation\.teacher: distillation does not support the text output caption"):
+    with pytest.raises(
+        RecipeError, match=r"training\.distillation\.teacher: distillation does not support the text output caption"
+    ):
         polymodal.fit(table(30), "caption", recipe=recipe(training=taught))
     inputs = {"hint": "text", "kind": {"modality": "category", "privileged": True}}
     with pytest.raises(RecipeError, match=r"inputs\.kind\.privileged"):

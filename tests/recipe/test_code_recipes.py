@@ -27,7 +27,9 @@ SETTINGS = ["training.epochs=1", "training.precision=fp32", "training.num_thread
 def test_the_recipe_trains_writes_and_is_scored(
     recipe: str, make: Callable[[int, int], Columns], target: str, scores: set[str]
 ) -> None:
-    model = polymodal.fit(make(60, 0), recipe=recipe, settings=[*SETTINGS, f"outputs.{target}.task.max_target_length=8"])
+    model = polymodal.fit(
+        make(60, 0), recipe=recipe, settings=[*SETTINGS, f"outputs.{target}.task.max_target_length=8"]
+    )
     found = model.metrics["test"][target]
     assert scores <= found.keys()
     assert all(0 <= found[name]["value"] <= 1 for name in scores)

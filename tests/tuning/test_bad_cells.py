@@ -38,6 +38,6 @@ def test_a_corrupt_image_is_reported_and_counted_once(tmp_path: Path, capsys: py
         progress=True,
     )
     printed = "".join(capsys.readouterr())
-    assert "1 cells cannot be used" in printed
+    assert "1 cell cannot be used" in printed
     assert printed.index("cannot be used") < printed.index("trial 0")
     assert json.loads((out / "leaderboard.json").read_text())["cell_errors"] == {"count": 1, "by_column": {"photo": 1}}

@@ -10,6 +10,7 @@ from typing import Any
 
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.errors import DataError, RecipeError, TrainingError
+from polymodal.core.formatting import count_noun
 from polymodal.core.paths import scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
@@ -155,7 +156,8 @@ def _report_cell_errors(cell_errors: CellErrors, progress: Progress) -> None:
     unique_errors = CellErrors(errors=list(dict.fromkeys(cell_errors.errors)))  # the same cell occurs in every fold
     if unique_errors.errors:
         columns = ", ".join(f"{column}: {count}" for column, count in unique_errors.counts().items())
-        progress.log(f"{len(unique_errors.errors)} cells cannot be used and are treated as missing ({columns})")
+        cells = count_noun(len(unique_errors.errors), "cell")
+        progress.log(f"{cells} cannot be used and count as missing ({columns})")
 
 
 def _check_counts(trials: int | None, time_limit: float | None, jobs: int) -> None:
