@@ -201,7 +201,7 @@ def test_modified_files_are_rejected(index: Index) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 2, "format 2"),
+        ("format", 99, "format 99"),
         ("kind", "other", "is not an index"),
         ("dim", 23, "contains float32"),
         ("dim", "many", "is corrupt"),
