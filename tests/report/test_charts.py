@@ -31,7 +31,7 @@ def test_ticks_of_epochs_are_whole() -> None:
 
 def test_line_chart_is_valid_and_escapes() -> None:
     lines = [ChartLine("<b>", [(1, 0.5), (2, float("nan")), (3, 0.1)], "one"), ChartLine("none", [], "two")]
-    chart = line_chart(lines, title='a "<title>"', x_label="epoch", y_label="loss", level=("floor", 0.9), marked=[3])
+    chart = line_chart(lines, title='a "<title>"', x_label="epoch", y_label="loss", level=("baseline", 0.9), marked=[3])
     root = ElementTree.fromstring(chart)
     assert root.attrib["aria-label"] == 'a "<title>"'
     first = next(one for one in root.iter("polyline") if one.attrib["class"] == "line one")
@@ -56,9 +56,9 @@ def test_scatter_puts_equal_numbers_on_the_diagonal_and_thins_many() -> None:
 def test_interval_bar_is_in_order() -> None:
     root = ElementTree.fromstring(interval_bar(0.7, 0.6, 0.8, 0.5, (0.0, 1.0)))
     span = next(one for one in root.iter("line") if one.attrib["class"] == "span").attrib
-    floor = next(one for one in root.iter("line") if one.attrib["class"] == "floor").attrib
+    baseline = next(one for one in root.iter("line") if one.attrib["class"] == "baseline").attrib
     dot = next(iter(root.iter("circle"))).attrib
-    assert float(floor["x1"]) < float(span["x1"]) < float(dot["cx"]) < float(span["x2"])
+    assert float(baseline["x1"]) < float(span["x1"]) < float(dot["cx"]) < float(span["x2"])
 
 
 def test_calibrated_probabilities_have_a_small_error_and_overconfident_ones_a_large() -> None:
