@@ -22,7 +22,7 @@ from polymodal.cli.options import (
     Target,
 )
 from polymodal.cli.output import print_result, rows_table, scores_table, separated
-from polymodal.core.formatting import format_score
+from polymodal.core.formatting import format_interval, format_score, metric_name
 from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
@@ -122,8 +122,16 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
 
     found = run(Model.load(first), Model.load(second), data, root=root)
     rows = [
-        {"output": output, "metric": metric, **one}
+        {
+            **({"output": output} if len(found) > 1 else {}),
+            "metric": metric_name(metric),
+            "first": format_score(result["a"]),
+            "second": format_score(result["b"]),
+            "difference": format_score(result["difference"]),
+            "interval": format_interval(result["low"], result["high"]),
+            "p": format_score(result["p_value"]),
+        }
         for output, metrics in found.items()
-        for metric, one in metrics.items()
+        for metric, result in metrics.items()
     ]
     print_result({"comparison": found}, [rows_table(rows)], as_json=as_json)

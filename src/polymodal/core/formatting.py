@@ -45,7 +45,7 @@ UNDEFINED = "–"
 
 
 def metric_name(metric: str) -> str:
-    """A metric as people read it: `macro F1` for `macro_f1`."""
+    """A metric as people read it: `macro F1` for `f1_macro`."""
     return _NAMES.get(metric, metric.replace("_", " "))
 
 
