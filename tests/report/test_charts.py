@@ -25,8 +25,8 @@ def test_ticks_are_few_round_and_inside(place: float, span: float) -> None:
 
 
 def test_ticks_of_epochs_are_whole() -> None:
-    assert ticks((1, 3), whole=True) == [1, 2, 3]
-    assert ticks((5, 5), whole=True) == [5]
+    assert ticks((1, 3), integers_only=True) == [1, 2, 3]
+    assert ticks((5, 5), integers_only=True) == [5]
 
 
 def test_line_chart_is_valid_and_escapes() -> None:

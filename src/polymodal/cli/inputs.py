@@ -21,9 +21,9 @@ def all_tables(data: str, more: list[str] | None) -> Any:
     return [data, *more] if more else data
 
 
-def single_or_list(given: list[str] | None) -> Any:
+def single_or_list(values: list[str] | None) -> Any:
     """None, one table, or a list of several."""
-    return None if not given else given[0] if len(given) == 1 else given
+    return None if not values else values[0] if len(values) == 1 else values
 
 
 def training_settings(settings: list[str] | None, strict: bool) -> list[str]:

@@ -49,7 +49,7 @@ def multitask_gain(
     print_result({"out": str(out), **found.to_dict()}, gain_tables(found), as_json=as_json)
 
 
-def gain_tables(found: MultitaskGain) -> list[RenderableType]:
+def gain_tables(result: MultitaskGain) -> list[RenderableType]:
     """The gain of the leading metrics of each output, and the cost of each model."""
     gains = [
         {
@@ -61,15 +61,15 @@ def gain_tables(found: MultitaskGain) -> list[RenderableType]:
             "interval": "" if one["low"] is None else format_interval(one["low"], one["high"]),
             "result": verdict(one),
         }
-        for output, metrics in found.outputs.items()
+        for output, metrics in result.outputs.items()
         for position, (metric, one) in enumerate(list(metrics.items())[:MAX_METRICS])
     ]
-    summed = {key: sum(one[key] for one in found.single_task.values()) for key in found.multitask}
+    summed = {key: sum(one[key] for one in result.single_task.values()) for key in result.multitask}
     costs = [
         {"model": name, "parameters": f"{one['parameters']:,}", "steps": one["steps"], "seconds": one["seconds"]}
         for name, one in (
-            ("multitask", found.multitask),
-            *((f"only {name}", one) for name, one in found.single_task.items()),
+            ("multitask", result.multitask),
+            *((f"only {name}", one) for name, one in result.single_task.items()),
             ("sum of single", summed),
         )
     ]

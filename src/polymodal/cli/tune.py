@@ -93,18 +93,18 @@ def as_seconds(text: str) -> float | None:
     return float(matched[1]) * UNITS[matched[2]]
 
 
-def summary(found: TuningResult) -> list[RenderableType]:
+def summary(result: TuningResult) -> list[RenderableType]:
     """The leaderboard, the selected model, the value of each input, and the paths."""
     from polymodal.tuning.leaderboard import leaderboard_table
 
-    lines = [*_selection(found)]
-    for output in found.audit.outputs.values():
+    lines = [*_selection(result)]
+    for output in result.audit.outputs.values():
         lines += [("", ""), *((one.name, one.summary) for one in output.inputs), ("", output.summary)]
-    lines += [("", ""), ("model", str(found.folder / "best"))]
-    if found.ensemble is not None:
-        lines.append(("ensemble", str(found.folder / "ensemble")))
-    lines.append(("report", str(found.folder / "tuning.html")))
-    return [leaderboard_table(found.entries, found.folds), "", labeled_lines(lines)]
+    lines += [("", ""), ("model", str(result.folder / "best"))]
+    if result.ensemble is not None:
+        lines.append(("ensemble", str(result.folder / "ensemble")))
+    lines.append(("report", str(result.folder / "tuning.html")))
+    return [leaderboard_table(result.entries, result.folds), "", labeled_lines(lines)]
 
 
 def _selection(found: TuningResult) -> list[tuple[str, str]]:
@@ -140,6 +140,6 @@ def _selection(found: TuningResult) -> list[tuple[str, str]]:
     return lines
 
 
-def notes(found: TuningResult) -> list[str]:
+def notes(result: TuningResult) -> list[str]:
     """Notes of the audit, and the reasons of failed trials."""
-    return [*found.audit.notes, *(f"{attempt.name}: {attempt.reason}" for attempt in found.failed[:5])]
+    return [*result.audit.notes, *(f"{attempt.name}: {attempt.reason}" for attempt in result.failed[:5])]

@@ -68,11 +68,11 @@ def make_scenes(rows: int = 100, seed: int = 0, size: int = 64, max_figures: int
     return columns
 
 
-def choose(nouns: Sequence[str], most: int, generator: np.random.Generator) -> list[str]:
-    """Random nouns for the objects of a scene, at most `most`, of one to three kinds."""
-    kinds = generator.choice(np.array(nouns), int(generator.integers(1, min(3, most) + 1)), replace=False).tolist()
+def choose(nouns: Sequence[str], max_count: int, generator: np.random.Generator) -> list[str]:
+    """Random nouns for the objects of a scene, at most `max_count`, of one to three kinds."""
+    kinds = generator.choice(np.array(nouns), int(generator.integers(1, min(3, max_count) + 1)), replace=False).tolist()
     things = list(kinds)
-    for _ in range(int(generator.integers(0, most - len(kinds) + 1))):
+    for _ in range(int(generator.integers(0, max_count - len(kinds) + 1))):
         things.append(str(generator.choice(kinds)))
     return things
 

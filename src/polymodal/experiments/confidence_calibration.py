@@ -39,12 +39,12 @@ def precision_lower_bound(correct: int, rows: int, level: float = PRECISION_CONF
     return float(betaincinv(correct, rows - correct + 1, 1 - level)) if correct else 0.0
 
 
-def min_validation_rows(wanted: float) -> int:
-    """The minimum number of rows that can guarantee a precision of `wanted`, if all predictions are correct.
+def min_validation_rows(min_precision: float) -> int:
+    """The minimum number of rows that can guarantee a precision of `min_precision`, if all predictions are correct.
 
-    The smallest n with (1 - PRECISION_CONFIDENCE_LEVEL)^(1/n) >= `wanted`.
+    The smallest n with (1 - PRECISION_CONFIDENCE_LEVEL)^(1/n) >= `min_precision`.
     """
-    return int(np.ceil(np.log(1 - PRECISION_CONFIDENCE_LEVEL) / np.log(wanted)))
+    return int(np.ceil(np.log(1 - PRECISION_CONFIDENCE_LEVEL) / np.log(min_precision)))
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class ConfidenceThreshold:
         return precision_lower_bound(self.correct, self.rows)
 
 
-def find_threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -> ConfidenceThreshold | None:
-    """The lowest threshold with a lower precision bound of at least `wanted`; None if there is none.
+def find_threshold(confidence: np.ndarray, correct: np.ndarray, min_precision: float) -> ConfidenceThreshold | None:
+    """The lowest threshold with a lower precision bound of at least `min_precision`; None if there is none.
 
     confidence: `[rows]`, the calibrated probability of each prediction
     correct: `[rows]` bool, whether the prediction is correct
@@ -75,7 +75,7 @@ def find_threshold(confidence: np.ndarray, correct: np.ndarray, wanted: float) -
     for value in np.unique(confidence):
         kept = confidence >= value
         found = ConfidenceThreshold(float(value), int(correct[kept].sum()), int(kept.sum()))
-        if found.precision_low >= wanted:
+        if found.precision_low >= min_precision:
             return found
     return None
 

@@ -79,9 +79,9 @@ class Estimate:
         )
 
 
-def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
+def estimate(plan: Plan, splits: dict[str, Split[Table]]) -> Estimate:
     """Measure the cost of a plan on up to 2,048 training rows."""
-    recipe, train = plan.recipe, parts["train"]
+    recipe, train = plan.recipe, splits["train"]
     batch_rows, epochs = recipe.training.batch_size or 1, recipe.training.epochs or 1
     sample = np.sort(np.random.default_rng(0).permutation(train.rows)[:MAX_SAMPLE_ROWS])
     preparation = Preparation(recipe)
@@ -91,7 +91,7 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
     columns = preparation.input_columns + preparation.target_columns
     block = train.table.block(sample, columns, errors=cell_errors, limits=recipe.data.limits)
     prepared = preparation.prepare_block(block, targets=True)
-    preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(parts)
+    preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(splits)
     with isolated_random_state(recipe.seed):
         network = make_network(recipe, preparation).to(resolve_device(recipe.training.device))
         loss = Loss(preparation.tasks, dict.fromkeys(preparation.tasks, 1.0), recipe.training.loss_balancing)
@@ -123,9 +123,9 @@ def estimate(plan: Plan, parts: dict[str, Split[Table]]) -> Estimate:
         training_mib=memory,
         epoch_seconds=round(float(np.median(spent)) * steps, 3),
         preparation_seconds=round(preparation_seconds, 3),
-        encoding_seconds=round(encoding * _rows_of_tables(parts) / len(rows), 3),
+        encoding_seconds=round(encoding * _rows_of_tables(splits) / len(rows), 3),
         epochs=epochs,
-        rows={name: len(part.rows) for name, part in parts.items()},
+        rows={name: len(part.rows) for name, part in splits.items()},
         cell_errors=len(cell_errors.errors),
         compute=compute.reason,
     )

@@ -237,7 +237,7 @@ def scale_schedule(recipe: Recipe, all_rows: int, rows: int) -> Recipe:
     )
 
 
-def evaluate_round(trainer: Trainer, name: str, wanted: float) -> SelfTrainingEval:
+def evaluate_round(trainer: Trainer, name: str, min_precision: float) -> SelfTrainingEval:
     """Evaluate the trained model on the validation rows."""
     valid = trainer.valid
     predictions = _predictor(trainer).predict(valid)
@@ -248,7 +248,7 @@ def evaluate_round(trainer: Trainer, name: str, wanted: float) -> SelfTrainingEv
     values, target = predictions[name].values[present], class_tensor(value[present])
     temperature = fit_temperature(values, target)
     predicted, confidence = predict_with_confidence(values, temperature)
-    found = find_threshold(confidence, predicted == target.numpy(), wanted)
+    found = find_threshold(confidence, predicted == target.numpy(), min_precision)
     return SelfTrainingEval(validation, temperature, found, int(present.sum()))
 
 

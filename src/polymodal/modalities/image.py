@@ -216,9 +216,9 @@ def _of_checkpoint(options: Image.Options, geometry: ImagePreprocessing) -> Imag
     return options.model_copy(update={"image_size": geometry.height, **chosen})
 
 
-def choose_image_size(sizes: list[tuple[float, float]], most: int) -> int:
-    """The largest of `IMAGE_SIZES` that is at most `most` and at most the median shorter side of the images."""
-    bound = min(most, float(np.median([min(size) for size in sizes])) if sizes else most)
+def choose_image_size(sizes: list[tuple[float, float]], max_size: int) -> int:
+    """The largest of `IMAGE_SIZES` that is at most `max_size` and at most the median shorter side of the images."""
+    bound = min(max_size, float(np.median([min(size) for size in sizes])) if sizes else max_size)
     return max([IMAGE_SIZES[0], *(side for side in IMAGE_SIZES if side <= bound)])
 
 

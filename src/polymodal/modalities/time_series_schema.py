@@ -116,9 +116,9 @@ def infer_layout(shapes: list[tuple[int, ...]]) -> SeriesLayout:
     return "steps_first"
 
 
-def choose_max_steps(longest: int, most: int) -> int:
-    """1.2 times the longest of the sample, rounded up to a multiple of eight, at most `most`."""
-    return min(most, max(8, math.ceil(longest * 1.2 / 8) * 8))
+def choose_max_steps(longest: int, max_steps: int) -> int:
+    """1.2 times the longest of the sample, rounded up to a multiple of eight, at most `max_steps`."""
+    return min(max_steps, max(8, math.ceil(longest * 1.2 / 8) * 8))
 
 
 def _sampled_cells(sample: ColumnSample) -> list[_Cell]:

@@ -311,9 +311,9 @@ class Model:
         wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
         return self.open_columns(data, root, wanted)
 
-    def open_columns(self, data: Any, root: Path | str | None, wanted: list[str]) -> Table:
-        """Open `data` as a table and check that it has the columns `wanted`."""
-        return open_rows(data, root, wanted)
+    def open_columns(self, data: Any, root: Path | str | None, columns: list[str]) -> Table:
+        """Open `data` as a table and check that it has the columns `columns`."""
+        return open_rows(data, root, columns)
 
     def save(self, folder: Path | str) -> Path:
         """Write the model directory (`checkpoint.model_directory`). Existing model files in it are replaced."""

@@ -12,11 +12,11 @@ from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
 
 
-def open_rows(data: Any, root: Path | str | None, wanted: list[str]) -> Table:
+def open_rows(data: Any, root: Path | str | None, columns: list[str]) -> Table:
     """Open `data`: any source of `open_table`, one row as a dict of cells, or JSON text.
 
     root: base folder of media paths in cells
-    wanted: required columns
+    columns: required columns
 
     Raises:
         DataError: a column is missing; the message suggests the closest name.
@@ -25,7 +25,7 @@ def open_rows(data: Any, root: Path | str | None, wanted: list[str]) -> Table:
         table = data
     else:
         table = open_table(_rows(data), root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
-    for column in wanted:
+    for column in columns:
         if column not in table.columns:
             hint = did_you_mean(column, table.columns)
             raise DataError(f"the model needs this column, and it is missing; {hint}", column=column, file=table.name)

@@ -33,18 +33,18 @@ def line_chart(
     y_label: str,
     level: tuple[str, float] | None = None,
     marked: list[float] | None = None,
-    whole: bool = True,
+    integers_only: bool = True,
 ) -> Markup:
     """Lines over numbers.
 
     level: name and value of a horizontal reference line
     marked: x values with a vertical mark
-    whole: whether x values are integers, such as epochs
+    integers_only: whether x values are integers, such as epochs
     """
     lines = [ChartLine(line.name, [p for p in line.points if math.isfinite(p[1])], line.style) for line in lines]
     xs = [x for line in lines for x, _ in line.points] or [0.0]
     ys = [y for line in lines for _, y in line.points] + ([level[1]] if level else []) or [0.0]
-    frame = PlotArea((min(xs), max(xs)), padded_range(min(ys), max(ys)), x_label, y_label, whole=whole)
+    frame = PlotArea((min(xs), max(xs)), padded_range(min(ys), max(ys)), x_label, y_label, integers_only=integers_only)
     parts = [frame.axes()]
     for x in marked or []:
         parts.append(
@@ -143,8 +143,10 @@ def interval_bar(value: float, low: float | None, high: float | None, baseline: 
 class PlotArea:
     """The plot area: positions of values, and axes with ticks and labels."""
 
-    def __init__(self, x: Range, y: Range, x_label: str, y_label: str, *, height: int = HEIGHT, whole: bool = False):
-        self.x_range, self.y_range, self.height, self.whole = x, y, height, whole
+    def __init__(
+        self, x: Range, y: Range, x_label: str, y_label: str, *, height: int = HEIGHT, integers_only: bool = False
+    ):
+        self.x_range, self.y_range, self.height, self.integers_only = x, y, height, integers_only
         self.x_label, self.y_label = x_label, y_label
 
     def x(self, value: float) -> float:
@@ -161,7 +163,7 @@ class PlotArea:
             grid = Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
             parts.append(grid.format(LEFT, WIDTH - RIGHT, y=y))
             parts.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, y + 4, text))
-        for tick, text in _labeled(ticks(self.x_range, whole=self.whole)):
+        for tick, text in _labeled(ticks(self.x_range, integers_only=self.integers_only)):
             label = Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>')
             parts.append(label.format(self.x(tick), bottom + 16, text))
         parts.append(
@@ -186,7 +188,7 @@ class PlotArea:
         )
 
 
-def ticks(ends: Range, *, whole: bool = False) -> list[float]:
+def ticks(ends: Range, *, integers_only: bool = False) -> list[float]:
     """Up to seven round numbers between the ends, in steps of 1, 2 or 5 times a power of ten."""
     low, high = ends
     if high <= low:
@@ -194,7 +196,7 @@ def ticks(ends: Range, *, whole: bool = False) -> list[float]:
     raw = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
-    step = max(step, 1.0) if whole else step
+    step = max(step, 1.0) if integers_only else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 

@@ -48,19 +48,19 @@ class Example:
     note: str
 
 
-def worst_examples(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
-    """Up to `most` wrong rows of a scored split, the largest error first."""
+def worst_examples(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:
+    """Up to `max_examples` wrong rows of a scored split, the largest error first."""
     split, task = scored.split, preparation.tasks[output]
     distribution = task.distribution(scored.predictions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
     truth = task.truth(value)
     return _examples(
-        preparation, scored, output, distribution, truth, worst_rows(task, distribution, truth, present)[:most]
+        preparation, scored, output, distribution, truth, worst_rows(task, distribution, truth, present)[:max_examples]
     )
 
 
-def typical_texts(preparation: Preparation, scored: SplitScores, output: str, most: int) -> list[Example]:
-    """Up to `most` rows of a text output, at even steps from the best text to the worst."""
+def typical_texts(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:
+    """Up to `max_examples` rows of a text output, at even steps from the best text to the worst."""
     split, task = scored.split, preparation.tasks[output]
     distribution = task.distribution(scored.predictions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
@@ -70,7 +70,7 @@ def typical_texts(preparation: Preparation, scored: SplitScores, output: str, mo
         return []
     _, far = text_errors(distribution[known], truth[known])
     order = known[np.argsort(far, kind="stable")]
-    positions = order[np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(np.int64))]
+    positions = order[np.unique(np.linspace(0, len(order) - 1, min(max_examples, len(order))).round().astype(np.int64))]
     return _examples(preparation, scored, output, distribution, truth, positions)
 
 

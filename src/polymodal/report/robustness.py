@@ -25,18 +25,18 @@ class OutputRobustness:
     charts: list[Markup]
 
 
-def write_robustness(folder: Path, found: dict[str, Robustness], *, table: str, rows: int) -> None:
+def write_robustness(folder: Path, robustness: dict[str, Robustness], *, table: str, rows: int) -> None:
     """Write `robustness.json` and `robustness.html` into `folder`, which is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {name: one.model_dump(mode="json") for name, one in found.items()}
+    values = {name: one.model_dump(mode="json") for name, one in robustness.items()}
     write_json(folder / "robustness.json", {"table": table, "rows": rows, "outputs": values})
-    page = render_robustness(found, table=table, rows=rows)
+    page = render_robustness(robustness, table=table, rows=rows)
     (folder / "robustness.html").write_bytes(page.encode("utf-8", "replace"))
 
 
-def render_robustness(found: dict[str, Robustness], *, table: str, rows: int) -> str:
+def render_robustness(robustness: dict[str, Robustness], *, table: str, rows: int) -> str:
     """The HTML text of the page."""
-    outputs = [OutputRobustness(name, metric_name(one.metric), one, _charts(one)) for name, one in found.items()]
+    outputs = [OutputRobustness(name, metric_name(one.metric), one, _charts(one)) for name, one in robustness.items()]
     return template("robustness.html.j2").render(version=__version__, outputs=outputs, table=table, rows=rows)
 
 
@@ -51,7 +51,12 @@ def _charts(found: Robustness) -> list[Markup]:
             line = ChartLine(title, points, "one")
             charts.append(
                 line_chart(
-                    [line], title=title, x_label="strength", y_label=metric_name(found.metric), level=level, whole=False
+                    [line],
+                    title=title,
+                    x_label="strength",
+                    y_label=metric_name(found.metric),
+                    level=level,
+                    integers_only=False,
                 )
             )
     return charts

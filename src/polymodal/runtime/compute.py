@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 1 << 30)
 
 
-def resolve_device(wanted: str, path: str = "training.device") -> str:
+def resolve_device(requested: str, path: str = "training.device") -> str:
     """The device for `auto`, `cpu`, `cuda`, `cuda:1` or `mps` on this machine.
 
     path: the recipe key for error messages
@@ -74,19 +74,20 @@ def resolve_device(wanted: str, path: str = "training.device") -> str:
     Raises:
         RecipeError: the device does not exist.
     """
-    if wanted == "auto":
+    if requested == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return CPU if accelerator is None else str(accelerator)
-    kind, _, number = wanted.partition(":")
+    kind, _, number = requested.partition(":")
     available = {CPU: 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if kind not in available:
-        raise RecipeError(path, f"there is no device {wanted!r}; choose from auto, cpu, cuda, cuda:1 or mps")
+        raise RecipeError(path, f"there is no device {requested!r}; choose from auto, cpu, cuda, cuda:1 or mps")
     if int(number or 0) >= available[kind]:
         have = [CPU, *(f"cuda:{i}" for i in range(available["cuda"])), *(["mps"] if available["mps"] else [])]
         raise RecipeError(
-            path, f"there is no {wanted} on this machine or in this build of torch; choose from auto, {', '.join(have)}"
+            path,
+            f"there is no {requested} on this machine or in this build of torch; choose from auto, {', '.join(have)}",
         )
-    return wanted
+    return requested
 
 
 def network_device(network: torch.nn.Module) -> str:

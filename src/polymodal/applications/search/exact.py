@@ -154,7 +154,7 @@ def rank_pairs(
     return positions_table, similarity
 
 
-def exclude_self(results: SearchResults, own: np.ndarray, top_k: int) -> np.ndarray:
+def exclude_self(results: SearchResults, own_ids: np.ndarray, top_k: int) -> np.ndarray:
     """The similarities `[queries, top_k]` of the results without the query row itself."""
-    similarity = np.where(results.ids == own[:, None], -np.inf, results.similarity)
+    similarity = np.where(results.ids == own_ids[:, None], -np.inf, results.similarity)
     return -np.sort(-similarity, axis=1)[:, :top_k]

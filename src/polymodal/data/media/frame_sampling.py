@@ -50,10 +50,10 @@ def uniform_frames(timeline: FrameTimeline, frames: int) -> list[int]:
     return [bisect_right(timeline.starts, middle) - 1 for middle in centers]
 
 
-def even_positions(items: int, wanted: int) -> list[int]:
-    """Up to `wanted` of `items` positions: the centers of equal segments."""
-    wanted = min(items, wanted)
-    return [(2 * part + 1) * items // (2 * wanted) for part in range(wanted)]
+def even_positions(items: int, num_frames: int) -> list[int]:
+    """Up to `num_frames` of `items` positions: the centers of equal segments."""
+    num_frames = min(items, num_frames)
+    return [(2 * part + 1) * items // (2 * num_frames) for part in range(num_frames)]
 
 
 def scene_frames(gray: np.ndarray, timeline: FrameTimeline, frames: int) -> list[int]:

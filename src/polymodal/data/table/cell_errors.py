@@ -52,11 +52,11 @@ class BadCellsWarning(UserWarning):
     """Some cells could not be used and count as missing. The message lists the first of them."""
 
 
-def warn_cell_errors(found: list[CellError]) -> None:
+def warn_cell_errors(cell_errors: list[CellError]) -> None:
     """Warn about bad cells, if there are any. The message lists the first of them."""
-    if found:
-        first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in found[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        count = "count" if len(found) > 1 else "counts"
-        text = f"{count_noun(len(found), 'cell')} could not be used and {count} as missing: {first}{more}"
+    if cell_errors:
+        first = "; ".join(f"row {f.row}, column {f.column!r}: {f.reason}" for f in cell_errors[:5])
+        more = f" and {len(cell_errors) - 5} more" if len(cell_errors) > 5 else ""
+        count = "count" if len(cell_errors) > 1 else "counts"
+        text = f"{count_noun(len(cell_errors), 'cell')} could not be used and {count} as missing: {first}{more}"
         warnings.warn(text, BadCellsWarning, stacklevel=3)

@@ -57,10 +57,10 @@ def filter_system_calls() -> bool:
     return _control(_NO_NEW_PRIVILEGES, 1) and _control(_SET_FILTER, _FILTER, ctypes.addressof(program))
 
 
-def close_other_files(kept: int) -> None:
-    """Close every file descriptor above standard error except `kept`."""
-    os.closerange(3, kept)
-    os.closerange(kept + 1, 1024)
+def close_other_files(keep_open: int) -> None:
+    """Close every file descriptor above standard error except `keep_open`."""
+    os.closerange(3, keep_open)
+    os.closerange(keep_open + 1, 1024)
 
 
 def _control(option: int, *values: int) -> bool:
