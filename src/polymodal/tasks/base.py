@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options
 from polymodal.core.types import OutputShape, Space, TextShape, TimeGrid
 from polymodal.data.table.block import RowBlock
@@ -53,12 +54,19 @@ class Task(ABC):
     is_generative: ClassVar[bool] = False
     #: Whether the outputs are embeddings, which are comparable only within one model.
     is_embedding: ClassVar[bool] = False
+    #: Whether a target may have several columns (regression of several numbers).
+    many_columns: ClassVar[bool] = False
     #: Default decoder.
     default_decoder: ClassVar[str] = "mlp"
     #: Default fusion if this is the first output; None: the default of the recipe.
     default_fusion: ClassVar[str | None] = None
 
     def __init__(self, options: TaskOptions, *, columns: list[str]) -> None:
+        if len(columns) != 1 and not self.many_columns:
+            article = "an" if options.name[0] in "aeiou" else "a"
+            raise RecipeError(
+                "columns", f"{article} {options.name} output needs exactly one column, not {len(columns)}: {columns}"
+            )
         self.options, self.columns = options, columns
         self._notes: list[str] = []
 

@@ -71,13 +71,6 @@ class ClassificationTask(Task):
     space: ClassVar[Space] = "categorical"
     options: Options
 
-    def __init__(self, options: Options, *, columns: list[str]) -> None:
-        super().__init__(options, columns=columns)
-        if len(columns) != 1:
-            raise RecipeError(
-                "columns", f"a classification output needs exactly one column, not {len(columns)}: {columns}"
-            )
-
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
         count, distinct = len(sample.values), sample.distinct

@@ -82,13 +82,6 @@ class EventDetectionTask(Task):
     needs_timestamps: ClassVar[bool] = True
     options: Options
 
-    def __init__(self, options: Options, *, columns: list[str]) -> None:
-        super().__init__(options, columns=columns)
-        if len(columns) != 1:
-            raise RecipeError(
-                "columns", f"an event_detection output needs exactly one column, not {len(columns)}: {columns}"
-            )
-
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
         count = 0

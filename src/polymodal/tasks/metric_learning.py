@@ -59,10 +59,6 @@ class MetricLearningTask(Task):
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        if len(columns) != 1:
-            raise RecipeError(
-                "columns", f"a metric_learning output needs exactly one column, not {len(columns)}: {columns}"
-            )
         shorter = (
             halved_dims(options.embedding_dim)
             if options.matryoshka_dims is None

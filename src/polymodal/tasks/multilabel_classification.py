@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.errors import DataError
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
@@ -57,13 +57,6 @@ class MultilabelClassificationTask(Task):
 
     space: ClassVar[Space] = "binary"
     options: Options
-
-    def __init__(self, options: Options, *, columns: list[str]) -> None:
-        super().__init__(options, columns=columns)
-        if len(columns) != 1:
-            raise RecipeError(
-                "columns", f"a multilabel_classification output needs exactly one column, not {len(columns)}: {columns}"
-            )
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:

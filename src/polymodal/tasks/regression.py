@@ -55,10 +55,8 @@ class RegressionTask(Task):
             return self
 
     space: ClassVar[Space] = "real"
+    many_columns: ClassVar[bool] = True
     options: Options
-
-    def __init__(self, options: Options, *, columns: list[str]) -> None:
-        super().__init__(options, columns=columns)
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:

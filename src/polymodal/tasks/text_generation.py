@@ -122,10 +122,6 @@ class TextGenerationTask(GenerativeTask):
 
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
-        if len(columns) != 1:
-            raise RecipeError(
-                "columns", f"a text_generation output needs exactly one column, not {len(columns)}: {columns}"
-            )
         self._metrics = text_metrics(options.metrics)
         self.prompt = _build_prompt(options)
         self.choices: list[str] = []
