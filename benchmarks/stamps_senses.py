@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.missing import Inputs, study
 from benchmarks.record import Record, run_study
+from benchmarks.stamps import RECIPE as STAMPS_RECIPE
 from benchmarks.stamps import fetch, table
 from polymodal.core.paths import cache_folder
 from polymodal.data.partition import make_fold_splits
@@ -25,24 +26,14 @@ from polymodal.recipe.recipe import Recipe
 
 INPUTS = ("picture", "caption", "effect", "speech", "speech_other")
 RECIPE: dict[str, Any] = {
+    **STAMPS_RECIPE,
     "inputs": {
-        "picture": {
-            "modality": {
-                "name": "image",
-                "image_size": 64,
-                "horizontal_flip": True,
-                "translate": 0.1,
-                "resize_mode": "pad",
-            }
-        },
-        "caption": {"modality": {"name": "text", "lowercase": True}, "encoder": "embedding_bag"},
+        **STAMPS_RECIPE["inputs"],
         "effect": {"modality": {"name": "audio", "seconds": 2.0}},
         "speech": {"modality": {"name": "audio", "seconds": 2.0}},
         "speech_other": {"modality": {"name": "audio", "seconds": 2.0}},
     },
     "fusion": "hybrid",
-    "outputs": {"class": "classification"},
-    "data": {"split": {"group_column": "caption"}},
     "training": {"num_threads": 1},
 }
 
