@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from polymodal.metrics import classification as ours
+from polymodal.metrics.ranking import roc_auc
 
 ROWS, K = 400, 5
 
@@ -53,6 +54,32 @@ def test_accuracy_balanced_confusion_and_log_loss(absent: bool) -> None:
     np.testing.assert_allclose(ours.confusion_matrix(distribution, truth, weight), matrix)
     loss = reference.log_loss(truth, distribution, labels=range(K), sample_weight=weight)
     assert ours.log_loss(distribution, truth, weight) == pytest.approx(loss, **near)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_classes_without_a_column_have_the_probability_0(classes: int) -> None:
+    """Truth indices of k and above, which are classes that training did not see, score as scikit-learn scores them."""
+    rng = np.random.default_rng(7)
+    distribution = rng.dirichlet(np.ones(classes), ROWS)
+    truth, weight = rng.integers(classes + 2, size=ROWS), rng.random(ROWS)
+    decided, wider = distribution.argmax(1), np.pad(distribution, ((0, 0), (0, 2)))
+    given = {"sample_weight": weight}
+    accuracy = reference.accuracy_score(truth, decided, **given)
+    assert ours.accuracy(distribution, truth, weight) == pytest.approx(accuracy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        balanced = reference.balanced_accuracy_score(truth, decided, **given)
+        loss = reference.log_loss(truth, wider, labels=range(classes + 2), **given)
+        expected = {
+            name: getattr(reference, f"{name}_score")(truth, decided, average="macro", **given)
+            for name in ("precision", "recall", "f1")
+        }
+    assert ours.balanced_accuracy(distribution, truth, weight) == pytest.approx(balanced)
+    assert ours.log_loss(distribution, truth, weight) == pytest.approx(loss)
+    for name, score in expected.items():
+        assert getattr(ours, f"{name}_macro")(distribution, truth, weight) == pytest.approx(score)
+    auc = reference.roc_auc_score(truth, wider, multi_class="ovr", labels=range(classes + 2), **given)
+    assert roc_auc(distribution, truth, weight) == pytest.approx(auc)
 
 
 def test_per_class() -> None:

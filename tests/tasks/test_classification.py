@@ -71,11 +71,22 @@ def test_unseen_labels_and_nan_are_cell_errors_and_null_is_missing() -> None:
     task, faults = fitted(["a", "b"]), CellErrors()
     value, present = task.prepare(block(["a", "zebra", None, math.nan, ["a"], "b"], faults))
     assert present.tolist() == [True, False, False, False, False, True]
-    assert value.tolist() == [0, 0, 0, 0, 0, 1]
+    assert np.maximum(value, 0).tolist() == task.collate(value).tolist() == [0, 0, 0, 0, 0, 1]
+    assert task.scored_rows(value, present).tolist() == [True, True, False, False, False, True]
     assert [fault.row for fault in faults.errors] == [101, 103, 104]
     assert "zebra" in faults.errors[0].reason
     with pytest.raises(DataError, match="row 101"):
         task.prepare(block(["a", "zebra"], CellErrors(strict=True)))
+
+
+def test_unknown_classes_are_numbered_after_the_known_ones() -> None:
+    task = fitted(["a", "b"])
+    value, present = task.prepare(block(["zebra", "a", "yak", "b", "zebra"], CellErrors()))
+    truth = task.truth(value).tolist()
+    assert (truth[1], truth[3]) == (0, 1)
+    assert truth[0] == truth[4]
+    assert {truth[0], truth[2]} == {2, 3}
+    assert task.truth(value[present]).tolist() == [0, 1]
 
 
 def test_bad_labels_do_not_become_classes() -> None:

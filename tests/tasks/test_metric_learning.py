@@ -18,7 +18,8 @@ from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
 from polymodal.model.model import make_network
 from polymodal.nn.layers.embedding_head import l2_normalize
-from polymodal.tasks.metric_learning import NO_GROUP, MetricLearningTask, group_hash, supervised_contrastive
+from polymodal.tasks.label_hash import label_hash
+from polymodal.tasks.metric_learning import NO_GROUP, MetricLearningTask, supervised_contrastive
 from polymodal.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -94,9 +95,9 @@ def test_every_prefix_is_learned() -> None:
 
 
 def test_names_of_groups_have_one_number_everywhere() -> None:
-    assert group_hash("a") == group_hash("a") != group_hash("b")
-    assert group_hash(1) == group_hash(1.0)
-    assert len({group_hash(one) for one in (1, True, "1", 1.5)}) == 4
+    assert label_hash("a") == label_hash("a") != label_hash("b")
+    assert label_hash(1) == label_hash(1.0)
+    assert len({label_hash(one) for one in (1, True, "1", 1.5)}) == 4
 
 
 def test_gaps_and_unusable_cells() -> None:

@@ -5,7 +5,8 @@ Every function takes `distribution [rows, k]`, `truth` and `weight [rows]`. If `
 predicted class is the most probable one. If `truth [rows, k]` holds 0/1 labels, labels with a probability of at least
 `threshold` are predicted. Classes that neither occur nor are predicted are excluded from macro averages. A class that
 occurs but is never predicted has precision 0; a class that is predicted but never occurs has recall 0. Rows of weight 0
-are ignored. A metric without rows is NaN.
+are ignored. A metric without rows is NaN. Class indices of k and above are classes that the model does not know: their
+probability is 0 in every row.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ def confusion_matrix(distribution: np.ndarray, truth: np.ndarray, weight: np.nda
 def class_counts(
     distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, threshold: float = 0.5
 ) -> ClassCounts:
-    """True positives, predictions and occurrences of every class, or of every label at `threshold`."""
+    """True positives, predictions and occurrences of every class (unknown classes come last), or of every label at
+    `threshold`."""
     if truth.ndim == 1:
-        matrix = confusion_matrix(distribution, truth, weight)
-        return ClassCounts(matrix.diagonal(), matrix.sum(0), matrix.sum(1))
+        decided, true = distribution.argmax(1), truth.astype(np.int64)
+        classes = max(distribution.shape[1], int(true.max(initial=-1)) + 1)
+        counted = (np.bincount(true, weight * (decided == true), classes), np.bincount(decided, weight, classes))
+        return ClassCounts(*counted, np.bincount(true, weight, classes))
     predicted, real = distribution >= threshold, truth > 0
     return ClassCounts(weight @ (predicted & real), weight @ predicted, weight @ real)
 
@@ -124,7 +128,9 @@ def f1_micro(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray, th
 def log_loss(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
     """Mean of -log(probability of the true class), in nats; probabilities are clipped to [2e-16, 1 - 2e-16]."""
     tiny = np.finfo(np.float64).eps
-    probability = np.clip(distribution[np.arange(len(truth)), truth.astype(np.int64)], tiny, 1 - tiny)
+    known = truth < distribution.shape[1]
+    probability = distribution[np.arange(len(truth)), np.where(known, truth, 0).astype(np.int64)]
+    probability = np.clip(np.where(known, probability, 0.0), tiny, 1 - tiny)
     return _quotient(weight @ -np.log(probability), weight.sum())
 
 

@@ -3,6 +3,7 @@
 Both take `distribution [rows, k]`, `truth` and `weight [rows]`. With class indices `truth [rows]`, two classes are
 scored by the probability of the second one, and more classes one-vs-rest. With 0/1 labels `truth [rows, k]`, each label
 is scored. The result is the unweighted mean over the classes for which the metric is defined; NaN if there is none.
+Class indices of k and above are classes that the model does not know: their probability is 0 in every row.
 
 Sorting does not depend on the weights: `prepared_roc_auc` and `prepared_average_precision` sort once and return the
 score as a function of the weights, which makes a bootstrap about four times faster.
@@ -84,8 +85,9 @@ def _over_classes(
     if truth.ndim == 2:
         rankings = [_rank(distribution[:, c], truth[:, c] > 0) for c in range(truth.shape[1])]
     else:
-        classes = [1] if distribution.shape[1] == 2 else np.unique(truth)
-        rankings = [_rank(distribution[:, c], truth == c) for c in classes]
+        known = distribution.shape[1]
+        classes = [1] if known == 2 and truth.max() < known else np.unique(truth)
+        rankings = [_rank(distribution[:, c] if c < known else np.zeros(len(truth)), truth == c) for c in classes]
 
     def weighted(weight: np.ndarray) -> float:
         scores = np.array([score(ranking, weight) for ranking in rankings])

@@ -109,7 +109,8 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
     if not present.any() or task.is_embedding:
         return np.zeros(0, np.int64)
     if task.space == "categorical":
-        given = distribution[np.arange(len(truth)), truth]
+        known = truth < distribution.shape[1]
+        given = np.where(known, distribution[np.arange(len(truth)), np.where(known, truth, 0)], 0.0)
         wrong, badness = distribution.argmax(1) != truth, -given
     elif task.space == "text":
         wrong, badness = text_errors(distribution, truth)

@@ -155,6 +155,11 @@ class Task(ABC):
         """Baseline prediction for `rows` rows, as a distribution `[rows, k]`."""
         return np.broadcast_to(self.baseline_prediction(), (rows, self.output_size))
 
+    def scored_rows(self, value: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Rows that a score counts, `[rows]` bool. Default: the rows with a target. Classification adds the rows of
+        classes that do not occur in training, which no prediction can get right."""
+        return present
+
     @abstractmethod
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
         """Loss of each row, `[batch]`, in fp32, from raw predictions `values [batch, k]` and prepared targets `[batch,

@@ -19,6 +19,7 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import Metric
 from polymodal.tasks.base import Task, TaskOptions
+from polymodal.tasks.label_hash import label_hash
 from polymodal.tasks.labels import (
     Label,
     LabelVocabulary,
@@ -50,8 +51,9 @@ class ClassificationTask(Task):
 
         -(1 - s) w_y log p_y - (s / k) sum_c w_c log p_c
 
-    Null is a missing target. A label that does not occur in training, or is not a label (NaN, a list), is a cell error
-    and a missing target.
+    Null is a missing target. A cell that is not a label (NaN, a list) is a cell error and a missing target. A label
+    that does not occur in training is a cell error and has no loss, but it is scored: the model gives its class the
+    probability 0 (`scored_rows`).
 
     Example:
         >>> from polymodal.tasks.classification import ClassificationTask
@@ -125,12 +127,24 @@ class ClassificationTask(Task):
             if cell is None:
                 continue
             try:
-                value[position] = self.labels.index(read_label(cell))
+                label = read_label(cell)
             except ValueError as error:
                 block.add_error(position, self.columns[0], str(error))
                 continue
+            try:
+                value[position] = self.labels.index(label)
+            except ValueError as error:
+                block.add_error(position, self.columns[0], str(error))
+                value[position] = _unknown_class(label)
+                continue
             present[position] = True
         return value, present
+
+    def scored_rows(self, value: np.ndarray, present: np.ndarray) -> np.ndarray:
+        return present | (value < 0)
+
+    def collate(self, value: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.maximum(value, 0))  # unknown classes are not present, so they have no loss
 
     @property
     def output_size(self) -> int:
@@ -163,7 +177,13 @@ class ClassificationTask(Task):
         return [self.labels.values[number] for number in distribution.argmax(1)]
 
     def truth(self, value: np.ndarray) -> np.ndarray:
-        return value
+        """Class indices; the unknown classes are numbered from `k` on."""
+        unknown = value < 0
+        if not unknown.any():
+            return value
+        truth = value.copy()
+        truth[unknown] = self.output_size + np.unique(value[unknown], return_inverse=True)[1]
+        return truth
 
     @property
     def metrics(self) -> list[Metric]:
@@ -189,6 +209,11 @@ class ClassificationTask(Task):
     def load(self, state: dict[str, Any]) -> None:
         rows = {label_key(label): count for label, count in zip(state["labels"], state["rows"], strict=True)}
         self._set_labels(state["labels"], lambda label: rows[label_key(label)])
+
+
+def _unknown_class(label: Label) -> int:
+    """The target of a class that does not occur in training: a negative hash, different for each class."""
+    return -1 - (label_hash(label) & (2**62 - 1))
 
 
 def _is_integer(value: Any) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import xxhash
 from pydantic import Field
 from torch import Tensor
 
@@ -23,7 +22,8 @@ from polymodal.metrics.leave_one_out import leave_one_out_metrics
 from polymodal.metrics.retrieval import normalize_rows
 from polymodal.nn.layers.embedding_head import halved_dims, matryoshka_prefixes
 from polymodal.tasks.base import Task, TaskOptions
-from polymodal.tasks.labels import Label, label_key, read_label
+from polymodal.tasks.label_hash import label_hash
+from polymodal.tasks.labels import read_label
 
 #: Group of a row without a target.
 NO_GROUP = 0
@@ -103,7 +103,7 @@ class MetricLearningTask(Task):
             if cell is None:
                 continue
             try:
-                value[position] = group_hash(read_label(cell))
+                value[position] = label_hash(read_label(cell))
             except ValueError as error:
                 problems.append((position, str(error)))
         return value, value != NO_GROUP, problems
@@ -152,16 +152,6 @@ class MetricLearningTask(Task):
 
     def load(self, state: dict[str, Any]) -> None:
         self._notes = state["notes"]
-
-
-def group_hash(label: Label) -> int:
-    """Hash of a group, equal in every table and run: 64 bits, never `NO_GROUP`. The probability of a collision among a
-    million groups is 3e-8."""
-    boolean, value = label_key(label)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    name = f"{'bool' if boolean else type(value).__name__} {value}"
-    return (xxhash.xxh3_64_intdigest(name.encode()) | 1) - 2**63
 
 
 def supervised_contrastive(vectors: Tensor, groups: Tensor, temperature: float) -> Tensor:
