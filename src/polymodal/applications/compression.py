@@ -13,6 +13,7 @@ import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.weight_format import WeightFormat
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.data.partition import Split
@@ -78,6 +79,7 @@ class CompressionResult:
         }
 
 
+@check_arguments
 def compress(
     model: Model,
     data: Any,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import FORMAT, file_sha256, read_json, write_json
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
@@ -64,15 +65,18 @@ class Ensemble:
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
         return self.members[0].classes
 
+    @check_arguments
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Predict each row of `data`, as `Model.predict`. The data need the columns of every member."""
         predicted = self._distributions(self.members[0].open(data, root), strict)
         return unwrap_single_output({name: task.predict(predicted[name]) for name, task in self.tasks.items()})
 
+    @check_arguments
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
         return unwrap_single_output(self._distributions(self.members[0].open(data, root), strict))
 
+    @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows with targets, as `Model.evaluate`; `members` holds the score of each member.
 
@@ -103,6 +107,7 @@ class Ensemble:
                 scores[name][metric.name] = found[metric.name].model_dump() | {"members": members}
         return scores
 
+    @check_arguments
     def save(self, folder: Path | str) -> Path:
         """Write the ensemble: `ensemble.json`, `combination.safetensors`, and the members in `members/0`, `members/1`,
         ...
@@ -130,6 +135,7 @@ class Ensemble:
         return folder
 
     @classmethod
+    @check_arguments
     def load(cls, folder: Path | str, *, device: str = "auto") -> Ensemble:
         """Read an ensemble directory.
 
@@ -171,6 +177,7 @@ class Ensemble:
         """The task of each output of the first member."""
         return self.members[0].tasks
 
+    @check_arguments
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table and check that it has the columns of every member, as `Model.open`."""
         table = self.members[0].open(data, root, targets=targets)
@@ -178,6 +185,7 @@ class Ensemble:
             member.open(table, targets=targets)
         return table
 
+    @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and distributions as `Model.stream`, in a single block.
 
@@ -195,6 +203,7 @@ class Ensemble:
         cell_errors.errors[before:] = dict.fromkeys(cell_errors.errors[before:])
         yield np.arange(len(table)), self.combine(each)
 
+    @check_arguments
     def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Combine the distributions of the members: one distribution `[rows, k]` by output, in the classes of the
         first."""
@@ -245,6 +254,7 @@ class Ensemble:
             self.combiner.calibrate(predicted, here, loss, task.space, name)
 
 
+@check_arguments
 def ensemble(
     models: Sequence[Model | Path | str],
     *,

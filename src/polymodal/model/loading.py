@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError
 from polymodal.model.ensemble import FILE, Ensemble
 from polymodal.model.model import Model
 
 
+@check_arguments
 def load(folder: Path | str, *, device: str = "auto") -> Model | Ensemble:
     """Read the model or ensemble that `save` wrote into `folder`. No other files and no internet access are needed.
 

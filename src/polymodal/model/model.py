@@ -19,6 +19,7 @@ from polymodal.checkpoint.model_directory import (
     write_model_files,
 )
 from polymodal.checkpoint.weight_format import WeightFormat
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
@@ -75,6 +76,7 @@ class Model:
     run: RunRecord = field(default_factory=RunRecord)
     weight_format: WeightFormat = field(default_factory=WeightFormat)
 
+    @check_arguments
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Predict each row of `data`, in the order of the rows.
 
@@ -95,6 +97,7 @@ class Model:
                 answers[name] += self.preparation.tasks[name].predict(distribution)
         return unwrap_single_output(answers)
 
+    @check_arguments
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Predict probabilities `[rows, k]` in the order of `classes`, or numbers in the units of the table for
         regression.
@@ -112,6 +115,7 @@ class Model:
         """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
         return unwrap_single_output({name: task.classes for name, task in self.preparation.tasks.items()})
 
+    @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows with targets, by output and metric.
 
@@ -132,6 +136,7 @@ class Model:
             scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
             return scores | score_objectives(self.predictor, split, self.recipe)
 
+    @check_arguments
     def robustness(
         self, data: Any, *, root: Path | str | None = None, strict: bool = False, progress: bool = False
     ) -> dict[str, Robustness]:
@@ -162,6 +167,7 @@ class Model:
             )
         warn_cell_errors(cell_errors.errors)
 
+    @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Predict block by block, with memory independent of the table size.
 
@@ -179,6 +185,7 @@ class Model:
             predicted = predictor.predict(Split.all_rows(self.preparation.prepare_block(block)), row_numbers=block.rows)
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in predicted.items()}
 
+    @check_arguments
     def embed(
         self,
         data: Any,
@@ -202,6 +209,7 @@ class Model:
         """
         return embed_rows(self.predictor, data, input, dim, root, strict=strict)
 
+    @check_arguments
     def generate(
         self,
         data: Any,
@@ -230,12 +238,14 @@ class Model:
         warn_cell_errors(cell_errors.errors)
         return found
 
+    @check_arguments
     def stream_texts(
         self, table: Table, cell_errors: CellErrors, *, output: str | None = None, **changes: Any
     ) -> Iterator[list[list[GenerationOutput]]]:
         """`generate` block by block, with memory independent of the table size."""
         return text_generation.stream_texts(self.predictor, table, cell_errors, output, changes)
 
+    @check_arguments
     def stream_tokens(
         self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
     ) -> Iterator[str]:
@@ -250,6 +260,7 @@ class Model:
         """
         return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
 
+    @check_arguments
     def transcribe(
         self,
         data: Any,
@@ -302,6 +313,7 @@ class Model:
         threads = torch.get_num_threads() if options.num_threads == "auto" else options.num_threads
         return ComputeConfig(precision, min(threads, torch.get_num_threads()), device=network_device(self.network))
 
+    @check_arguments
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table and check that it has the columns of the inputs (and targets).
 
@@ -311,10 +323,12 @@ class Model:
         wanted = self.preparation.input_columns + (self.preparation.target_columns if targets else [])
         return self.open_columns(data, root, wanted)
 
+    @check_arguments
     def open_columns(self, data: Any, root: Path | str | None, columns: list[str]) -> Table:
         """Open `data` as a table and check that it has the columns `columns`."""
         return open_rows(data, root, columns)
 
+    @check_arguments
     def save(self, folder: Path | str) -> Path:
         """Write the model directory (`checkpoint.model_directory`). Existing model files in it are replaced."""
         folder = Path(folder)
@@ -327,6 +341,7 @@ class Model:
         return folder
 
     @classmethod
+    @check_arguments
     def load(cls, folder: Path | str, *, device: str = "auto") -> Model:
         """Read a model directory. No other files and no internet access are needed.
 

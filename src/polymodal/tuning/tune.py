@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, RecipeError, TrainingError
 from polymodal.core.formatting import count_noun
 from polymodal.core.paths import scratch_folder
@@ -48,6 +49,7 @@ REFIT_FRACTION, UNIMODAL_FRACTION = 0.12, 0.33
 SpaceLike = Mapping[str, Any] | Path | str | None
 
 
+@check_arguments
 def tune(
     data: Any,
     target: str | list[str] | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
@@ -86,6 +87,7 @@ class CrossValidation:
         return path
 
 
+@check_arguments
 def cross_validate(
     data: Any,
     target: str | list[str] | None = None,

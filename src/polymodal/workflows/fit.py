@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
@@ -27,6 +28,7 @@ from polymodal.model.run_summary import count_parameters
 from polymodal.recipe.recipe import Recipe
 
 
+@check_arguments
 def fit(
     data: Any,
     target: str | list[str] | None = None,
@@ -81,6 +83,7 @@ def fit(
     return run_plan(plan, splits, RunFolder.from_arguments(out, resume, overwrite), Progress(progress))
 
 
+@check_arguments
 def pretrain(
     data: Any,
     objectives: str | list[str] | None = None,
@@ -160,6 +163,7 @@ def plan_run(
     return Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles), splits
 
 
+@check_arguments
 def plan_fit(
     data: Any,
     target: str | list[str] | None = None,

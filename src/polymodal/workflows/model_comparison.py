@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
@@ -20,6 +21,7 @@ from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
 
+@check_arguments
 def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) -> dict[str, Any]:
     """Score two models on the same rows and test whether they differ.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
@@ -66,6 +67,7 @@ class MultitaskGain:
         return path
 
 
+@check_arguments
 def multitask_gain(
     data: Any,
     target: str | list[str] | None = None,

@@ -15,6 +15,7 @@ from polymodal.applications.active_learning.explanations import explain_predicti
 from polymodal.applications.active_learning.pool import Pool, make_pool, resolve_output
 from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.data.table.cell_errors import CellError, CellErrors, warn_cell_errors
 from polymodal.model.ensemble import Ensemble
@@ -69,6 +70,7 @@ class Suggestions:
         return len(self.suggestions)
 
 
+@check_arguments
 def suggest(
     model: Model | Ensemble | Path | str,
     data: Any,

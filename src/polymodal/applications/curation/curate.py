@@ -15,6 +15,7 @@ from polymodal.applications.curation.duplicates import find_near_duplicates
 from polymodal.applications.curation.mismatches import find_mismatches
 from polymodal.applications.curation.report import write_curation_report
 from polymodal.applications.curation.results import CurationResult, CurationRows
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
@@ -43,6 +44,7 @@ class CurationOptions:
     false_discovery_rate: float = 0.1
 
 
+@check_arguments
 def curate(
     model: Model,
     data: Any,

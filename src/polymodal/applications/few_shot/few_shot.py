@@ -17,6 +17,7 @@ from polymodal.applications.few_shot.classifier_task import EmbeddingClassifierT
 from polymodal.applications.few_shot.heads import HEADS, FewShotHead, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
 from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError, did_you_mean
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -44,6 +45,7 @@ class FewShot:
         self.model, self.head, self.task, self.input, self.model_folder = model, head, task, input, folder
 
     @classmethod
+    @check_arguments
     def fit(
         cls,
         model: Model | Path | str,
@@ -102,6 +104,7 @@ class FewShot:
         """The single output, as in `Model.tasks`."""
         return {self.task.columns[0]: self.task}
 
+    @check_arguments
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> np.ndarray:
         """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input.
 
@@ -110,10 +113,12 @@ class FewShot:
         vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
         return softmax(self.head.logits(vectors.astype(np.float64)), axis=1)
 
+    @check_arguments
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[Any]:
         """The predicted class of each row; None for rows without the input."""
         return self.task.predict(self.predict_proba(data, root=root, strict=strict))
 
+    @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on labeled rows, by output and metric as in `Model.evaluate`; see `score_classification`."""
         target = self.task.columns[0]
@@ -123,16 +128,19 @@ class FewShot:
         probabilities = self.predict_proba(table, strict=strict)
         return {target: score_classification(self.task, self.model, probabilities, value, present)}
 
+    @check_arguments
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table with the columns of the input (and the target)."""
         columns = [*_columns(self.model, self.input), *(self.task.columns if targets else [])]
         return self.model.open_columns(data, root, columns)
 
+    @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
         probabilities = self.predict_proba(table, strict=cell_errors.strict)
         yield np.arange(len(table)), {self.task.columns[0]: probabilities}
 
+    @check_arguments
     def save(self, folder: Path | str) -> Path:
         """Write `few_shot.json` and `head.safetensors` to `folder`. A model loaded from a directory is referenced by
         its relative path and checksum; a model in memory is saved to `folder/model`.
@@ -163,6 +171,7 @@ class FewShot:
         return folder
 
     @classmethod
+    @check_arguments
     def load(cls, folder: Path | str, model: Path | str | None = None) -> FewShot:
         """Load a head that was written by `save`.
 

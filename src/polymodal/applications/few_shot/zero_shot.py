@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from polymodal.applications.few_shot.classifier_task import EmbeddingClassifierTask, read_target, score_classification
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import PolymodalError, RecipeError, did_you_mean
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -42,6 +43,7 @@ class ZeroShot:
         PolymodalError: the model has not aligned texts with the input.
     """
 
+    @check_arguments
     def __init__(
         self,
         model: Model | Path | str,
@@ -80,11 +82,13 @@ class ZeroShot:
         boundaries = np.cumsum([len(own) for own in texts])[:-1]
         return normalize_rows(np.stack([part.mean(0) for part in np.split(result, boundaries)]))
 
+    @check_arguments
     def logits(self, vectors: np.ndarray) -> np.ndarray:
         """The logits `[rows, k]` of embeddings `[rows, dim]` of the input."""
         result: np.ndarray = self.logit_scale * (vectors.astype(np.float64) @ self.class_embeddings.T)
         return result
 
+    @check_arguments
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> np.ndarray:
         """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input.
 
@@ -93,10 +97,12 @@ class ZeroShot:
         vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
         return softmax(self.logits(vectors), axis=1)
 
+    @check_arguments
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[str | None]:
         """The predicted class of each row; None for rows without the input."""
         return self.task.predict(self.predict_proba(data, root=root, strict=strict))
 
+    @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
         """Scores on rows with a class in the target column, by output and metric as in `Model.evaluate`. Accuracy also
         has an exact test against chance, see `score_classification`. Cells with an unknown class are bad cells.
@@ -107,6 +113,7 @@ class ZeroShot:
         table = self.open(data, root, targets=True)
         return self.score(self.predict_proba(table, strict=strict), table, strict=strict)
 
+    @check_arguments
     def score(self, probabilities: np.ndarray, table: Table, *, strict: bool = False) -> dict[str, Any]:
         """Like `evaluate`, for `probabilities [rows, k]` that were already predicted for the rows of `table`."""
         cell_errors = CellErrors(strict)
@@ -114,6 +121,7 @@ class ZeroShot:
         warn_cell_errors(cell_errors.errors)
         return {self.task.columns[0]: score_classification(self.task, self.model, probabilities, value, present)}
 
+    @check_arguments
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
         """Open `data` as a table with the columns of the input (and the target).
 
@@ -123,6 +131,7 @@ class ZeroShot:
         columns = [*self.model.recipe.inputs[self.input].columns, *(self.task.columns if targets else [])]
         return self.model.open_columns(data, root, columns)
 
+    @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
         yield np.arange(len(table)), {self.task.columns[0]: self.predict_proba(table, strict=cell_errors.strict)}

@@ -17,6 +17,7 @@ from polymodal.applications.search.ingest import as_matrix, match_schema, presen
 from polymodal.applications.search.manifest import EmbeddingSource, HNSWOptions, HNSWState, IndexManifest, read_manifest
 from polymodal.applications.search.rows import RowBatch, unit_vectors
 from polymodal.applications.search.storage import Storage, check_destination
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError
 
 #: Default: an index with at least this many rows is approximate.
@@ -44,6 +45,7 @@ class Index:
         self._storage = Storage(folder, manifest)
 
     @classmethod
+    @check_arguments
     def build(
         cls,
         folder: Path | str,
@@ -100,6 +102,7 @@ class Index:
         return cls.open(folder)
 
     @classmethod
+    @check_arguments
     def open(cls, folder: Path | str) -> Index:
         """Open an index; its vectors are memory-mapped.
 
@@ -144,10 +147,12 @@ class Index:
         rows = self._storage.rows
         return rows.ids.copy() if rows.live is None else rows.ids[rows.live]
 
+    @check_arguments
     def vectors(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The unit vectors `[n, dim]` float32 of the rows `ids [n]`. Raises the same errors as `take`."""
         return self._storage.rows.gather(self._storage.positions(ids))
 
+    @check_arguments
     def take(self, ids: Sequence[int] | np.ndarray) -> pa.Table:
         """The metadata columns of the rows `ids [n]`, in that order.
 
@@ -158,6 +163,7 @@ class Index:
         table = self._storage.rows.columns
         return table.take(pa.array(positions)) if table is not None else pa.table({})
 
+    @check_arguments
     def search(
         self,
         queries: Any,
@@ -194,6 +200,7 @@ class Index:
         ids[positions >= 0] = rows.ids[positions[positions >= 0]]
         return SearchResults(ids, similarity)
 
+    @check_arguments
     def recall(self, queries: Any = None, *, num_queries: int = 200, top_k: int = 10, seed: int = 0) -> float:
         """recall@top_k of `search` compared with exact search.
 
@@ -217,6 +224,7 @@ class Index:
         num_correct = np.minimum((found >= last[:, None]).sum(1), num_exact)
         return float(num_correct.sum() / num_exact.sum())
 
+    @check_arguments
     def add(self, vectors: Any, columns: Any = None) -> np.ndarray:
         """Add rows and return their ids `[rows]` int64; -1 for missing rows (all NaN).
 
@@ -241,6 +249,7 @@ class Index:
                 storage.write(RowBatch(array, ids, metadata, present, normalize=True))
         return np.where(present, ids, -1)
 
+    @check_arguments
     def delete(self, ids: Sequence[int] | np.ndarray | None = None, *, filter: str | None = None) -> int:
         """Delete the rows `ids`, or all rows that meet the condition `filter`. Returns the number of deleted rows.
 
