@@ -20,7 +20,7 @@ from polymodal.core.paths import cache_folder
 from polymodal.core.progress import Progress, ProgressTask
 from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.runtime.compute import keep_freed_memory
 from polymodal.runtime.random_state import isolated_random_state

@@ -18,7 +18,7 @@ from polymodal.data.table.table import open_table
 from polymodal.datasets.planted import Columns
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.random_state import isolated_random_state

@@ -20,7 +20,7 @@ from benchmarks.single_steps import own_choice, stepping
 from benchmarks.vqa import prepared_vqa
 from polymodal.core.progress import Progress
 from polymodal.experiments.experiment import Experiment, prepare_experiment
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.runtime.compute import ComputeConfig, Precision
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit

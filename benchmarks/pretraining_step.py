@@ -23,7 +23,7 @@ from polymodal.data.table.table import open_table
 from polymodal.datasets.pairs import make_planted_pairs
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory
 from polymodal.training.trainer import Trainer

@@ -16,7 +16,8 @@ from torch import Tensor
 from polymodal.core.progress import Progress
 from polymodal.datasets import load_easy_vqa
 from polymodal.experiments.experiment import Experiment, prepare_experiment
-from polymodal.model.model import Model, make_network
+from polymodal.model.make_network import make_network
+from polymodal.model.model import Model
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import ComputeConfig, keep_freed_memory

@@ -15,7 +15,7 @@ from laws.samples import Columns, experiment, prepare, sample, table_of
 from polymodal.core.progress import Progress
 from polymodal.core.registry import components
 from polymodal.data.store.items import PreparedInput
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.network import Network

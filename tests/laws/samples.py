@@ -27,7 +27,8 @@ from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.experiments.train import train_model
-from polymodal.model.model import Model, make_network
+from polymodal.model.make_network import make_network
+from polymodal.model.model import Model
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe

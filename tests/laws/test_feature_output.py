@@ -26,7 +26,7 @@ from laws.frozen_encoders import (
 from laws.samples import light, network_of, prepare, sample, small, whole_batch
 from polymodal.core.registry import components
 from polymodal.data.store.items import PreparedInput
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.nn.encoders.base import Encoder
 from polymodal.preparation.feature_cache import FeatureSettings, encode_frozen_input
 from polymodal.preparation.preparation import Preparation, PreparedTable

@@ -129,7 +129,7 @@ encode_texts(Path({folder!r}), {model!r})
 
 def encode_texts(folder: Path, model: str) -> Experiment:
 
-    from polymodal.model.model import make_network
+    from polymodal.model.make_network import make_network
 
     columns, recipe = table_and_recipe()
     text = recipe["inputs"]["in_text"]

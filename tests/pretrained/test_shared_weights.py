@@ -14,7 +14,7 @@ from torch import nn
 
 from laws.checkpoints import checkpoint
 from laws.samples import prepare, sample_table
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.pretrained import weights
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.resolve import read_checkpoint_config

@@ -17,7 +17,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.data.partition import Split
 from polymodal.experiments.estimate import estimate
 from polymodal.experiments.plan import complete_schedule, make_plan
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.model.run_summary import describe_trainable
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.network import Network

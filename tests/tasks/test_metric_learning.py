@@ -16,7 +16,7 @@ from polymodal.core.registry import components, find
 from polymodal.data.table.sample import ColumnSample
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.metrics.leave_one_out import leave_one_out, leave_one_out_metrics
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.tasks.label_hash import label_hash
 from polymodal.tasks.metric_learning import NO_GROUP, MetricLearningTask, supervised_contrastive

@@ -16,7 +16,7 @@ from polymodal.core.errors import ArtifactError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.datasets import planted
 from polymodal.experiments.experiment import Experiment, prepare_experiment
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.compute import ComputeConfig, autotune
 from polymodal.training.averaging import BestEpochs

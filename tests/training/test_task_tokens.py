@@ -13,7 +13,8 @@ import torch
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
 from polymodal.data.table.cell_errors import CellErrors
-from polymodal.model.model import Model, make_network
+from polymodal.model.make_network import make_network
+from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
 from polymodal.training.loss import Loss
 from polymodal.workflows.fit import fit, plan_fit, pretrain

@@ -15,7 +15,7 @@ from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
-from polymodal.model.model import make_network
+from polymodal.model.make_network import make_network
 from polymodal.model.run_record import ParameterCounts
 from polymodal.model.run_summary import count_encoders, count_parameters, parameters_sentence, training_state_mib
 from polymodal.nn.network import Network

@@ -13,7 +13,8 @@ from polymodal.data.partition import Split
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.self_training import train_in_rounds
 from polymodal.experiments.teacher import predict_teacher_targets
-from polymodal.model.model import Model, make_network
+from polymodal.model.make_network import make_network
+from polymodal.model.model import Model
 from polymodal.model.run_record import ComputeRecord, Durations, PseudoLabelRecord, RunRecord, TeacherRecord
 from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, source_model_sentence
 from polymodal.preparation.preparation import PreparedTable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from polymodal.checkpoint.model_directory import (
 )
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
+from polymodal.core.errors import ArtifactError, PolymodalError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
@@ -33,6 +33,7 @@ from polymodal.inference.predictor import Predictor
 from polymodal.model import text_generation
 from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.embedding import embed_rows
+from polymodal.model.make_network import make_network
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
 from polymodal.nn.network import Network
@@ -41,7 +42,6 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
 from polymodal.tasks.base import Task
-from polymodal.training.decoder_weights import load_initial_weights
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -375,32 +375,3 @@ class Model:
         for _, block in self.stream(self.open(data, root), cell_errors):
             yield block
         warn_cell_errors(cell_errors.errors)
-
-
-def make_network(
-    recipe: Recipe, preparation: Preparation, *, pretrained: bool = False, known: Collection[str] = ()
-) -> Network:
-    """The untrained network of a complete recipe and a fitted preparation, with weights from torch's global generator.
-
-    pretrained: load weights of pretrained checkpoints; not needed for a saved model
-    known: inputs and outputs, by recipe path, whose pretrained weights are not needed
-    """
-    outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
-    network = Network(recipe, shapes=preparation.shapes(), outputs=outputs)
-    if pretrained:
-        for name, encoder in network.encoders().items():
-            if f"inputs.{name}" in known:
-                continue
-            try:
-                encoder.load_pretrained()
-            except RecipeError as error:
-                raise error.with_prefix(f"inputs.{name}.encoder") from None
-        for name, decoders in network.decoders.items():
-            if f"outputs.{name}" in known:
-                continue
-            try:
-                for decoder in decoders.values():
-                    load_initial_weights(decoder)
-            except RecipeError as error:
-                raise error.with_prefix(f"outputs.{name}.decoder") from None
-    return network

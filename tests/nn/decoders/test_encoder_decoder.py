@@ -18,7 +18,8 @@ from laws.seq2seq_checkpoints import KINDS, seq2seq_checkpoint
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.types import Batch, FusionOutput, OutputShape, TextShape
 from polymodal.data.store.items import PreparedInput
-from polymodal.model.model import Model, make_network
+from polymodal.model.make_network import make_network
+from polymodal.model.model import Model
 from polymodal.nn.decoders.encoder_decoder import EncoderDecoder
 from polymodal.nn.network import Network
 from polymodal.pretrained.resolve import read_checkpoint_config

@@ -11,7 +11,8 @@ import torch
 
 from laws.samples import Columns, network_of, prepare, sample, trained, whole_batch
 from polymodal.core.errors import RecipeError
-from polymodal.model.model import Model, make_network
+from polymodal.model.make_network import make_network
+from polymodal.model.model import Model
 from polymodal.training.decoder_weights import load_initial_weights
 
 TEXTS = {"target": [f"{text} of all" for text in sample("task", "text_generation")["target"]]}
