@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 _NAMES = {
@@ -40,6 +41,8 @@ _NAMES = {
     "cer": "character error rate",
 }
 _SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+# C0 and C1 controls; line separators; what changes the direction of writing; lone surrogates.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Text of an undefined score.
 UNDEFINED = "–"
 
@@ -102,3 +105,16 @@ def truncate(value: Any, length: int = 200) -> str:
         return f"({len(value):,} bytes)"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def escape_controls(text: str, keep: str = "") -> str:
+    """The text with control characters as escape sequences: a terminal shows them and does not obey them.
+
+    Characters that change the direction of writing, and lone surrogates, are escaped too.
+
+    keep: control characters that stay, such as the line feeds of a text of several lines
+
+    >>> escape_controls("red\\x1b[31m")
+    'red\\\\x1b[31m'
+    """
+    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)

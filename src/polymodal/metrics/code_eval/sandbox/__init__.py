@@ -1,7 +1,9 @@
 """Run untrusted generated programs, to test whether they are correct.
 
-Programs run in forked processes, each in new globals. If a program ends or exhausts its process, the next one starts in
-another process, so that a failing program does not affect the others. Four layers protect the machine:
+Programs run in forked processes, each in new globals. If a program ends or exhausts its process, or leaves memory
+allocated, the next one starts in another process. So the result of a program does not depend on other programs or their
+order. Tests run in globals of their own, and read the names of the program. A program cannot change the builtins of its
+tests, nor the comparison of values, because the rules allow no classes. Four layers protect the machine:
 
 1. `rules`: the program is parsed first, and rejected unless it uses only allowed syntax, names, attributes and modules
 (imports only from parts of five modules, no classes, no names or attributes with double underscores);

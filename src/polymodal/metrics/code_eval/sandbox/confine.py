@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import platform
 import resource
 import signal
 import struct
 import sys
+from pathlib import Path
 
 # Calls by their numbers on x86-64 and ARM64 (Linux, asm/unistd.h): read, write, mmap, mprotect, munmap, brk,
 # rt_sigaction, rt_sigprocmask, rt_sigreturn, mremap, madvise, setitimer, exit, exit_group, futex, clock_gettime,
@@ -29,12 +31,13 @@ def set_time_limit(seconds: float) -> None:
 
 
 def set_limits(seconds: float, memory: int) -> None:
-    """Limit the process to `seconds` of processor time and `memory` MiB of address space; no new files, no writing to
-    files, no processes."""
+    """Limit the process to `seconds` of processor time and `memory` MiB of address space beyond what it has; no new
+    files, no writing to files, no processes."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
     limits = {
         resource.RLIMIT_CPU: int(seconds) + 2,
-        resource.RLIMIT_AS: memory * 2**20,
+        resource.RLIMIT_AS: pages * mmap.PAGESIZE + memory * 2**20,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_NOFILE: 0,
         resource.RLIMIT_NPROC: 0,
@@ -42,6 +45,17 @@ def set_limits(seconds: float, memory: int) -> None:
     }
     for kind, value in limits.items():
         resource.setrlimit(kind, (value, value))
+
+
+def has_free(memory: int) -> bool:
+    """Whether the process may still allocate `memory` MiB."""
+    if memory <= 0:
+        return True
+    try:
+        mmap.mmap(-1, memory * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0).close()
+    except OSError:
+        return False
+    return True
 
 
 def filter_system_calls() -> bool:

@@ -10,6 +10,7 @@ import itertools
 import math
 import re
 import types
+from collections.abc import Collection
 from typing import Any
 
 #: Maximum number of characters of a program, and of its tests.
@@ -53,8 +54,21 @@ class ForbiddenCode(Exception):
     """A program violates the rules; the message gives the reason and the line."""
 
 
-def parse(code: str) -> ast.Module:
+class _TestBuiltins(dict[str, Any]):
+    """Builtins of tests. A name that is none of them is looked up in the program."""
+
+    def __init__(self, builtins: dict[str, Any], program: dict[str, Any]) -> None:
+        super().__init__(builtins)
+        self.program = program
+
+    def __missing__(self, name: str) -> Any:
+        return self.program[name]
+
+
+def parse(code: str, defined: Collection[str] = ()) -> ast.Module:
     """Syntax tree of a program that follows the rules.
+
+    defined: names that have a meaning already, for tests those of their program
 
     Raises:
         ForbiddenCode: it does not.
@@ -66,7 +80,7 @@ def parse(code: str) -> ast.Module:
         tree = ast.parse(code)
     except (ValueError, RecursionError, MemoryError) as error:
         raise SyntaxError(str(error) or "too deeply nested") from error
-    bound = _bound(tree)
+    bound = _bound(tree).union(defined)
     for node in ast.walk(tree):
         problem = _problem(node, bound)
         if problem:
@@ -78,6 +92,22 @@ def namespace() -> dict[str, Any]:
     """New globals for a program: the allowed builtins, and an import of the allowed parts of modules."""
     allowed: dict[str, Any] = {name: getattr(builtins, name) for name in _BUILTINS}
     return {"__builtins__": allowed | {"__import__": _import}, "__name__": "program"}
+
+
+def tests_namespace(tests: ast.Module, program: dict[str, Any]) -> dict[str, Any]:
+    """New globals for the tests of a program that has run in the globals `program`.
+
+    Tests read the names of the program as they are at that moment, and assign their own. A builtin is Python's, also if
+    the program defines its name. One case is different: tests that mention no names but those of builtins are tests of
+    a function that is called like a builtin, and read the one of the program.
+    """
+    globals_ = namespace()
+    own = globals_["__builtins__"]
+    if not own.keys().isdisjoint(program):
+        used = {node.id for node in ast.walk(tests) if isinstance(node, ast.Name)}
+        if not used - _bound(tests) - own.keys():
+            own = {name: value for name, value in own.items() if name not in program}
+    return globals_ | {"__builtins__": _TestBuiltins(own, program)}
 
 
 def _import(name: str, *_: object) -> types.ModuleType:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, get_args
 
 from polymodal.core.errors import PolymodalError
+from polymodal.core.formatting import escape_controls
 
 Result = Literal["passed", "failed", "error", "timeout", "forbidden"]
 
@@ -22,7 +23,12 @@ _BOOTSTRAP = (
 
 @dataclass(frozen=True)
 class Program:
-    """A program and its tests, which run after it in the same namespace: `assert` statements on its functions."""
+    """A program and its tests, which run after it: `assert` statements on its functions.
+
+    Tests read the names of the program and assign their own. A builtin in the tests is Python's, also if the program
+    defines its name. Only if the tests mention no other names do they test a function that is called like a builtin,
+    as in `assert sum(10, 15) == 25`.
+    """
 
     code: str
     tests: str = ""
@@ -30,7 +36,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one program: `seconds` of processor time, `memory` in MiB."""
+    """Limits of one program: `seconds` of processor time, `memory` in MiB beyond that of an empty process."""
 
     seconds: float = 1.0
     memory: int = 256
@@ -42,7 +48,7 @@ class Outcome:
 
     result: `passed`; `failed` (an assertion of its tests fails; `detail` is its line); `error` (it raises an exception
         or is not valid Python; `detail` is the exception with its message); `timeout`; `forbidden` (it violates the
-        rules; `detail` is the reason)
+        rules; `detail` is the reason). Control characters of a detail are escaped
     """
 
     result: Result
@@ -54,8 +60,7 @@ class Outcome:
 
 
 def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outcome]:
-    """Run programs; returns the outcome of each, in order. Thousands per second; a failing program does not affect the
-    others.
+    """Run programs; returns the outcome of each, in order. Thousands per second; no program affects the others.
 
     The hash seed is fixed, so that the order of sets is reproducible.
 
@@ -95,7 +100,7 @@ def run(programs: Sequence[Program], limits: Limits | None = None) -> list[Outco
     results = [json.loads(line) for line in done.stdout.splitlines()]
     if len(results) != len(programs) or any(result not in get_args(Result) for result, _ in results):
         raise PolymodalError("the sandbox returned invalid results")
-    return [Outcome(result, detail) for result, detail in results]
+    return [Outcome(result, escape_controls(detail)) for result, detail in results]
 
 
 def _replace_surrogates(text: str) -> str:

@@ -5,9 +5,12 @@ It runs without the packages of the environment and imports only the standard li
 
 from __future__ import annotations
 
+import codecs
 import gc
+import importlib
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -17,10 +20,11 @@ from typing import Any
 from polymodal.metrics.code_eval.sandbox.confine import (
     close_other_files,
     filter_system_calls,
+    has_free,
     set_limits,
     set_time_limit,
 )
-from polymodal.metrics.code_eval.sandbox.rules import ForbiddenCode, namespace, parse
+from polymodal.metrics.code_eval.sandbox.rules import ForbiddenCode, namespace, parse, tests_namespace
 
 #: Maximum number of characters of the detail of a result.
 _MAX_DETAIL_LENGTH = 300
@@ -28,6 +32,17 @@ _MAX_DETAIL_LENGTH = 300
 _BATCH = 64
 #: Errors after which the state of a process is unreliable.
 _EXHAUSTED = ("MemoryError", "RecursionError")
+#: Details of programs that may have lacked memory.
+_ENDED = "the process ended"
+_MEMORY = ("MemoryError", _ENDED)
+#: MiB that programs may leave allocated in their process. After more, the next program starts in a new process.
+_LEFTOVERS = 4
+#: What the interpreter imports while it parses or runs a program, when files can no longer be read.
+_IMPORTED_LATER = ("heapq", "unicodedata", *(["_pylong"] if sys.version_info >= (3, 12) else []))
+_ENCODINGS = """
+ascii cp437 cp1252 idna latin-1 punycode raw_unicode_escape unicode_escape
+utf-7 utf-8-sig utf-16 utf-16-be utf-16-le utf-32 utf-32-be utf-32-le
+"""
 
 Verdict = tuple[str, str]
 TestedProgram = tuple[str, str]
@@ -39,6 +54,10 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
+    for module in _IMPORTED_LATER:
+        importlib.import_module(module)
+    for encoding in _ENCODINGS.split():
+        codecs.lookup(encoding)
     gc.freeze()  # existing objects stay shared between the processes
     pending = job["programs"]
     while pending:
@@ -52,8 +71,9 @@ def run_tested(program: str, tests: str) -> Verdict:
     """Run a program and then its tests in this process. Returns (result, detail)."""
     globals_ = namespace()
     try:
-        for text, name in ((program, "<program>"), (tests, "<tests>")):
-            exec(compile(parse(text), name, "exec"), globals_)
+        exec(compile(parse(program), "<program>", "exec"), globals_)
+        tree = parse(tests, defined=globals_)
+        exec(compile(tree, "<tests>", "exec"), tests_namespace(tree, globals_))
     except ForbiddenCode as error:
         return "forbidden", str(error)
     except SyntaxError as error:
@@ -62,15 +82,21 @@ def run_tested(program: str, tests: str) -> Verdict:
         last = traceback.extract_tb(error.__traceback__)[-1]
         if isinstance(error, AssertionError) and last.filename == "<tests>":
             return "failed", tests.splitlines()[(last.lineno or 1) - 1].strip()
-        return "error", f"{type(error).__name__}: {error}"
+        return "error", _without_addresses(f"{type(error).__name__}: {error}")
     return "passed", ""
+
+
+def _without_addresses(text: str) -> str:
+    """The text without addresses of objects, which differ between runs."""
+    return re.sub(r"\bat 0x[0-9a-f]+", "at 0x...", text)
 
 
 def _run_in_fork(programs: list[TestedProgram], seconds: float, memory: int) -> list[Verdict]:
     """Verdicts of the first programs, at least one, from one child process.
 
-    The child ends after a program that exhausts memory or stack. If a program ends the child, that is its verdict. In
-    both cases the next program starts in a new process.
+    The child ends after a program that exhausts memory or stack, or leaves memory allocated. If a program ends the
+    child, that is its verdict. In all cases the next program starts in a new process. A program that exhausts a process
+    in which others ran before gets no verdict: they may be the cause.
     """
     read, write = os.pipe()
     child = os.fork()
@@ -82,8 +108,10 @@ def _run_in_fork(programs: list[TestedProgram], seconds: float, memory: int) -> 
             for program, tests in programs:
                 set_time_limit(seconds)
                 result, detail = run_tested(program, tests)
+                gc.collect()  # within the time of the program that left the garbage
+                re.purge()
                 os.write(write, json.dumps([result, detail[:_MAX_DETAIL_LENGTH]]).encode() + b"\n")
-                if detail.startswith(_EXHAUSTED):
+                if detail.startswith(_EXHAUSTED) or not has_free(memory - _LEFTOVERS):
                     break
             os._exit(0)
         finally:
@@ -95,6 +123,8 @@ def _run_in_fork(programs: list[TestedProgram], seconds: float, memory: int) -> 
     status = os.waitpid(child, 0)[1]
     if len(verdicts) < len(programs) and status != 0:
         verdicts.append(_exit_verdict(status))
+    if len(verdicts) > 1 and verdicts[-1][0] == "error" and verdicts[-1][1].startswith(_MEMORY):
+        verdicts.pop()
     return verdicts
 
 
@@ -115,4 +145,4 @@ def _exit_verdict(status: int) -> Verdict:
     signal_name = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "no result"
     if signal_name in ("SIGPROF", "SIGXCPU", "SIGKILL"):
         return "timeout", "time limit exceeded"
-    return "error", f"the process ended: {signal_name}"
+    return "error", f"{_ENDED}: {signal_name}"
