@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_image
 from torch.nn import functional
 
 from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.paths import CacheWarning
 from polymodal.pretrained.resolve import read_checkpoint_config, tokenizer_file, weights_folder
 from polymodal.pretrained.starter import registry as starter
 from polymodal.pretrained.starter.registry import STARTERS, folder, is_verified, location
@@ -101,6 +102,7 @@ def test_concurrent_conversions_leave_one_complete_folder(own_cache: Path) -> No
         places = set(pool.map(folder, ["efficientnet-lite0"] * 4))
     assert len(places) == 1
     assert {path.name for path in places.pop().iterdir()} == {
+        "checksums.json",
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
@@ -109,6 +111,19 @@ def test_concurrent_conversions_leave_one_complete_folder(own_cache: Path) -> No
         f"efficientnet-lite0-579344248a93-{starter.VERSION}",
         "efficientnet-lite0.checked.json",
     ]
+
+
+@needs("efficientnet-lite0")
+def test_a_damaged_conversion_is_made_again(own_cache: Path) -> None:
+    target = folder("efficientnet-lite0")
+    whole = {path.name: path.read_bytes() for path in target.iterdir()}
+    for name in ("model.safetensors", "checksums.json"):
+        damaged = bytearray(whole[name])
+        damaged[len(damaged) // 2] ^= 1
+        (target / name).write_bytes(damaged)
+        with pytest.warns(CacheWarning, match=f"{target} in the cache is damaged"):
+            assert folder("efficientnet-lite0") == target
+        assert {path.name: path.read_bytes() for path in target.iterdir()} == whole
 
 
 def test_a_failed_conversion_leaves_no_files(package: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

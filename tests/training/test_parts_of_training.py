@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import torch
 from torch import nn
 
 from polymodal.checkpoint.training_state_file import TrainingState, read_checkpoint, write_checkpoint
+from polymodal.core.checksum import read_signed
 from polymodal.core.errors import ArtifactError, TrainingError
+from polymodal.core.paths import CacheWarning
 from polymodal.core.progress import Progress
 from polymodal.datasets import planted
 from polymodal.experiments.experiment import Experiment, prepare_experiment
@@ -178,7 +179,11 @@ def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(
         "fp32", 2, "set by the recipe"
     )
     autotune(TrainingOptions(), nn.Linear(8, 9), lambda trial: None, memory)
-    assert len(json.loads(memory.read_text())) == 2
+    assert len(read_signed(memory) or {}) == 2
+    memory.write_text(memory.read_text().replace('"threads": 1', '"threads": 2').replace("fp32", "bf16"))
+    with pytest.warns(CacheWarning, match=f"{memory} in the cache is damaged"):
+        autotune(TrainingOptions(), network, step, memory)
+    assert len(calls) > count
 
 
 def test_the_machine_puts_threads_back() -> None:

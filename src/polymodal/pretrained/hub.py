@@ -15,8 +15,9 @@ from typing import Any
 
 import xxhash
 
+from polymodal.core.checksum import read_signed, sign
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.core.paths import cache_folder
+from polymodal.core.paths import cache_folder, cache_writes
 
 OFFLINE_HINT = (
     "use a local folder, `starter` (weights from installed packages), or download the weights while online: "
@@ -135,16 +136,16 @@ def _record_path(repo: str, revision: str | None, patterns: list[str]) -> Path:
 
 
 def _recorded(record: Path) -> Snapshot | None:
-    if not record.is_file():
+    values = read_signed(record)
+    if values is None:
         return None
-    values = json.loads(record.read_text(encoding="utf-8"))
     folder = Path(values["folder"])
     complete = all((folder / file).is_file() for file in values["files"])
     return Snapshot(folder, folder.name) if values["files"] and complete else None
 
 
 def _record(record: Path, folder: Path) -> None:
-    write_atomic(record, json.dumps({"folder": str(folder), "files": _files(folder)}))
+    write_atomic(record, json.dumps(sign({"folder": str(folder), "files": _files(folder)})))
 
 
 def _files(folder: Path) -> list[str]:
@@ -152,8 +153,13 @@ def _files(folder: Path) -> list[str]:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a small file atomically: no reader sees an incomplete file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    """Write a small file of the cache atomically: no reader sees an incomplete file.
+
+    Raises:
+        PolymodalError: the cache cannot be written to.
+    """
+    with cache_writes(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)

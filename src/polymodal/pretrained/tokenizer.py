@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 
 import xxhash
 
+from polymodal.core.checksum import CHECKSUMS, file_checksum, is_unchanged, read_signed, sign
 from polymodal.core.errors import MissingExtraError, RecipeError
-from polymodal.core.paths import cache_folder
+from polymodal.core.paths import CacheWarning, cache_folder
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.hub import write_atomic
 
@@ -22,6 +25,7 @@ def convert_tokenizer(checkpoint: CheckpointConfig, folder: Path) -> Path:
     Raises:
         RecipeError: there are no such files, or transformers cannot convert them.
         MissingExtraError: transformers is not installed.
+        PolymodalError: the cache cannot be written to.
     """
     files = [folder / name for name in [*LEGACY_FILES, *SETTINGS_FILES] if (folder / name).is_file()]
     if not any(file.name in LEGACY_FILES for file in files):
@@ -31,7 +35,10 @@ def convert_tokenizer(checkpoint: CheckpointConfig, folder: Path) -> Path:
     for file in files:
         key.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     target = cache_folder() / "weights" / "tokenizers" / key.hexdigest() / "tokenizer.json"
-    if not target.is_file():
+    sums = read_signed(target.with_name(CHECKSUMS)) or {}
+    if not is_unchanged(target, sums.get(target.name, "")):
+        if sums:
+            warnings.warn(f"{target} in the cache is damaged: it is converted again", CacheWarning, stacklevel=2)
         try:
             from transformers import AutoTokenizer
         except ImportError as error:
@@ -43,4 +50,5 @@ def convert_tokenizer(checkpoint: CheckpointConfig, folder: Path) -> Path:
             problem = f"the tokenizer of checkpoint {checkpoint.name!r} cannot be converted to tokenizer.json ({error})"
             raise RecipeError("", problem) from error
         write_atomic(target, content)
+        write_atomic(target.with_name(CHECKSUMS), json.dumps(sign({target.name: file_checksum(target)})))
     return target

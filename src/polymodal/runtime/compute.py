@@ -10,6 +10,7 @@ import platform
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,8 +20,9 @@ from typing import Any, Literal
 import torch
 import xxhash
 
+from polymodal.core.checksum import read_signed, sign
 from polymodal.core.errors import RecipeError
-from polymodal.core.paths import cache_folder
+from polymodal.core.paths import CacheWarning, cache_folder, cache_writes
 from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.cpu_kernels import supports_bf16
 from polymodal.runtime.random_state import isolated_random_state
@@ -98,7 +100,7 @@ def network_device(network: torch.nn.Module) -> str:
 
 def autotune_cache() -> Path:
     """The file with the measurements of `autotune`."""
-    return cache_folder() / "compute_autotune.json"
+    return cache_folder() / "compute_choices.json"
 
 
 def autotune(
@@ -118,9 +120,9 @@ def autotune(
     if len(candidates) == 1:
         return replace(candidates[0], reason="set by the recipe")
     key = _machine_key(network, candidates)
-    known = _cached(memory).get(key)
-    if known:
-        return ComputeConfig(**known)
+    known = _cached(memory, key)
+    if known is not None:
+        return known
     trial = copy.deepcopy(network, {id(one): one for one in network.parameters() if not one.requires_grad})
     times: dict[ComputeConfig, list[float]] = {candidate: [] for candidate in candidates}
     with isolated_random_state():
@@ -161,17 +163,30 @@ def _machine_key(network: torch.nn.Module, candidates: list[ComputeConfig]) -> s
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 
-def _cached(memory: Path | None) -> dict[str, Any]:
-    if memory is None or not memory.is_file():
+def _cached(memory: Path | None, key: str) -> ComputeConfig | None:
+    """The stored choice; None if there is none, or if the file is damaged."""
+    try:
+        return None if memory is None else ComputeConfig(**_stored(memory)[key])
+    except KeyError:
+        return None
+
+
+def _stored(memory: Path) -> dict[str, Any]:
+    """The stored choices by key; none if the file is damaged, with a warning."""
+    if not memory.is_file():
         return {}
-    return json.loads(memory.read_text())
+    known = read_signed(memory)
+    if known is None:
+        warnings.warn(f"{memory} in the cache is damaged: it is measured again", CacheWarning, stacklevel=2)
+    return known or {}
 
 
 def _store(memory: Path | None, key: str, chosen: ComputeConfig) -> None:
     if memory is None:
         return
-    known = {**_cached(memory), key: asdict(chosen)}
-    memory.parent.mkdir(parents=True, exist_ok=True)
+    known = {**_stored(memory), key: asdict(chosen)}
     part = memory.with_suffix(f".{time.time_ns()}")
-    part.write_text(json.dumps(known))
-    part.replace(memory)
+    with cache_writes(memory.parent):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(sign(known)), encoding="utf-8")
+        part.replace(memory)

@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 
 from polymodal.cli import commands
 from polymodal.core.errors import PolymodalError
+from polymodal.core.paths import CacheWarning
 from polymodal.data.store import eviction
-from polymodal.data.store.eviction import CacheWarning, cache_budget, evict, list_packs, usage
+from polymodal.data.store.eviction import cache_budget, evict, list_packs, usage
 from polymodal.data.store.store import MediaStore, content_key
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks, so nothing is evicted")
 
 RECORDS = 1000
-PACK = 4 * RECORDS + 24
+PACK = 4 * RECORDS + 24 + 24
 FIELDS = {"values": ("float32", ())}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polymodal.core.errors import DataError
+from polymodal.core.errors import PolymodalError
+from polymodal.core.paths import CacheWarning
+from polymodal.data.store import pack
 from polymodal.data.store.items import PreparedInput
 from polymodal.data.store.store import MediaStore, StoreItems, content_key
 from polymodal.data.store.writer import PreparedWriter
+from small_disk import needs_limits, small_disk
 
 
 def image(number: int) -> np.ndarray:
@@ -33,6 +39,8 @@ def keys(numbers: range | list[int]) -> list[bytes]:
     return [key(number) for number in numbers]
 
 
+#: The folders from which another process imports this file.
+FOLDERS = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 LAYOUT = {"pixels": ("uint8", (4, 6, 3))}
 SOUND = {"values": ("int16", (2,)), "times": ("float32", ())}
 
@@ -122,7 +130,7 @@ def test_a_view_sees_packs_of_other_processes(tmp_path: Path) -> None:
 
 _WRITE = """
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_store import *
 one = store(Path(sys.argv[1]))
 for start in range(0, 40, 4):
@@ -131,7 +139,7 @@ for start in range(0, 40, 4):
 
 
 def test_processes_write_at_the_same_time(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _WRITE, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", _WRITE, str(tmp_path), *FOLDERS]
     writers = [subprocess.Popen(command) for _ in range(2)]
     assert [writer.wait() for writer in writers] == [0, 0]
     items = store(tmp_path).open(keys(range(40)))
@@ -148,25 +156,76 @@ def test_interrupted_writes_leave_nothing_that_is_read(tmp_path: Path) -> None:
     assert store(tmp_path).contains(keys([1, 2])).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("damage", ["short pixels", "short keys", "no pixels"])
-def test_a_damaged_pack_says_what_to_delete_and_is_rebuilt(damage: str, tmp_path: Path) -> None:
+DAMAGE = {
+    "short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "long": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "one bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "removed": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("suffix", ["raw", "keys"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_pack_is_not_used_and_is_written_again(damage: str, suffix: str, tmp_path: Path) -> None:
+    store(tmp_path).add(keys([7]), parts([7]))
     one = store(tmp_path)
     one.add(keys([1, 2]), parts([1, 2]))
-    (pixels,), (names,) = one.folder.glob("*.raw"), one.folder.glob("*.keys")
-    if damage == "short pixels":
-        pixels.write_bytes(pixels.read_bytes()[:-1])
-    elif damage == "short keys":
-        names.write_bytes(names.read_bytes()[:-1])
-    else:
-        pixels.unlink()
-    with pytest.raises(DataError, match=rf"delete the files {names.stem}\.\*"):
-        store(tmp_path).contains(keys([1]))
-    pixels.unlink(missing_ok=True)
-    names.unlink()
-    rebuilt = store(tmp_path)
-    assert not rebuilt.contains(keys([1])).any()
-    rebuilt.add(keys([1, 2]), parts([1, 2]))
-    assert np.array_equal(rebuilt.open(keys([2])).take(np.array([0]))["pixels"], images([2]))
+    (file,) = one.folder.glob(f"{one._packs[-1].name}*.{suffix}")
+    del one
+    gc.collect()
+    DAMAGE[damage](file)
+    view = store(tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert view.contains(keys([1, 2, 7])).tolist() == [False, False, True]
+        with pytest.raises(KeyError):
+            view.open(keys([2]))
+    told = [str(one.message) for one in caught]
+    assert len(told) == (0 if (damage, suffix) == ("removed", "keys") else 1)
+    assert all(file.name.partition(".")[0] in message and "damaged" in message for message in told)
+    assert damage == "a folder" or suffix == "keys" or not list(view.folder.glob(f"{file.name.partition('.')[0]}.*"))
+    view.add(keys([1, 2]), parts([1, 2]))
+    assert np.array_equal(view.open(keys([2])).take(np.array([0]))["pixels"], images([2]))
+    assert np.array_equal(view.open(keys([7, 1])).take(np.arange(2))["pixels"], images([7, 1]))
+
+
+def test_records_are_compared_once_in_a_process_and_again_if_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path).add(keys([1, 2]), parts([1, 2]))
+    gc.collect()
+    hashed: list[int] = []
+    genuine = pack.content_checksum
+    monkeypatch.setattr(pack, "content_checksum", lambda parts: hashed.append(1) or genuine(parts))
+    monkeypatch.setattr(pack, "checked_files", set())
+    for _ in range(3):
+        assert store(tmp_path).contains(keys([1])).all()
+    assert len(hashed) == 1
+    (pixels,) = store(tmp_path).folder.glob("*.raw")
+    gc.collect()
+    pixels.write_bytes(bytes(pixels.stat().st_size))
+    os.utime(pixels, ns=(0, 1))
+    with pytest.warns(CacheWarning, match="is damaged"):
+        assert not store(tmp_path).contains(keys([1])).any()
+
+
+@needs_limits
+def test_a_full_disk_names_the_cache_and_harms_no_pack(tmp_path: Path) -> None:
+    one = store(tmp_path)
+    one.add(keys([1]), parts([1]))
+    with small_disk(100), pytest.raises(PolymodalError, match=f"{tmp_path}.*POLYMODAL_CACHE"):
+        one.add(keys([2, 3]), parts([2, 3]))
+    assert not list(one.folder.glob("*.partial"))
+    assert store(tmp_path).contains(keys([1, 2])).tolist() == [True, False]
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(PolymodalError, match=f"{tmp_path / 'cache'}.*POLYMODAL_CACHE"):
+        store(tmp_path / "cache").contains(keys([1]))
 
 
 @pytest.mark.parametrize("folder", [None, "prepared"])
@@ -254,12 +313,12 @@ def test_a_pack_that_vanishes_is_not_known(tmp_path: Path) -> None:
 
 _FEW_FILES = """
 import resource, sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_store import *
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 try:
     store(Path(sys.argv[1])).contains(keys(range(40)))
-except DataError as error:
+except PolymodalError as error:
     print(error)
 """
 
@@ -269,6 +328,6 @@ def test_more_packs_than_files_may_be_open_are_an_error_that_says_what_to_do(tmp
     one = store(tmp_path)
     for number in range(40):
         one.add(keys([number]), parts([number]))
-    command = [sys.executable, "-c", _FEW_FILES, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", _FEW_FILES, str(tmp_path), *FOLDERS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "ulimit -n" in done.stdout

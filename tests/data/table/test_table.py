@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 
 from data.table.cells import cells
-from polymodal.core.errors import DataError
+from polymodal.core.errors import DataError, PolymodalError
+from polymodal.core.paths import CacheWarning
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import open_table
 from polymodal.recipe.data import LimitOptions
+from small_disk import needs_limits, small_disk
 
 CELLS = {
     "n": [3, 1, None, 2],
@@ -159,6 +161,47 @@ def test_damaged_files(name: str, tmp_path: Path, cache: Path) -> None:
         open_table(path, cache=cache)
 
 
+@pytest.mark.parametrize("damage", ["one bit", "short", "empty", "zeros", "removed"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_damaged_cache_entry_is_converted_again(name: str, damage: str, tmp_path: Path, cache: Path) -> None:
+    path = write(name, tmp_path)
+    open_table(path, cache=cache)
+    (entry,) = cache.iterdir()
+    content = entry.read_bytes()
+    middle = len(content) // 2
+    damaged = {
+        "one bit": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        "short": content[:-100],
+        "empty": b"",
+        "zeros": bytes(len(content)),
+    }
+    entry.unlink()
+    if damage in damaged:
+        entry.write_bytes(damaged[damage])
+        with pytest.warns(CacheWarning, match=f"{entry.name} in the cache is damaged"):
+            assert cells(open_table(path, cache=cache)) == CELLS
+    assert cells(open_table(path, cache=cache)) == CELLS
+    assert [one.name for one in cache.iterdir()] == [entry.name]
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_not_the_table(tmp_path: Path) -> None:
+    path = write("a.csv", tmp_path)
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(PolymodalError, match="POLYMODAL_CACHE") as caught:
+        open_table(path, cache=tmp_path / "cache" / "tables")
+    assert not isinstance(caught.value, DataError)
+    assert "a.csv" not in str(caught.value)
+
+
+@needs_limits
+def test_a_full_disk_names_the_cache_and_not_the_table(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 100_000)
+    with small_disk(100_000), pytest.raises(PolymodalError, match="POLYMODAL_CACHE") as caught:
+        open_table(tmp_path / "t.csv", cache=cache)
+    assert "t.csv" not in str(caught.value)
+    assert not list(cache.iterdir())
+
+
 BAD_SOURCES = {
     "suffix": (lambda folder: folder / "t.xlsx", "xlsx"),
     "number": (lambda folder: 3, "not int"),
@@ -187,14 +230,6 @@ def test_unknown_column_names_the_nearest(cache: Path) -> None:
     for call in (table.column_type, table.sample, lambda name: table.values(name, np.array([0]))):
         with pytest.raises(DataError, match="did you mean 'question'"):
             call("qestion")
-
-
-def test_a_damaged_cache_entry_is_written_again(tmp_path: Path, cache: Path) -> None:
-    path = write("a.csv", tmp_path)
-    open_table(path, cache=cache)
-    (entry,) = cache.iterdir()
-    entry.write_bytes(b"")
-    assert cells(open_table(path, cache=cache)) == CELLS
 
 
 def test_a_changed_file_is_converted_again(tmp_path: Path, cache: Path) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polymodal.core.errors import PolymodalError
+from polymodal.core.paths import CacheWarning
 from polymodal.data.store.locks import try_lock_exclusive
-from polymodal.data.store.pack import ENTRY_BYTES
+from polymodal.data.store.pack import CHECKSUM_BYTES, ENTRY_BYTES
 
 CACHE_VARIABLE = "POLYMODAL_CACHE_GIB"
 DEFAULT_GIB = 20.0
@@ -23,10 +24,6 @@ ABANDONED_SECONDS = 3600.0
 _SUFFIXES = {".keys", ".raw", ".partial", ".u8"}
 
 _warned: set[Path] = set()
-
-
-class CacheWarning(UserWarning):
-    """Decoded media in use exceed the size limit of the cache."""
 
 
 def cache_budget() -> int:
@@ -83,7 +80,7 @@ def list_packs(folder: Path) -> list[PackFiles]:
                     kind if dash else "other",
                     keys[0][0] if keys else None,
                     tuple(path for path, _ in group if path.suffix != ".keys"),
-                    keys[0][1].st_size // ENTRY_BYTES if keys and dash else 0,
+                    max(0, keys[0][1].st_size - CHECKSUM_BYTES) // ENTRY_BYTES if keys and dash else 0,
                     sum(status.st_size for _, status in group),
                     max(status.st_mtime for _, status in keys or group),
                 )
@@ -141,6 +138,13 @@ def evict(folder: Path, budget: int) -> int:
     return left
 
 
+def remove_pack(folder: Path, name: str) -> bool:
+    """Delete the files of the pack `name` of a store, unless a process has it open. Returns whether they are gone."""
+    files = [path for path in folder.glob(f"{name}.*") if path.suffix in _SUFFIXES]
+    others = tuple(path for path in files if path.suffix != ".keys")
+    return _remove(PackFiles("", folder / f"{name}.keys", others, 0, 0, 0.0))
+
+
 def _remove(pack: PackFiles) -> bool:
     """Delete a pack that no process has open. The keys are deleted first, so that no process finds a partial pack."""
     with contextlib.ExitStack() as held:
@@ -151,7 +155,7 @@ def _remove(pack: PackFiles) -> bool:
                         return False
             for path in (*([pack.keys] if pack.keys else []), *pack.files):
                 path.unlink(missing_ok=True)
-        except PermissionError:
+        except (PermissionError, IsADirectoryError):
             return False
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,13 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from polymodal.data.store.eviction import cache_budget, enforce_budget
+from polymodal.core.paths import CacheWarning, cache_writes
+from polymodal.data.store.eviction import cache_budget, enforce_budget, remove_pack
 from polymodal.data.store.items import pad_ragged
-from polymodal.data.store.pack import FieldTypes, Pack
+from polymodal.data.store.pack import DamagedPackError, FieldTypes, Pack
+
+#: Version of the files of a pack, a part of the name of every store.
+FORMAT = 2
 
 
 def content_key(data: bytes) -> bytes:
@@ -35,6 +40,9 @@ class MediaStore:
     has asked for (`contains`, `open`) or added stay while the store and its items are in use. Any process may evict the
     others at any time; the store then no longer contains them.
 
+    A process compares the records of a pack with their checksum before it uses them. A damaged pack is removed with a
+    `CacheWarning` that names it, and its items count as not stored: they are decoded (or computed) and stored again.
+
     Raises:
         PolymodalError: the size limit set by the environment is not a positive number.
     """
@@ -47,7 +55,7 @@ class MediaStore:
         ragged: bool,
         kind: str = "media",
     ) -> None:
-        described = json.dumps([sorted((name, *field) for name, field in layout.items()), ragged, preparation])
+        described = json.dumps([FORMAT, sorted((name, *field) for name, field in layout.items()), ragged, preparation])
         self.root = Path(folder)
         self.folder = self.root / f"{kind}-{xxhash.xxh3_128_hexdigest(described.encode())}"
         self.fields: FieldTypes = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
@@ -61,11 +69,12 @@ class MediaStore:
         """`[len(keys)]` bool: which items are in the store, including those of other processes.
 
         Raises:
-            DataError: a pack is damaged.
+            DataError: this process may not open more files.
+            PolymodalError: the folder of the store cannot be created.
         """
         self._refresh()
         positions = [self._position[key] for key in keys if key in self._position]
-        lost = {pack.name for pack in self._packs_of(np.array(positions, np.int64)) if not pack.open(self.fields)}
+        lost = {pack.name for pack in self._packs_of(np.array(positions, np.int64)) if not self._open(pack)}
         if lost:
             self._forget(lost)
             return self.contains(keys)
@@ -77,7 +86,7 @@ class MediaStore:
 
         Raises:
             ValueError: an item does not have the layout of this store.
-            DataError: a pack is damaged.
+            PolymodalError: the folder cannot be written to.
         """
         for item in items:
             self._check(item)
@@ -96,7 +105,6 @@ class MediaStore:
 
         Raises:
             KeyError: an item is not in the store.
-            DataError: a pack is damaged.
         """
         known = self.contains(keys)
         if not known.all():
@@ -121,12 +129,37 @@ class MediaStore:
 
     def _refresh(self) -> None:
         """Register the packs that have appeared since the last call."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with cache_writes(self.root):
+            self.folder.mkdir(parents=True, exist_ok=True)
         names = {entry.name[: -len(".keys")] for entry in os.scandir(self.folder) if entry.name.endswith(".keys")}
         for name in sorted(names - self._seen):
-            pack = Pack.read(self.folder, name)
+            try:
+                pack = Pack.read(self.folder, name)
+            except DamagedPackError:
+                self._remove(name)
+                continue
             if pack is not None:
                 self._register(pack)
+
+    def _open(self, pack: Pack) -> bool:
+        """Whether the pack is there and whole; it is open then."""
+        try:
+            return pack.open(self.fields)
+        except DamagedPackError:
+            pass  # the exception holds the mapping, and its lock, until here
+        self._remove(pack.name)
+        return False
+
+    def _remove(self, name: str) -> None:
+        """Remove a damaged pack, with a warning. This process ignores the pack if it cannot be removed."""
+        self._seen.add(name)
+        removed = remove_pack(self.folder, name)
+        warnings.warn(
+            f"{self.folder / name}.* in the cache is damaged: its items are not used, and are decoded or computed "
+            f"again{'' if removed else '; delete these files, which this process cannot do'}",
+            CacheWarning,
+            stacklevel=2,
+        )
 
     def _register(self, pack: Pack) -> None:
         start = self._first[-1]

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from polymodal.core.paths import cache_writes
 from polymodal.data.store.items import FixedItems, Items, PreparedInput, RaggedItems
 
 
@@ -31,7 +32,8 @@ class PreparedWriter:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            with cache_writes(folder):
+                folder.mkdir(parents=True, exist_ok=True)
         self._index: list[np.ndarray] = []
         self._keys: list[bytes] = []
         self._position: dict[bytes, int] = {}
@@ -45,6 +47,7 @@ class PreparedWriter:
 
         Raises:
             TypeError: the type of its items differs from previous blocks.
+            PolymodalError: the folder cannot be written to.
         """
         if self._first is None:
             self._first = block
@@ -119,8 +122,9 @@ class _GrowingArray:
         self.file, self.dtype, self.shape, self.rows = file, like.dtype, like.shape[1:], 0
         self.parts: list[np.ndarray] = []
         if file is not None:
-            file.unlink(missing_ok=True)  # an older run may still have the old file mapped: never write into it
-            file.touch()
+            with cache_writes(file.parent):
+                file.unlink(missing_ok=True)  # an older run may still have the old file mapped: never write into it
+                file.touch()
 
     def append(self, array: np.ndarray) -> None:
         if array.dtype != self.dtype or array.shape[1:] != self.shape:
@@ -131,7 +135,7 @@ class _GrowingArray:
         if self.file is None:
             self.parts.append(array)
         else:
-            with open(self.file, "ab") as sink:
+            with cache_writes(self.file.parent), open(self.file, "ab") as sink:
                 sink.write(np.ascontiguousarray(array).tobytes())
 
     def finish(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet
 import xxhash
 
+from polymodal.core.checksum import file_checksum, is_unchanged
 from polymodal.core.errors import DataError
+from polymodal.core.paths import CacheWarning, cache_writes
 from polymodal.data.table.columns import check_names, plain_type, to_plain_type
 from polymodal.data.table.csv import CsvFile
 from polymodal.data.table.json_lines import JsonLines
 
 # Part of the name of every cache entry: increase it when the conversion of a file changes.
-_VERSION = 1
+_VERSION = 2
 _BATCH_BYTES = 16 << 20
 
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
@@ -28,8 +31,12 @@ def map_file(path: Path, cache: Path) -> pa.Table:
     """The table in `path`, memory-mapped. Any file other than an uncompressed Arrow file is converted into `cache`
     once.
 
+    An entry of the cache is compared with its checksum. A damaged one is removed with a `CacheWarning`, and the file is
+    converted again.
+
     Raises:
         DataError: the file cannot be read in the format of its suffix.
+        PolymodalError: the cache cannot be written to.
     """
     suffix = path.suffix.lower()
     try:
@@ -39,8 +46,7 @@ def map_file(path: Path, cache: Path) -> pa.Table:
                 return mapped
         return _map_converted(path, cache, _READERS[suffix])
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"the file is damaged or not a {suffix[1:]} file ({reason})", file=str(path)) from error
+        raise _damaged(path, error) from error
 
 
 def file_key(path: Path) -> str:
@@ -55,24 +61,44 @@ def file_key(path: Path) -> str:
 
 
 def _map_converted(path: Path, cache: Path, read: Callable[[Path], Batches]) -> pa.Table:
-    cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"{file_key(path)}.arrow"
-    if target.exists():
-        try:
-            return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
-        except pa.ArrowInvalid:  # truncated by a crash; converted again below
-            target.unlink()
+    """The converted table of a file. The name of a cache entry is the key of the file and the checksum of the entry."""
+    key = file_key(path)
+    with cache_writes(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        entries = sorted(cache.glob(f"{key}-*.arrow"))
+    for entry in entries:
+        if is_unchanged(entry, entry.stem.rpartition("-")[2]):
+            return pa.ipc.open_file(pa.memory_map(str(entry))).read_all()
+        warnings.warn(f"{entry} in the cache is damaged: {path} is converted again", CacheWarning, stacklevel=2)
+        with cache_writes(cache):
+            entry.unlink()
     partial = cache / f"{uuid.uuid4().hex}.partial"
     try:
         schema, batches = read(path)
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        os.replace(partial, target)
+        with cache_writes(cache):
+            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+                for batch in _source_errors(batches, path):
+                    writer.write_batch(batch)
+            target = cache / f"{key}-{file_checksum(partial)}.arrow"
+            os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
         pa.default_memory_pool().release_unused()
     return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
+
+
+def _source_errors(batches: Iterable[pa.RecordBatch], path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches. An error of the file system in reading them is a DataError, since the errors that remain are those
+    of the cache."""
+    try:
+        yield from batches
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"the file is damaged or not a {path.suffix.lower()[1:]} file ({reason})", file=str(path))
 
 
 def _read_csv(path: Path) -> Batches:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,12 +15,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from polymodal.core.checksum import CHECKSUMS, file_checksum, is_unchanged, read_signed, sign
 from polymodal.core.errors import MissingExtraError, RecipeError, did_you_mean
-from polymodal.core.paths import cache_folder
+from polymodal.core.paths import CacheWarning, cache_folder, cache_writes
 from polymodal.pretrained.hub import write_atomic
 
 #: Version of the converted folders; increase it when a conversion changes. Folders of other versions are not read.
-VERSION = 1
+VERSION = 2
 #: Bytes per read of a file.
 CHUNK_BYTES = 2**22
 
@@ -163,6 +165,7 @@ def folder(name: str) -> Path:
     Raises:
         MissingExtraError: its package is not installed.
         RecipeError: the hash of its weights differs from the published one.
+        PolymodalError: the cache cannot be written to.
     """
     starter, file = STARTERS[name], location(name)
     if file is None:
@@ -172,6 +175,10 @@ def folder(name: str) -> Path:
     if starter.convert is None:
         return file.parent
     target = cache_folder() / "weights" / f"{name}-{starter.sha256[:12]}-{VERSION}"
+    if target.is_dir() and not _is_whole(target):
+        warnings.warn(f"{target} in the cache is damaged: it is converted again", CacheWarning, stacklevel=2)
+        with cache_writes(target):
+            shutil.rmtree(target)
     if not target.is_dir():
         _write_folder(target, lambda partial: _convert(name, partial))
     return target
@@ -179,8 +186,13 @@ def folder(name: str) -> Path:
 
 def is_verified(name: str, file: Path) -> bool:
     """Whether the hash of this file (identified by path, size and modification time) has already been verified."""
-    record = _record_path(name)
-    return record.is_file() and json.loads(record.read_text(encoding="utf-8")) == _identity(name, file)
+    return read_signed(_record_path(name)) == _identity(name, file)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the files of a converted folder are those that were written; they are read once in a process."""
+    sums = read_signed(folder / CHECKSUMS)
+    return sums is not None and all(is_unchanged(folder / name, value) for name, value in sums.items())
 
 
 def _convert(name: str, target: Path) -> None:
@@ -188,14 +200,16 @@ def _convert(name: str, target: Path) -> None:
     convert = import_module(str(STARTERS[name].convert)).convert
     if len(files) == 1:
         convert(files[0], target)
-        return
-    whole = target / "whole"
-    with whole.open("wb") as joined:
-        for file in files:
-            with file.open("rb") as part:
-                shutil.copyfileobj(part, joined, CHUNK_BYTES)
-    convert(whole, target)
-    whole.unlink()
+    else:
+        whole = target / "whole"
+        with whole.open("wb") as joined:
+            for file in files:
+                with file.open("rb") as part:
+                    shutil.copyfileobj(part, joined, CHUNK_BYTES)
+        convert(whole, target)
+        whole.unlink()
+    sums = {path.relative_to(target).as_posix(): file_checksum(path) for path in target.rglob("*") if path.is_file()}
+    (target / CHECKSUMS).write_text(json.dumps(sign(sums)), encoding="utf-8")
 
 
 def _verify(name: str, file: Path) -> None:
@@ -211,7 +225,7 @@ def _verify(name: str, file: Path) -> None:
             f"{file} is corrupt: its SHA-256 is {found}, expected {starter.sha256}. Install it again: "
             f"pip install --force-reinstall --no-deps {starter.package}",
         )
-    write_atomic(_record_path(name), json.dumps(_identity(name, file)))
+    write_atomic(_record_path(name), json.dumps(sign(_identity(name, file))))
 
 
 def _record_path(name: str) -> Path:
@@ -231,9 +245,11 @@ def _identity(name: str, file: Path) -> dict[str, Any]:
 
 
 def _write_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Write a folder atomically: to a temporary folder, then rename. Another process may have written it first."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    """Write a folder of the cache atomically: to a temporary folder, then rename. Another process may have written it
+    first."""
+    with cache_writes(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(mkdtemp(prefix=f"{target.name}.", dir=target.parent))
     try:
         write(partial)
         try:
