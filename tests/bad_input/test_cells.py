@@ -29,7 +29,7 @@ def test_empty_and_very_long_texts() -> None:
 
 def test_numbers_that_are_none() -> None:
     """NaN is a missing value, an infinite number is a bad cell. Both count as missing, and no other row changes."""
-    columns = table()
+    columns = table(80)
     columns["length"][:3] = [math.nan, math.inf, -math.inf]
     model = train(columns, recipe=TABLE)
     assert model.run.cell_errors == CellErrorCounts(2, {"length": 2})

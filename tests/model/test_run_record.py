@@ -152,7 +152,13 @@ def test_records_of_runs_are_read_back(tmp_path: Path) -> None:
 def test_the_record_of_a_search_is_read_back(tmp_path: Path) -> None:
     space = {"fusion": ["late", "concat"]}
     found = tune(
-        make_exclusive_or(80, seed=0), recipe=RECIPE, space=space, folds=2, trials=2, time_limit=None, out=tmp_path
+        make_exclusive_or(80, seed=0),
+        recipe=RECIPE,
+        space=space,
+        folds=2,
+        trials=2,
+        time_limit=None,
+        out=tmp_path / "search",
     )
     assert found.model.run.splits
     assert read_back(found.model.run) == found.model.run

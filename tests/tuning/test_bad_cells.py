@@ -40,4 +40,5 @@ def test_a_corrupt_image_is_reported_and_counted_once(tmp_path: Path, capsys: py
     printed = "".join(capsys.readouterr())
     assert "1 cell cannot be used" in printed
     assert printed.index("cannot be used") < printed.index("trial 0")
-    assert json.loads((out / "leaderboard.json").read_text())["cell_errors"] == {"count": 1, "by_column": {"photo": 1}}
+    counts = json.loads((out / "leaderboard.json").read_text())["cell_errors"]
+    assert counts == {"count": 1, "by_column": {"photo": 1}, "bad_columns": {}}

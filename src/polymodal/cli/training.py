@@ -179,7 +179,8 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
 
 
 def _notes(model: Model, out: Path) -> list[str]:
-    """Shared items, notices of the training, and cells that could not be used."""
+    """Shared items, notices of the training, and cells that could not be used in columns without a warning of their
+    own."""
     from polymodal.core.formatting import count_noun, join_words, split_name
 
     notes, errors = [], model.run.cell_errors
@@ -190,9 +191,10 @@ def _notes(model: Model, out: Path) -> list[str]:
             verb = "is" if shared.items == 1 else "are"
             notes.append(f"input {shared.input!r}: {items} {verb} in both the {splits} rows ({rows})")
     notes += model.run.notices
-    if errors.count:
-        by_column = ", ".join(f"{column}: {count}" for column, count in errors.by_column.items())
-        cells = count_noun(errors.count, "cell")
+    few = {column: count for column, count in errors.by_column.items() if column not in errors.bad_columns}
+    if few:
+        by_column = ", ".join(f"{column}: {count}" for column, count in few.items())
+        cells = count_noun(sum(few.values()), "cell")
         notes.append(f"{cells} could not be used ({by_column}); see {out / 'cell_errors.jsonl'}")
     return notes
 

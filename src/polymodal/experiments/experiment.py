@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polymodal.core.errors import DataError, RecipeError
@@ -15,6 +15,7 @@ from polymodal.data.table.table import Table
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.preparation.usable_cells import bad_column_sentences, check_training_cells, unlearned_sentences
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.source_model import SourceModel
 
@@ -27,6 +28,7 @@ class Experiment:
     cell_errors: unusable cells
     features: cached features of frozen encoder layers
     teacher: the same experiment with privileged inputs, if the recipe has any; this experiment then excludes them
+    bad_columns: sentences about the columns with many unusable cells
     """
 
     preparation: Preparation
@@ -35,6 +37,7 @@ class Experiment:
     cell_errors: CellErrors
     features: FeatureCache
     teacher: Experiment | None = None
+    bad_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -89,6 +92,9 @@ def prepare_experiment(
 
     folder: folder for prepared tensors
     cache: folder for decoded media and features; None disables caching across runs
+
+    Raises:
+        DataError: the training rows have no usable cell of an input, a target or a prompt.
     """
     if recipe.privileged and recipe.training.distillation.teacher is not None:
         raise RecipeError(
@@ -105,16 +111,23 @@ def prepare_experiment(
     student = recipe.with_inputs([name for name in recipe.inputs if name not in recipe.privileged])
     bare = preparation.for_recipe(student) if recipe.privileged else preparation
     cell_errors, prepared = CellErrors(recipe.data.strict), {}
+    own_errors, bad_columns = {}, dict[str, tuple[str, ...]]()
     for name, split in tables.items():
         if id(split.table) not in prepared:
-            used = preparation if name != "test" else bare
+            used, before = preparation if name != "test" else bare, len(cell_errors.errors)
             with progress.task(f"prepare {split.table.name}", len(split.table)) as advance:
                 table_folder = folder / f"table-{name}"
                 prepared[id(split.table)] = used.prepare(
                     split.table, cell_errors, folder=table_folder, cache=cache, advance=advance
                 )
+            own_errors[id(split.table)] = cell_errors.errors[before:]
+            for column, sentences in bad_column_sentences(split.table, own_errors[id(split.table)]).items():
+                bad_columns[column] = bad_columns.get(column, ()) + sentences
+    train = tables["train"]
+    check_training_cells(preparation, train, prepared[id(train.table)], own_errors[id(train.table)])
+    bad_columns = {**unlearned_sentences(preparation), **bad_columns}
     splits = {name: Split(prepared[id(split.table)], split.rows) for name, split in tables.items()}
-    whole = Experiment(preparation, dict(tables), splits, cell_errors, FeatureCache(cache))
+    whole = Experiment(preparation, dict(tables), splits, cell_errors, FeatureCache(cache), bad_columns=bad_columns)
     return replace(whole.with_recipe(student), teacher=whole) if recipe.privileged else whole
 
 

@@ -99,6 +99,11 @@ class Modality(ABC):
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Fit to the training rows (vocabulary, statistics). Called once, before `prepare`."""
 
+    def unlearned_columns(self) -> dict[str, str]:
+        """The columns from which `fit` learned nothing, so that all their cells are alike for the encoder, with the
+        reason; none if cells need no fitted state."""
+        return {}
+
     @abstractmethod
     def prepare(self, block: RowBlock) -> PreparedInput:
         """Prepare one block of rows. A cell that cannot be used is reported to `block.errors` and counts as missing."""

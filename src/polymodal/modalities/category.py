@@ -86,6 +86,10 @@ class Category(Modality):
             [sorted(name for name, n in count.items() if n >= self.options.min_frequency) for count in counts]
         )
 
+    def unlearned_columns(self) -> dict[str, str]:
+        reason = f"no label occurs in {self.options.min_frequency} or more rows (`min_frequency`)"
+        return {name: reason for name, labels in zip(self.columns, self.labels, strict=True) if not labels}
+
     def _set_labels(self, labels: list[list[str]]) -> None:
         self.labels = labels
         self._numbers = [{label: FIRST_LABEL + at for at, label in enumerate(column)} for column in labels]

@@ -100,6 +100,10 @@ class Number(Modality):
             "seen": len(values) > 0,
         }
 
+    def unlearned_columns(self) -> dict[str, str]:
+        learned = zip(self.columns, self.statistics, strict=True)
+        return {name: "no cell is a number" for name, one in learned if not one["seen"]}
+
     def _read(self, block: RowBlock) -> tuple[np.ndarray, list[dict[int, str]]]:
         columns = [read_numbers(block.columns[name]) for name in self.columns]
         return np.stack([values for values, _ in columns], axis=1), [bad for _, bad in columns]

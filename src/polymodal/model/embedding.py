@@ -20,6 +20,21 @@ def embed_rows(
     predictor: Predictor, data: Any, input: str | None, dim: int | None, root: Path | str | None, *, strict: bool
 ) -> np.ndarray:
     """The embedding of each row of `data`: float32 `[rows, dim]`. For arguments and errors, see `Model.embed`."""
+    cell_errors = CellErrors(strict)
+    vectors = embed_table(predictor, data, input, dim, root, cell_errors)
+    warn_cell_errors(cell_errors.errors)
+    return vectors
+
+
+def embed_table(
+    predictor: Predictor,
+    data: Any,
+    input: str | None,
+    dim: int | None,
+    root: Path | str | None,
+    cell_errors: CellErrors,
+) -> np.ndarray:
+    """`embed_rows` that adds unusable cells to `cell_errors` and does not warn."""
     names = None if input is None else [input]
     inputs = predictor.preparation.recipe.inputs
     if input is not None and input not in inputs:
@@ -27,11 +42,9 @@ def embed_rows(
     if names is not None:
         predictor = predictor.for_inputs(names)
     preparation = predictor.preparation
-    cell_errors = CellErrors(strict)
     parts: list[np.ndarray] = []
     for block in preparation.blocks(open_rows(data, root, preparation.input_columns), cell_errors):
         parts += predictor.embed(Split.all_rows(preparation.prepare_block(block)), names).values()
-    warn_cell_errors(cell_errors.errors)
     vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
     if dim is None or not len(vectors):
         return vectors

@@ -64,10 +64,14 @@ class SplitRecord:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class CellErrorCounts:
-    """The number of unusable cells in total (`count`) and by column."""
+    """The number of unusable cells in total (`count`) and by column.
+
+    bad_columns: sentences about the columns with many unusable cells, by column
+    """
 
     count: int = 0
     by_column: dict[str, int] = field(default_factory=dict)
+    bad_columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from polymodal.core.progress import Progress
 from polymodal.data.partition import make_splits
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.experiments.plan import Plan, complete_schedule
 from polymodal.model.distributions import to_raw_values
 from polymodal.model.ensemble import Ensemble
@@ -50,7 +52,9 @@ def _train(folds: Folds, candidate: Candidate, folder: Path | None, progress: Pr
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": split})})
     splits = make_splits(recipe, folds.table, None, None)
     plan = Plan(complete_schedule(recipe, len(splits["train"])), [])
-    return run_plan(plan, splits, RunFolder(folder, overwrite=True), progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadCellsWarning)  # `tune` has warned of the same cells
+        return run_plan(plan, splits, RunFolder(folder, overwrite=True), progress)
 
 
 def _fit_combiner(selection: EnsembleSelection, folds: Folds) -> Combiner:

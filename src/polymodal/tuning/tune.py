@@ -12,13 +12,15 @@ from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, RecipeError, TrainingError
 from polymodal.core.formatting import count_noun
-from polymodal.core.paths import scratch_folder
+from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
+from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.plan import make_plan
+from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe, read_mapping
 from polymodal.tuning.audit import audit_inputs
 from polymodal.tuning.baselines import run_baselines
@@ -109,13 +111,14 @@ def tune(
         fingerprint=table.fingerprint(),
     )
     fold_data, dimensions = spec.open(table)
+    warned = _check_cells(fold_data)
     spec = create_or_resume(spec, folder, resume=resume)
     repair_journal(folder)
     study = Study(folder, dimensions, spec.objectives, spec.seed)
     study.enqueue_initial(trials)
     models = FrozenFeatureBaselines(fold_data, progress=progress_bar)
     baselines = _baselines(models, folder, progress_bar)
-    _report_cell_errors(models.features.cell_errors, progress_bar)
+    _report_cell_errors(models.features.cell_errors, warned, progress_bar)
     searching = time.time()
     end = None if time_limit is None else start + time_limit * (1 - REFIT_FRACTION)
     deadline = (
@@ -153,13 +156,26 @@ def tune(
     return tuning
 
 
-def _report_cell_errors(cell_errors: CellErrors, progress: Progress) -> None:
-    """Log the bad cells before the search starts; the model directory will list them."""
-    unique_errors = CellErrors(errors=list(dict.fromkeys(cell_errors.errors)))  # the same cell occurs in every fold
-    if unique_errors.errors:
-        columns = ", ".join(f"{column}: {count}" for column, count in unique_errors.counts().items())
-        cells = count_noun(len(unique_errors.errors), "cell")
-        progress.log(f"{cells} cannot be used and count as missing ({columns})")
+def _check_cells(folds: Folds) -> set[str]:
+    """Prepare the first fold, warn of columns with many unusable cells, and return these columns.
+
+    Raises:
+        DataError: the training rows have no usable cell of an input or a target.
+    """
+    with scratch_folder() as folder:
+        experiment = prepare_experiment(
+            folds.recipe, folds.splits[0], folder=folder, cache=media_cache_folder(), progress=Progress(False)
+        )
+        warn_bad_columns(experiment.bad_columns)
+        return set(experiment.bad_columns)
+
+
+def _report_cell_errors(cell_errors: CellErrors, warned: set[str], progress: Progress) -> None:
+    """Log the bad cells of columns without a warning before the search starts; the model directory will list them."""
+    few = [error for error in dict.fromkeys(cell_errors.errors) if error.column not in warned]  # folds share cells
+    if few:
+        columns = ", ".join(f"{column}: {count}" for column, count in CellErrors(errors=few).counts().items())
+        progress.log(f"{count_noun(len(few), 'cell')} cannot be used and count as missing ({columns})")
 
 
 def _check_counts(trials: int | None, time_limit: float | None, jobs: int) -> None:

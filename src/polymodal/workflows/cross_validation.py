@@ -28,6 +28,7 @@ from polymodal.experiments.train import train_model, train_unimodal
 from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
+from polymodal.preparation.usable_cells import bad_column_sentences, warn_bad_columns
 from polymodal.recipe.recipe import Recipe
 from polymodal.workflows.model_comparison import compare_output
 
@@ -145,9 +146,10 @@ def cross_validate(
             )
             raise RecipeError(f"outputs.{name}.task", problem)
     pooled = _OutOfFold(plan.recipe, table)
+    warn_bad_columns(bad_column_sentences(table, pooled.cell_errors.errors))
     for number, parts in enumerate(make_fold_splits(plan.recipe, table, folds)):
         shown.log(f"fold {number + 1} of {folds}")
-        pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown))
+        pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown, warn=number == 0))
     result = pooled.result()
     if out is not None:
         result.save(out)
@@ -169,10 +171,14 @@ class _Fold:
     seconds: float
 
 
-def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress) -> _Fold:
+def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress, *, warn: bool = False) -> _Fold:
+    """warn: warn of columns of inputs with many unusable cells, which are the same in every fold"""
     begun = time.perf_counter()
     with scratch_folder() as folder:
         experiment = prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=progress)
+        if warn:
+            targets = set(experiment.preparation.target_columns)
+            warn_bad_columns({name: found for name, found in experiment.bad_columns.items() if name not in targets})
         model = train_model(experiment, progress=progress)
         predictions = _predict_test(experiment, model)
         unimodal = {}

@@ -25,7 +25,11 @@ from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.model.run_record import CellErrorCounts, Durations, Environment, RunRecord, SplitRecord
 from polymodal.model.run_summary import count_parameters
+from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe
+
+#: The file of a model directory that lists the unusable cells.
+CELL_ERRORS_FILE = "cell_errors.jsonl"
 
 
 @check_arguments
@@ -66,6 +70,8 @@ def fit(
 
     Raises:
         RecipeError, DataError, TrainingError: the message states what is wrong, where, and what to do.
+
+    A column of which more than 5 % of the cells cannot be used causes a `BadCellsWarning` before training.
 
     Example:
         >>> import polymodal
@@ -137,6 +143,7 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
         experiment = prepare_experiment(
             plan.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress
         )
+        warn_bad_columns(experiment.bad_columns, out.path and out.path / CELL_ERRORS_FILE)
         prepared = time.perf_counter()
         model = train_model(experiment, folder=out.path, resume=out.resume, progress=progress, log_parameters=True)
         scores = score_model(experiment, model, progress=progress)
@@ -258,7 +265,7 @@ class RunFolder:
         from polymodal.report.report import write_report
 
         model.save(self.path)
-        with (self.path / "cell_errors.jsonl").open("w", encoding="utf-8") as file:
+        with (self.path / CELL_ERRORS_FILE).open("w", encoding="utf-8") as file:
             file.writelines(experiment.cell_errors.json_lines())
         write_card(self.path, model)
         write_report(self.path, experiment, model, scores)
@@ -286,6 +293,6 @@ def _complete_record(plan: Plan, experiment: Experiment, model: Model, scores: d
         inputs={name: modality.describe() for name, modality in experiment.preparation.modalities.items()},
         task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},
         shared_items=tuple(experiment.shared_between_splits()),
-        cell_errors=CellErrorCounts(len(cell_errors.errors), cell_errors.counts()),
+        cell_errors=CellErrorCounts(len(cell_errors.errors), cell_errors.counts(), experiment.bad_columns),
         data_sets={name: split.data_sets for name, split in scores.items() if split.data_sets},
     )

@@ -19,8 +19,10 @@ from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
 from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError, did_you_mean
+from polymodal.data.table.cell_error_summary import summarize_reasons
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
+from polymodal.model.embedding import embed_table
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
 
@@ -82,10 +84,13 @@ class FewShot:
         table = model.open_columns(rows, root, [*_columns(model, input), target])
         task, cell_errors = EmbeddingClassifierTask(target), CellErrors(strict)
         value, present = read_target(task, table, cell_errors, fit=True)
-        warn_cell_errors(cell_errors.errors)
         zero_shot = _zero_shot(model, task, descriptions, templates, input) if head == "tip" else None
-        features = model.embed(table, input=input, strict=strict).astype(np.float64)
+        features = embed_table(model.predictor, table, input, None, None, cell_errors).astype(np.float64)
         known = present & ~np.isnan(features).any(1)
+        if not known.any():
+            reasons = summarize_reasons(cell_errors.errors) or "the cells are empty"
+            raise DataError(f"no row has both a class and a usable input. {reasons}", column=target, file=table.name)
+        warn_cell_errors(cell_errors.errors)
         missing = set(range(task.output_size)) - set(value[known].tolist())
         if missing:
             name = task.classes[min(missing)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.errors import DataError
 from polymodal.core.formatting import count_noun
 
@@ -59,4 +59,4 @@ def warn_cell_errors(cell_errors: list[CellError]) -> None:
         more = f" and {len(cell_errors) - 5} more" if len(cell_errors) > 5 else ""
         count = "count" if len(cell_errors) > 1 else "counts"
         text = f"{count_noun(len(cell_errors), 'cell')} could not be used and {count} as missing: {first}{more}"
-        warnings.warn(text, BadCellsWarning, stacklevel=3)
+        warn_caller(text, BadCellsWarning)
