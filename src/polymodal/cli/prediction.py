@@ -27,6 +27,12 @@ def predict(
         Path | None, typer.Option("--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow.")
     ] = None,
     probabilities: Annotated[bool, typer.Option(help="Add the probability of each class.")] = False,
+    escape_formulas: Annotated[
+        bool,
+        typer.Option(
+            "--escape-formulas", help="Write an apostrophe before texts that a spreadsheet program would compute."
+        ),
+    ] = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -36,6 +42,8 @@ def predict(
     from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.prediction_files import collect, write_predictions
 
+    if escape_formulas and out is None:
+        raise typer.BadParameter("formulas are computed in files only; give --out", param_hint="--escape-formulas")
     model = load_predictor(model_dir)
     table = open_rows(model, data, root)
     errors = CellErrors(strict)
@@ -44,7 +52,9 @@ def predict(
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
         shown: list[RenderableType] = [rows_table(rows)] if rows else []
     else:
-        count = write_predictions(model, table, errors, out, probabilities=probabilities)
+        count = write_predictions(
+            model, table, errors, out, probabilities=probabilities, escape_formulas=escape_formulas
+        )
         value, shown = {"rows": count, "out": str(out)}, [f"{count_noun(count, 'prediction')} in {out}"]
     value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)

@@ -118,3 +118,25 @@ def escape_controls(text: str, keep: str = "") -> str:
     'red\\\\x1b[31m'
     """
     return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+
+
+def escape_formula(cell: Any) -> Any:
+    """A text that a spreadsheet program would compute with an apostrophe before it; other cells do not change.
+
+    Such a text begins with `=`, `+`, `-`, `@`, a tab or a line end and is no number. Source: OWASP, "CSV Injection".
+
+    >>> escape_formula("=1+1"), escape_formula("-1"), escape_formula(-1.0), escape_formula("red")
+    ("'=1+1", '-1', -1.0, 'red')
+    """
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not is_number(cell):
+        return f"'{cell}"
+    return cell
+
+
+def is_number(text: str) -> bool:
+    """Whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

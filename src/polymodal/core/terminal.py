@@ -13,6 +13,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from polymodal.core.formatting import is_number
+
 #: Columns with cells up to this length are not wrapped if the terminal is wide enough. Minimum width of other columns.
 SHORT_CELL, MIN_WRAPPED = 18, 10
 
@@ -93,10 +95,4 @@ def _blocks(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def _is_number(cell: Any) -> bool:
     text = cell.replace(",", "").removesuffix("%").strip()
-    if text in ("", "–"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return text in ("", "–") or is_number(text)

@@ -13,11 +13,15 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from polymodal.core.errors import DataError, did_you_mean
+from polymodal.core.formatting import escape_formula
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
+from polymodal.model.prediction_columns import ANSWER, CONFIDENCE, prediction_columns
 from polymodal.model.protocol import PredictsRows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
+#: Formats that spreadsheet programs open, with formulas in cells.
+SPREADSHEETS = (".csv", ".tsv")
 
 
 def collect(model: PredictsRows, table: Table, cell_errors: CellErrors, *, probabilities: bool) -> list[dict[str, Any]]:
@@ -26,19 +30,29 @@ def collect(model: PredictsRows, table: Table, cell_errors: CellErrors, *, proba
 
 
 def write_predictions(
-    model: PredictsRows, table: Table, cell_errors: CellErrors, path: Path, *, probabilities: bool
+    model: PredictsRows,
+    table: Table,
+    cell_errors: CellErrors,
+    path: Path,
+    *,
+    probabilities: bool,
+    escape_formulas: bool = False,
 ) -> int:
     """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
 
     The file is renamed into place when it is complete.
 
+    escape_formulas: write an apostrophe before a text that a spreadsheet program would compute (.csv and .tsv)
+
     Raises:
-        DataError: the suffix is not supported.
+        DataError: the suffix is not supported, or `escape_formulas` is set for a format without formulas.
     """
     if path.suffix not in SUFFIXES:
         raise DataError(
             f"predictions cannot be written as {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}", file=str(path)
         )
+    if escape_formulas:
+        _check_escaped(path, list(prediction_columns(model.tasks, probabilities=probabilities).values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     blocks = _blocks(model, table, cell_errors, probabilities)
@@ -46,26 +60,41 @@ def write_predictions(
     if path.suffix == ".jsonl":
         count = _write_lines(blocks, part)
     else:
-        count = _write_arrow(blocks, part, path.suffix, timelines)
+        count = _write_arrow(blocks, part, path.suffix, timelines, escape_formulas)
     part.replace(path)
     return count
+
+
+def _check_escaped(path: Path, names: list[str]) -> None:
+    if path.suffix not in SPREADSHEETS:
+        raise DataError(
+            f"a {path.suffix} file holds no formulas; write {' or '.join(SPREADSHEETS)}, or do not escape formulas",
+            file=str(path),
+        )
+    for name in names:
+        if escape_formula(name) != name and escape_formula(name) in names:
+            raise DataError(
+                f"the columns {name!r} and {escape_formula(name)!r} would have one name; do not escape formulas",
+                file=str(path),
+            )
 
 
 def _blocks(
     model: PredictsRows, table: Table, cell_errors: CellErrors, probabilities: bool
 ) -> Iterator[list[dict[str, Any]]]:
     tasks = model.tasks
+    columns = prediction_columns(tasks, probabilities=probabilities)
     for rows, predicted in model.stream(table, cell_errors):
         answers: list[dict[str, Any]] = [{} for _ in rows]
-        for name, distribution in predicted.items():
-            task = tasks[name]
-            for row, answer in zip(answers, task.predict(distribution), strict=True):
-                row[name] = answer
-            if task.space == "categorical":
-                _add(answers, f"{name}.probability", distribution.max(1))
-            if probabilities and task.has_probabilities and task.grid is None:  # events have their own score
-                for index, label in enumerate(task.classes):
-                    _add(answers, f"{name}.{label}", distribution[:, index])
+        for column, title in columns.items():
+            distribution = predicted[column.output]
+            if column.label == ANSWER:
+                for row, answer in zip(answers, tasks[column.output].predict(distribution), strict=True):
+                    row[title] = answer
+            else:
+                _add(
+                    answers, title, distribution.max(1) if column.label == CONFIDENCE else distribution[:, column.label]
+                )
         yield answers
 
 
@@ -83,13 +112,17 @@ def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:
     return count
 
 
-def _write_arrow(blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str, timelines: set[str]) -> int:
+def _write_arrow(
+    blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str, timelines: set[str], escape: bool
+) -> int:
     writer: Any = None
     schema: pa.Schema | None = None
     count = 0
     try:
         for block in blocks:
             block = [{name: _flat(cell, suffix, name in timelines) for name, cell in row.items()} for row in block]
+            if escape:
+                block = [{escape_formula(name): escape_formula(cell) for name, cell in row.items()} for row in block]
             batch = pa.RecordBatch.from_pylist(block, schema=schema)
             if writer is None:
                 schema = pa.schema([_typed(field) for field in batch.schema])
