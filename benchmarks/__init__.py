@@ -53,4 +53,5 @@ STUDIES = (
     "pretraining_pays_vowels_lstm",
     "pretraining_pays_vqa",
     "pretraining_pays_vqa_images",
+    "interval_coverage",
 )

@@ -95,6 +95,7 @@ TOPICS = (
             "write_code_screenshot",
         ),
     ),
+    Topic("intervals", "Intervals of scores", ("interval_coverage",)),
 )
 
 #: For a record without ratios: the pairs of contestants in the summary, ours and then the reference, by their
@@ -103,6 +104,7 @@ SUMMARIZED: dict[str, tuple[tuple[int, int | None], ...]] = {
     "captioning_scenes": ((0, 1),),
     "captioning_stamps": ((0, 1),),
     "dialogue": ((0, 1),),
+    "interval_coverage": ((0, 1), (26, 27), (38, 39)),
     "many_tasks": ((0, 1),),
     "multilingual_captions": ((21, 22),),
     "planted_senses": ((0, 2), (5, 6)),

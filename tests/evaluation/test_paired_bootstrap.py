@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binom
 
 from polymodal.evaluation.intervals import Resampling
@@ -73,3 +75,13 @@ def test_other_metrics_and_groups_have_no_mcnemar_and_groups_widen() -> None:
     )
     assert smooth.mcnemar is None
     assert np.isfinite(smooth.p_value)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_p_value_and_the_interval_agree(seed: int, clusters: bool) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = decided(rng.random(60) < 0.8), decided(rng.random(60) < 0.6)
+    groups = np.repeat(np.arange(12), 5) if clusters else None
+    found = paired_difference(ACCURACY, a, b, np.ones(60, int), np.ones(60), Resampling(samples=60, groups=groups))
+    assert (found.p_value < 0.05) == (not found.low <= 0 <= found.high)

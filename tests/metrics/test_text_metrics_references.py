@@ -92,6 +92,14 @@ def test_rouge_is_that_of_rouge_score(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL"])
+def test_rouge_of_references_without_a_word_is_0(name: str) -> None:
+    """As in rouge_score; also where no row has a word."""
+    assert score(name, objects(["a cat"]), objects([("🙂",)])) == 0
+    assert score(name, objects(["🙂"]), objects([("🙂!",)])) == 0
+    assert score(name, objects(["a cat", "🙂"]), objects([("a cat",), ("🙂",)])) == 0.5
+
+
+@pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL"])
 def test_rouge_of_another_script_is_undefined_or_by_words(name: str) -> None:
     texts, truth = objects(["кошка спит на столе"]), objects([("кошка спит на полу",)])
     assert math.isnan(score(name, texts, truth))

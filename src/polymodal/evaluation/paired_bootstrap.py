@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from polymodal.evaluation.intervals import INDEPENDENT, Resampling, percentiles
+from polymodal.evaluation.intervals import INDEPENDENT, Resampling, score_interval
+from polymodal.evaluation.score_scale import ScoreScale
 from polymodal.metrics.base import Metric
 
 
@@ -35,19 +37,19 @@ def paired_difference(
     """Paired bootstrap: both models are scored on the same resamples, so the difficulty of rows cancels out
     (Berg-Kirkpatrick et al., "An Empirical Investigation of Statistical Significance in NLP", 2012).
 
-    The p-value is twice the smaller fraction of resamples in which the difference is <= 0 or >= 0, with one
-    resample added to both counts, at most 1. Distributions `[rows, k]`, truth `[rows, ...]`, weight `[rows]`.
+    The interval is that of `intervals.score_interval` for the difference, and the p-value that of the t test with the
+    same standard deviation and degrees of freedom. So the p-value is below 1 - confidence_level if and only if the
+    interval does not hold 0. Distributions `[rows, k]`, truth `[rows, ...]`, weight `[rows]`.
     """
     score_a, score_b = metric.weighted(a_distribution, truth), metric.weighted(b_distribution, truth)
-    resample = (weight * drawn for drawn in resampling.resample(len(weight)))
-    differences = np.array([score_a(drawn) - score_b(drawn) for drawn in resample], dtype=np.float64)
-    low, high = percentiles(differences, resampling.confidence_level)
+    scale = ScoreScale(-math.inf, math.inf)
+    found, p_value = score_interval(lambda drawn: score_a(drawn) - score_b(drawn), weight, scale, resampling)
     exact = metric.name == "accuracy" and resampling.groups is None
     return Difference(
-        value=score_a(weight) - score_b(weight),
-        low=low,
-        high=high,
-        p_value=_two_sided(differences[~np.isnan(differences)]),
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        p_value=p_value,
         mcnemar=mcnemar(a_distribution, b_distribution, truth, weight) if exact else None,
     )
 
@@ -66,10 +68,3 @@ def mcnemar(a_distribution: np.ndarray, b_distribution: np.ndarray, truth: np.nd
     b_correct = (b_distribution.argmax(1) == truth)[real]
     only_a, only_b = int((a_correct & ~b_correct).sum()), int((b_correct & ~a_correct).sum())
     return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
-
-
-def _two_sided(differences: np.ndarray) -> float:
-    if len(differences) == 0:
-        return float("nan")
-    smaller = min((differences <= 0).sum(), (differences >= 0).sum())
-    return float(min(1.0, 2 * (smaller + 1) / (len(differences) + 1)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import UNIT, Metric
 from polymodal.metrics.retrieval import BLOCK, ROUNDING, mean_average_precision, rank, recall_at
 
 #: Similarity of a row with itself, below those of all other rows.
@@ -65,4 +65,6 @@ def _metric(name: str, score: Score, ranked: _CachedRanking) -> Metric:
         queries, ranking = ranked(vectors, groups)
         return lambda weight: score(ranking, ranking, weight[queries])
 
-    return Metric(name, lambda vectors, groups, weight: prepared(vectors, groups)(weight), prepared=prepared)
+    return Metric(
+        name, lambda vectors, groups, weight: prepared(vectors, groups)(weight), prepared=prepared, bounds=UNIT
+    )

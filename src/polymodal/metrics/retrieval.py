@@ -6,13 +6,14 @@ whose embeddings have collapsed to one point therefore has the worst possible sc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import UNIT, Metric
 
 #: Similarities of unit vectors that differ by less are tied: rounding error of float32 dot products.
 ROUNDING = 1e-6
@@ -145,7 +146,7 @@ def recall_at(k: int) -> Metric:
     def score(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
         return _mean(distribution[:, 0] <= k, weight)
 
-    return Metric(f"recall@{k}", score)
+    return Metric(f"recall@{k}", score, bounds=UNIT)
 
 
 def median_rank(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
@@ -187,8 +188,8 @@ RETRIEVAL_METRICS = (
     recall_at(1),
     recall_at(5),
     recall_at(10),
-    Metric("median_rank", median_rank, greater_is_better=False, prepared=_prepared_median),
-    Metric("map", mean_average_precision),
+    Metric("median_rank", median_rank, greater_is_better=False, prepared=_prepared_median, bounds=(1.0, math.inf)),
+    Metric("map", mean_average_precision, bounds=UNIT),
 )
 
 

@@ -17,7 +17,7 @@ from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import POSITIVE, UNIT, Metric
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.label_hash import label_hash
 from polymodal.tasks.labels import (
@@ -187,16 +187,21 @@ class ClassificationTask(Task):
 
     @property
     def metrics(self) -> list[Metric]:
-        accuracy = Metric("accuracy", classification.accuracy)
-        balanced = Metric("balanced_accuracy", classification.balanced_accuracy)
+        accuracy = Metric("accuracy", classification.accuracy, bounds=UNIT)
+        balanced = Metric("balanced_accuracy", classification.balanced_accuracy, bounds=UNIT)
         return [
             *([balanced, accuracy] if self.options.class_weights == "balanced" else [accuracy, balanced]),
-            Metric("f1_macro", classification.f1_macro),
-            Metric("precision_macro", classification.precision_macro),
-            Metric("recall_macro", classification.recall_macro),
-            Metric("roc_auc", ranking.roc_auc, prepared=ranking.prepared_roc_auc),
-            Metric("average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision),
-            Metric("log_loss", classification.log_loss, greater_is_better=False),
+            Metric("f1_macro", classification.f1_macro, bounds=UNIT),
+            Metric("precision_macro", classification.precision_macro, bounds=UNIT),
+            Metric("recall_macro", classification.recall_macro, bounds=UNIT),
+            Metric("roc_auc", ranking.roc_auc, prepared=ranking.prepared_roc_auc, bounds=UNIT),
+            Metric(
+                "average_precision",
+                ranking.average_precision,
+                prepared=ranking.prepared_average_precision,
+                bounds=UNIT,
+            ),
+            Metric("log_loss", classification.log_loss, greater_is_better=False, bounds=POSITIVE),
         ]
 
     @property

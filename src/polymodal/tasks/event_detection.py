@@ -19,7 +19,7 @@ from polymodal.core.types import Space, TimeGrid
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import events as scores
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import POSITIVE, UNIT, Metric
 from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.event_cells import EventSpan, read_event_spans, silences_between
@@ -306,4 +306,4 @@ def _metric(
     def score_rows(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
         return score(count(distribution, truth), weight)
 
-    return Metric(name, score_rows, greater_is_better, prepared)
+    return Metric(name, score_rows, greater_is_better, prepared, UNIT if greater_is_better else POSITIVE)

@@ -18,7 +18,7 @@ from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import UNIT, Metric
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import (
     Label,
@@ -172,13 +172,18 @@ class MultilabelClassificationTask(Task):
     def metrics(self) -> list[Metric]:
         at = self.threshold
         return [
-            Metric("average_precision", ranking.average_precision, prepared=ranking.prepared_average_precision),
-            Metric("f1_micro", partial(classification.f1_micro, threshold=at)),
-            Metric("precision_micro", partial(classification.precision_micro, threshold=at)),
-            Metric("recall_micro", partial(classification.recall_micro, threshold=at)),
-            Metric("f1_macro", partial(classification.f1_macro, threshold=at)),
-            Metric("subset_accuracy", partial(classification.subset_accuracy, threshold=at)),
-            Metric("roc_auc", ranking.roc_auc, prepared=ranking.prepared_roc_auc),
+            Metric(
+                "average_precision",
+                ranking.average_precision,
+                prepared=ranking.prepared_average_precision,
+                bounds=UNIT,
+            ),
+            Metric("f1_micro", partial(classification.f1_micro, threshold=at), bounds=UNIT),
+            Metric("precision_micro", partial(classification.precision_micro, threshold=at), bounds=UNIT),
+            Metric("recall_micro", partial(classification.recall_micro, threshold=at), bounds=UNIT),
+            Metric("f1_macro", partial(classification.f1_macro, threshold=at), bounds=UNIT),
+            Metric("subset_accuracy", partial(classification.subset_accuracy, threshold=at), bounds=UNIT),
+            Metric("roc_auc", ranking.roc_auc, prepared=ranking.prepared_roc_auc, bounds=UNIT),
         ]
 
     @property

@@ -18,7 +18,7 @@ from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import regression
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import POSITIVE, Metric
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.classification import MAX_INTEGER_CLASSES
 
@@ -179,12 +179,12 @@ class RegressionTask(Task):
 
     @property
     def metrics(self) -> list[Metric]:
-        rmse = Metric("rmse", regression.rmse, greater_is_better=False)
-        mae = Metric("mae", regression.mae, greater_is_better=False)
+        rmse = Metric("rmse", regression.rmse, greater_is_better=False, bounds=POSITIVE)
+        mae = Metric("mae", regression.mae, greater_is_better=False, bounds=POSITIVE)
         return [
             *([mae, rmse] if self.options.loss == "absolute_error" else [rmse, mae]),
-            Metric("r2", regression.r2),
-            Metric("spearman", regression.spearman),
+            Metric("r2", regression.r2, bounds=(-math.inf, 1.0)),
+            Metric("spearman", regression.spearman, bounds=(-1.0, 1.0)),
         ]
 
     def save(self) -> dict[str, Any]:

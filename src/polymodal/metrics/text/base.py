@@ -13,14 +13,18 @@ from types import ModuleType
 import numpy as np
 
 from polymodal.core.errors import DataError, MissingExtraError
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import UNIT, Metric
 
 #: Texts (object array `[rows]` of str or None) and truth (object array `[rows]` of tuples of str) -> numbers of rows.
 RowNumbers = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def corpus_metric(
-    name: str, statistics: RowNumbers, score: Callable[[np.ndarray], float], greater_is_better: bool = True
+    name: str,
+    statistics: RowNumbers,
+    score: Callable[[np.ndarray], float],
+    greater_is_better: bool = True,
+    bounds: tuple[float, float] = UNIT,
 ) -> Metric:
     """A corpus metric: `score` of the weighted sums `[k]` of the `statistics [rows, k]` of the rows.
 
@@ -31,28 +35,29 @@ def corpus_metric(
         rows = np.asarray(statistics(distribution, truth), dtype=np.float64)
         return lambda weight: float(score(weight @ rows)) if weight.sum() > 0 else float("nan")
 
-    return _metric(name, prepared, greater_is_better)
+    return _metric(name, prepared, greater_is_better, bounds)
 
 
-def row_mean_metric(name: str, scores: RowNumbers) -> Metric:
+def row_mean_metric(name: str, scores: RowNumbers, bounds: tuple[float, float] = UNIT) -> Metric:
     """A metric that is the weighted mean of the `scores [rows]` of the rows; NaN without a row of positive weight."""
 
     def prepared(distribution: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], float]:
         rows = np.asarray(scores(distribution, truth), dtype=np.float64)
         return lambda weight: float(weight @ rows / weight.sum()) if weight.sum() > 0 else float("nan")
 
-    return _metric(name, prepared, greater_is_better=True)
+    return _metric(name, prepared, True, bounds)
 
 
 def _metric(
     name: str,
     prepared: Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], float]],
     greater_is_better: bool,
+    bounds: tuple[float, float],
 ) -> Metric:
     def score(distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray) -> float:
         return prepared(distribution, truth)(weight)
 
-    return Metric(name, score, greater_is_better, prepared)
+    return Metric(name, score, greater_is_better, prepared, bounds)
 
 
 def pairs(distribution: np.ndarray, truth: np.ndarray) -> Iterator[tuple[str, tuple[str, ...]]]:

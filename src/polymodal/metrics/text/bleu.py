@@ -41,7 +41,7 @@ def bleu(tokenizer: str = "13a") -> Metric:
             rows[row] = [counted.sys_len, counted.ref_len, *counted.counts, *counted.totals]
         return rows
 
-    return corpus_metric(name, statistics, bleu_of_sums)
+    return corpus_metric(name, statistics, bleu_of_sums, bounds=(0.0, 100.0))
 
 
 def bleu_of_sums(sums: np.ndarray) -> float:

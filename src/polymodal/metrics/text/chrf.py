@@ -48,7 +48,7 @@ def chrf() -> Metric:
             rows[row] = max((counts(text, reference).ravel() for reference in references), key=chrf_of_sums)
         return rows
 
-    return corpus_metric("chrf", statistics, chrf_of_sums)
+    return corpus_metric("chrf", statistics, chrf_of_sums, bounds=(0.0, 100.0))
 
 
 def chrf_of_sums(sums: np.ndarray) -> float:

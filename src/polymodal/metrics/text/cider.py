@@ -10,7 +10,7 @@ from itertools import chain
 
 import numpy as np
 
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import POSITIVE, Metric
 from polymodal.metrics.text.base import pairs, row_mean_metric
 from polymodal.metrics.text.word_tokenization import split_words
 
@@ -84,7 +84,7 @@ def cider(documents: Iterable[Sequence[str]] | None = None, tokenizer: WordToken
             has_weights = has_weights or any(norm > 0 for one in reference_vectors for norm in one.norms)
         return rows if has_weights else np.full(len(rows), np.nan)
 
-    return row_mean_metric("cider", scores)
+    return row_mean_metric("cider", scores, bounds=POSITIVE)
 
 
 def _ngrams(tokens: list[str]) -> Counter[tuple[str, ...]]:

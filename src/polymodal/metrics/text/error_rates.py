@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.errors import MissingExtraError
-from polymodal.metrics.base import Metric
+from polymodal.metrics.base import POSITIVE, Metric
 from polymodal.metrics.text.base import corpus_metric, pairs, require_package
 from polymodal.metrics.text.word_tokenization import normalize_spoken
 
@@ -80,7 +80,7 @@ def _error_rate(
             rows[row] = min((counts(normalized, normalize(one)) for one in references), key=_rate_of_row)
         return rows
 
-    return corpus_metric(name, statistics, rate_of_sums, greater_is_better=False)
+    return corpus_metric(name, statistics, rate_of_sums, greater_is_better=False, bounds=POSITIVE)
 
 
 def _rate_of_row(counts: tuple[int, int]) -> tuple[float, int]:

@@ -29,4 +29,5 @@ PERPLEXITY = Metric(
     lambda losses, truth, weight: _prepared(losses, truth)(weight),
     greater_is_better=False,
     prepared=_prepared,
+    bounds=(1.0, math.inf),
 )

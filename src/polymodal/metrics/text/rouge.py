@@ -25,7 +25,8 @@ def rouge(kind: Literal["rouge1", "rouge2", "rougeL"], any_script: bool = False)
 
     With several references, the one with the best F1 counts. The tokenizer of rouge_score reads only the letters a to z
     and digits. With `any_script`, words of any script are read and the metric is named `<kind>_multilingual`. No
-    stemming. NaN if no reference of any row contains a word.
+    stemming. A row whose references have no word (an emoji) scores 0, as in rouge_score. NaN if the words of all
+    references are of other scripts, because 0 would then say nothing about the texts.
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", ACL Workshop, 2004.
 
@@ -39,8 +40,13 @@ def rouge(kind: Literal["rouge1", "rouge2", "rougeL"], any_script: bool = False)
 
     def scores(distribution: np.ndarray, truth: np.ndarray) -> np.ndarray:
         both = list(pairs(distribution, truth))
-        if not any(tokenizer.tokenize(reference) for _, references in both for reference in references):
+        references = [reference for _, some in both for reference in some]
+        if any(map(_has_word, references)) and not any(tokenizer.tokenize(reference) for reference in references):
             return np.full(len(both), np.nan)
         return np.array([scorer.score_multi(references, text)[kind].fmeasure for text, references in both])
 
     return row_mean_metric(name, scores)
+
+
+def _has_word(text: str) -> bool:
+    return any(character.isalnum() for character in text)
