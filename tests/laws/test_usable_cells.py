@@ -135,6 +135,21 @@ def test_the_root_that_was_forgotten(way: str, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_root_that_would_work_is_named(absolute: bool, tmp_path: Path) -> None:
+    """The files are above the folder of the table, or given by absolute paths."""
+    (tmp_path / "im").mkdir()
+    (tmp_path / "tables").mkdir()
+    for row in range(20):
+        (tmp_path / "im" / f"{row}.png").touch()
+    start = f"{tmp_path}/im" if absolute else "im"
+    lines = ["im,y", *(f"{start}/{row}.png,{'ab'[row % 2]}" for row in range(20))]
+    (tmp_path / "tables" / "train.csv").write_text("\n".join(lines))
+    root = tmp_path / "im" if absolute else tmp_path
+    with pytest.raises(DataError, match=f"These files exist below {root}: pass root='{root}' "):
+        fit(tmp_path / "tables" / "train.csv", "y", recipe=QUICK)
+
+
 def test_few_rows_without_a_usable_cell() -> None:
     columns, recipe = sample_table(["image"], ["classification"], rows=ROWS)
     model = fit(columns, recipe={**QUICK, **recipe})

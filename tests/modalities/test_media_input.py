@@ -27,7 +27,8 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import media
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import MediaModality, is_missing, looks_like, match_media
+from polymodal.modalities.intended_media import is_missing, looks_like, match_media
+from polymodal.modalities.media import MediaModality
 from polymodal.preparation.preparation import BLOCK_ROWS, MAX_BLOCK_BYTES, MIN_BLOCK_ROWS, Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
@@ -47,7 +48,7 @@ class Sounds(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        return match_media(sample, lambda cell: looks_like("audio", cell, AUDIO_SUFFIXES), "sound")
+        return match_media(sample, "audio", lambda cell: looks_like("audio", cell, AUDIO_SUFFIXES), "sound")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None: ...
 

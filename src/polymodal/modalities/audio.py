@@ -25,7 +25,8 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import audio_augment, audio_corruption
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import Item, MediaModality, inline_or_path, looks_like, match_media
+from polymodal.modalities.intended_media import inline_or_path, looks_like, match_media
+from polymodal.modalities.media import Item, MediaModality
 from polymodal.modalities.previews import spectrogram_image
 from polymodal.pretrained.audio_features import audio_feature_extractor
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
@@ -105,7 +106,7 @@ class Audio(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        return match_media(sample, _looks_like_audio, "audio")
+        return match_media(sample, "audio", _looks_like_audio, "audio")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:

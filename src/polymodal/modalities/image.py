@@ -25,7 +25,8 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import image_augment, image_corruption
 from polymodal.modalities.base import ModalityOptions
-from polymodal.modalities.media import MediaModality, looks_like, match_media
+from polymodal.modalities.intended_media import looks_like, match_media
+from polymodal.modalities.media import MediaModality
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.data import LimitOptions
@@ -82,7 +83,7 @@ class Image(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        return match_media(sample, _looks_like_image, "image")
+        return match_media(sample, "image", _looks_like_image, "image")
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:

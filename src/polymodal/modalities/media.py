@@ -17,16 +17,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from polymodal.data.media.formats import FORMATS, detect_format
-from polymodal.data.media.source import MediaError, read_bytes
+from polymodal.data.media.nearest_file import NearestFiles
+from polymodal.data.media.source import MediaError, MissingFileError, read_bytes
+from polymodal.data.media.unsupported_formats import conversion_advice, unsupported_format
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.store.decode_buffer import DecodeBuffer, Layout
 from polymodal.data.store.decode_buffer import Item as Item
 from polymodal.data.store.items import PreparedInput, Store
 from polymodal.data.store.store import MediaStore, content_key
 from polymodal.data.table.block import RowBlock
-from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
+from polymodal.modalities.intended_media import inline_or_path, is_missing
 from polymodal.recipe.data import LimitOptions
 
 #: Cells, and bytes of encoded media, that are read before they are sent to the decoders.
@@ -97,10 +98,14 @@ class MediaModality(Modality):
         index = np.full(len(block), -1, np.int64)
         numbers: dict[bytes, int] = {}
         errors: list[tuple[int, str, str | None]] = []
+        nearest = NearestFiles(block.root) if block.root is not None else None
         for (name, cell), result in zip(cells.items(), self._decode(list(cells.values()), block, decoded), strict=True):
             if isinstance(result, MediaError):
                 file = None if result.inline else _file(cell)
-                errors += [(position, str(result), file) for position in positions[name]]
+                reason = str(result)
+                if isinstance(result, MissingFileError) and file is not None and nearest is not None:
+                    reason += _hint(file, self.media, nearest)
+                errors += [(position, reason, file) for position in positions[name]]
             elif result is not None:
                 index[positions[name]] = numbers.setdefault(result, len(numbers))
         for position, reason, file in sorted(errors, key=lambda error: error[0]):
@@ -192,41 +197,6 @@ class MediaModality(Modality):
         return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self._layout().values())
 
 
-def match_media(sample: ColumnSample, test: Callable[[Any], bool], noun: str) -> Match | None:
-    """A match with a column of media, if `test` is true for nine of ten non-missing cells."""
-    values = [value for value in sample.values if not is_missing(value)]
-    share = sum(map(test, values)) / len(values) if values else 0.0
-    if share < 0.9:
-        return None
-    return Match(0.97, f"{noun} {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
-
-
-def looks_like(media: str, cell: Any, suffixes: frozenset[str]) -> bool:
-    """Whether a cell is a path with one of `suffixes`, a `data:` address of the kind `media`, bytes that begin like
-    one of its formats, or a record of `bytes` and `path` with one of these."""
-    if isinstance(cell, dict):
-        return looks_like(media, inline_or_path(cell), suffixes)
-    if isinstance(cell, str | PurePath):
-        text = str(cell)
-        return text[: 6 + len(media)].lower() == f"data:{media}/" or PurePath(text).suffix.lower() in suffixes
-    return isinstance(cell, bytes) and detect_format(cell) in FORMATS[media]
-
-
-def inline_or_path(record: dict[str, Any]) -> Any:
-    """The bytes in a record of `bytes` and `path` if there are any, else the path."""
-    inline = record.get("bytes")
-    return inline if inline is not None else record.get("path")
-
-
-def is_missing(cell: Any) -> bool:
-    """Whether a cell is empty: null, NaN, blank text, or a record of nulls."""
-    if isinstance(cell, str):
-        return not cell.strip()
-    if isinstance(cell, dict):
-        return all(value is None for value in cell.values())
-    return cell is None or (isinstance(cell, float | np.floating) and bool(np.isnan(cell)))
-
-
 def _cell_identity(cell: Any) -> Any:
     """An identity of a cell before it is read: two cells of the same identity have the same content."""
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
@@ -269,6 +239,15 @@ def _file(cell: Any) -> str | None:
     if isinstance(cell, PurePath):
         return str(cell)
     return cell if isinstance(cell, str) and cell[:5].lower() != "data:" else None
+
+
+def _hint(path: str, media: str, nearest: NearestFiles) -> str:
+    """What may be done about a path that does not exist."""
+    name = unsupported_format(PurePath(path).suffix.lower())
+    if advice := conversion_advice(name, media):
+        return f"; {name} cannot be read either: {advice}"
+    found = nearest.find(path)
+    return f"; the nearest existing file is {found!r}" if found else ""
 
 
 def _decoder(media: str) -> ModuleType:

@@ -22,6 +22,7 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import time_series_augment, time_series_corruption
 from polymodal.modalities.base import ModalityOptions
+from polymodal.modalities.intended_media import match_media
 from polymodal.modalities.media import MediaModality
 from polymodal.modalities.previews import line_plot
 from polymodal.modalities.time_series_schema import choose_max_steps, infer_schema, is_vector, looks_like_series
@@ -97,14 +98,13 @@ class TimeSeries(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        cells = sample.values
-        share = sum(map(looks_like_series, cells)) / max(1, len(cells))
-        if share < 0.9:
+        found = match_media(sample, "time_series", looks_like_series, "time series")
+        if found is None:
             return None
-        if is_vector(cells):
+        cells = [cell for cell in sample.values if looks_like_series(cell)]
+        if cells and is_vector(cells):
             return Match(0.25, f"lists of {len(cells[0])} numbers each, too short for time series")
-        kind = "in lists" if isinstance(cells[0], list | tuple | dict | np.ndarray) else "in texts or files"
-        return Match(0.9, f"time series {kind} in {share:.0%} of the rows")
+        return Match(0.9, found.reason)
 
     @classmethod
     def group_columns(cls, samples: list[ColumnSample]) -> bool:

@@ -16,7 +16,7 @@ from polymodal.data.media.metadata import read_metadata
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.time_series import NPY_MAGIC, SeriesLayout, parse_text, read_cell
 from polymodal.data.table.sample import ColumnSample
-from polymodal.modalities.media import inline_or_path
+from polymodal.modalities.intended_media import inline_or_path
 
 #: A text of fewer numbers in one channel may be something else (a telephone number, a date).
 MIN_TEXT_NUMBERS = 8

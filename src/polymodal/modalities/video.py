@@ -26,7 +26,8 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import image_corruption, video_augment, video_corruption
 from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.image import choose_image_size
-from polymodal.modalities.media import Item, MediaModality, inline_or_path, is_missing
+from polymodal.modalities.intended_media import inline_or_path, match_media
+from polymodal.modalities.media import Item, MediaModality
 from polymodal.modalities.previews import frame_strip
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.video_checkpoint import frame_geometry, required_num_frames, video_checkpoint_config
@@ -99,17 +100,16 @@ class Video(MediaModality):
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
-        """Nine of ten cells are videos or animated images. More than half of the latter must have several frames."""
-        values = [value for value in sample.values if not is_missing(value)]
-        kinds = [_looks_like(value) for value in values]
-        share = sum(kind is not None for kind in kinds) / len(values) if values else 0.0
-        if share < 0.9:
+        """Most cells are meant to be videos or animated images. More than half of the latter must have several
+        frames."""
+        found = match_media(sample, "video", lambda cell: _looks_like(cell) is not None, "video")
+        if found is None:
             return None
-        unsure = [value for value, kind in zip(values, kinds, strict=True) if kind == "perhaps"]
+        unsure = [cell for cell in sample.values if _looks_like(cell) == "perhaps"]
         unsure = unsure[:: -(-len(unsure) // MAX_SAMPLED_FILES)] if unsure else []
         if unsure and _moving(unsure, sample) <= len(unsure) / 2:
             return None
-        return Match(0.98, f"video {'paths' if isinstance(values[0], str) else 'data'} in {share:.0%} of the rows")
+        return Match(0.98, found.reason)
 
     @classmethod
     def resolve(cls, options: Options, samples: list[ColumnSample]) -> Options:

@@ -3,6 +3,8 @@ a warning."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,18 @@ import pyarrow.compute as pc
 from polymodal.core.caller import warn_caller
 from polymodal.core.errors import DataError
 from polymodal.core.formatting import count_noun
+from polymodal.data.media.nearest_file import find_root
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_error_summary import summarize_reasons
 from polymodal.data.table.cell_errors import BadCellsWarning, CellError
 from polymodal.data.table.table import Table
-from polymodal.modalities.media import is_missing
+from polymodal.modalities.intended_media import is_missing
 from polymodal.preparation.preparation import Preparation, PreparedTable
 
 #: A column of which a larger share of the cells that are not empty cannot be used is a warning.
 MAX_BAD_SHARE = 0.05
+#: Beginnings of the reasons that another root folder may mend.
+_PATH_PROBLEMS = ("a path needs a root", "the file does not exist", "the path leaves the root")
 
 
 def check_training_cells(
@@ -79,7 +84,7 @@ def bad_column_sentences(table: Table, errors: Sequence[CellError]) -> dict[str,
             share = f"{len(found) / cells:.0%}" if len(found) >= 0.1 * cells else f"{len(found) / cells:.1%}"
             count = f"{len(found):,} of {count_noun(cells, 'cell')} ({share})"
             text = f"column {column!r} of {table.name}: {count} cannot be used and count as missing"
-            sentences[column] = (f"{text}. {summarize_reasons(found)}",)
+            sentences[column] = (f"{text}. {summarize_reasons(found)}{_root_advice(table, found)}",)
     return sentences
 
 
@@ -127,7 +132,7 @@ def _no_usable_cell(
 ) -> DataError:
     own = [error for error in errors if error.column in columns]
     empty = sum(int((~filled(table, column, np.arange(len(table)))).sum()) for column in columns)
-    reasons = summarize_reasons(own, empty)
+    reasons = summarize_reasons(own, empty) + _root_advice(table, own)
     if unlearned and not own:
         reasons = "; ".join([*dict.fromkeys(unlearned.values()), *([reasons] if reasons else [])])
     named = " and ".join(map(repr, columns))
@@ -135,3 +140,13 @@ def _no_usable_cell(
     return DataError(
         f"{where}{problem}. {reasons}. {advice}", column=columns[0] if len(columns) == 1 else None, file=table.name
     )
+
+
+def _root_advice(table: Table, errors: Sequence[CellError]) -> str:
+    """The folder below which the files of these cells exist, if they do not exist below the root of the table."""
+    paths = [error.file for error in errors if error.file is not None and error.reason.startswith(_PATH_PROBLEMS)]
+    folder = find_root(paths, table.root)
+    if folder is None:
+        return ""
+    shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+    return f". These files exist below {shown}: pass root={shown!r} (--root {shlex.quote(shown)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.unsupported_formats import conversion_advice, detect_unsupported
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac"})
@@ -46,7 +47,7 @@ _MAGIC_BYTES = (
 )
 _RIFF = {b"WEBP": "WebP", b"WAVE": "WAV", b"AVI ": "AVI"}
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-_STILL_BRANDS = (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+_STILL_BRANDS = (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
@@ -64,10 +65,12 @@ def detect_format(data: bytes) -> str | None:
         return "AIFF"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
+    if (unsupported := detect_unsupported(data)) is not None:
+        return unsupported
     if data[:3] == b"ID3":
         return _after_tag(data)
     if data[4:8] in _BOXES:
-        return "HEIF" if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS else "MP4"
+        return "HEIC" if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS else "MP4"
     if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] in (b"G", b""):
         return "MPEG"
     return _audio_frames(data) or ("text" if _is_text(data[:1024]) else None)
@@ -86,7 +89,8 @@ def check_format(kind: str, data: bytes) -> str:
         return str(found)
     listed = [name for name in FORMATS[kind] if kind != "audio" or name not in ANIMATIONS]
     known = ", ".join("CSV" if name == "text" else name for name in listed)
-    seen = f"; its first bytes are those of {found}" if found else ""
+    advice = conversion_advice(found, kind)
+    seen = (f"; its first bytes are those of {found}" if found else "") + (f"; {advice}" if advice else "")
     raise MediaError(f"not {_NOUNS[kind]} of a supported format ({known}){seen}")
 
 

@@ -21,6 +21,14 @@ class MediaError(Exception):
     inline = False
 
 
+class MissingFileError(MediaError):
+    """The file of a media cell does not exist."""
+
+
+#: Texts that programs write for an empty cell.
+EMPTY_WORDS = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nat", "-", "--", "?", "missing"})
+
+
 def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, str | None]:
     r"""The bytes of a media cell, and the file they came from (as named in the cell; None for inline bytes).
 
@@ -69,15 +77,21 @@ def _read_data_address(address: str, limits: LimitOptions) -> bytes:
 def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
     if not path.strip():
         raise MediaError("the path is empty")
-    if "://" in path:
-        raise MediaError("web addresses are not supported; download the file and use its path")
+    if "://" in path or path[:2] == "//":
+        raise MediaError(
+            "file: addresses are not supported; use the path of the file"
+            if path[:5].lower() == "file:"
+            else "web addresses are not supported; download the file and use its path"
+        )
     if root is None:
-        raise MediaError("a path needs a root folder; set `root` when you open the table")
+        raise MediaError(
+            empty_word_problem(path) or "a path needs a root folder; pass `root` (--root), the folder of relative paths"
+        )
     try:
         home = os.path.realpath(root)
         real = os.path.realpath(os.path.join(home, path))
         if os.path.commonpath([home, real]) != home:
-            raise MediaError("the path leaves the root folder")
+            raise MediaError(f"the path leaves the root folder ({_way_out(path, home)})")
         with open(real, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -85,12 +99,27 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
             _check_size(status.st_size, limits)
             return file.read()
     except FileNotFoundError as error:
-        raise MediaError("the file does not exist") from error
+        raise MissingFileError(empty_word_problem(path) or "the file does not exist") from error
     except IsADirectoryError as error:
         raise MediaError("the path is a folder") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the path is not valid"
         raise MediaError(f"the file cannot be read: {reason}") from error
+
+
+def empty_word_problem(text: str) -> str | None:
+    """The problem of a text that some program wrote for an empty cell; None for other texts."""
+    word = text.strip()
+    return f"{word!r} is a word for an empty cell; leave the cell empty" if word.lower() in EMPTY_WORDS else None
+
+
+def _way_out(path: str, home: str) -> str:
+    """How a path leaves the folder `home`, and what to do."""
+    if os.path.isabs(path):
+        return "it is absolute; choose a root above the file, or copy the file below the root"
+    if not os.path.normpath(os.path.join(home, path)).startswith(home + os.sep):
+        return "by '..'; choose a root above the file, or copy the file below the root"
+    return "through a link; copy the file below the root"
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

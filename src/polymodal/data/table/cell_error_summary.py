@@ -24,7 +24,7 @@ def summarize_reasons(errors: Sequence[CellError], empty: int = 0) -> str:
     """
     groups: dict[str, list[CellError]] = {}
     for error in errors:
-        groups.setdefault(_VARYING.sub("", error.reason.partition(";")[0]), []).append(error)
+        groups.setdefault(_VARYING.sub("", error.reason.partition("; the nearest")[0]), []).append(error)
     ranked = sorted(groups.values(), key=len, reverse=True)
     parts = [f"{count_noun(len(group), 'cell')}: {group[0].reason} ({_examples(group)})" for group in ranked]
     if len(ranked) > MAX_REASONS:
