@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Literal
 
 import torch
@@ -10,6 +9,8 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from polymodal.checkpoint.int8 import Int8Linear, dequantize, quantize
+from polymodal.core.caller import warn_caller
+from polymodal.core.errors import PolymodalWarning
 from polymodal.core.options import StrictModel
 from polymodal.runtime.cpu_kernels import supports_int8
 
@@ -67,10 +68,10 @@ class WeightFormat(StrictModel):
         if self.arithmetic == "float":
             return
         if not supports_int8():
-            warnings.warn(
+            warn_caller(
                 "this processor or this build of torch does not support int8 products (x86 needs VNNI): the same "
                 "rounded numbers are multiplied in fp32, so predictions are the same but not faster",
-                stacklevel=2,
+                PolymodalWarning,
             )
         for module in list(network.modules()):
             for name, child in module.named_children():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ from polymodal.cli import (
     weights,
     zero_shot,
 )
+from polymodal.core.formatting import escape_controls
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "fit": training.fit,
@@ -80,11 +82,31 @@ OTHER_WORDS = {
 class CommandGroup(TyperGroup):
     """The commands. The error for an unknown command suggests one: the nearest, or that for a word of other tools."""
 
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        with _escaped_messages():
+            return super().make_context(*given, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _escaped_messages():
+            return super().invoke(ctx)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         word = args[0]
         if self.get_command(ctx, word) is None and not word.startswith("-"):
             ctx.fail(f"There is no command {word!r}. {command_hint(word, self.commands)}")
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _escaped_messages() -> Iterator[None]:
+    """Escape the control characters of a usage error, which quotes words such as the names of files."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)  # of usage errors; their class is private to typer
+        if isinstance(message, str):
+            error.message = escape_controls(message)  # type: ignore[attr-defined]
+        raise
 
 
 def command_hint(word: str, known: Iterable[str]) -> str:

@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
-from rich.text import Text
 
 from polymodal.cli.options import Json
 from polymodal.cli.output import print_result
-from polymodal.core.terminal import labeled_lines
+from polymodal.core.terminal import labeled_lines, plain_text
 
 #: A citation in parentheses: it holds a year.
 _PAPER = re.compile(r"\s*\([^()]*\b(?:19|20)\d\d\b[^()]*\)")
@@ -41,7 +40,7 @@ def list_components(
         raise PolymodalError(f"there is no component and no kind of components called {pattern!r}; {hint}")
     shown: list[RenderableType] = []
     for name, group in groupby(rows, key=itemgetter("kind")):
-        shown += ["", Text(name, style="bold")] if shown else [Text(name, style="bold")]
+        shown += ["", plain_text(name, "bold")] if shown else [plain_text(name, "bold")]
         shown.append(labeled_lines((f"  {row['name']}", _description(row)) for row in group))
     print_result({"components": rows}, shown, as_json=as_json)
 

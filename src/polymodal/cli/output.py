@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.text import Text
+from rich.console import Group, RenderableType
 
-from polymodal.core.formatting import count_noun
-from polymodal.core.terminal import cells_table, print_labeled
+from polymodal.core.errors import PolymodalWarning
+from polymodal.core.formatting import count_noun, escape_controls
+from polymodal.core.terminal import cells_table, make_console, plain_text, print_labeled
 
 if TYPE_CHECKING:
     from polymodal.data.table.cell_errors import CellError
@@ -38,21 +38,27 @@ def print_result(
     if as_json:
         from polymodal.checkpoint.model_directory import json_ready
 
-        sys.stdout.write(json.dumps(json_ready(value), ensure_ascii=False) + "\n")
+        _print_json(json_ready(value))
         return
-    console = Console(highlight=False)
+    console = make_console()
     for part in shown:
-        console.print(part)
+        console.print(plain_text(part) if isinstance(part, str) else part)
     print_next(then)
+
+
+def _print_json(value: Any) -> None:
+    """Print a JSON object on one line. Control characters in its texts are written as JSON escape sequences."""
+    text = json.dumps(value, ensure_ascii=False)
+    sys.stdout.write(escape_controls(text, unicode_only=True) + "\n")
 
 
 def print_next(commands: Sequence[Sequence[str]]) -> None:
     """Print the commands to run next; `commands` are the words of each, without `polymodal`."""
-    console = Console(highlight=False)
+    console = make_console()
     if commands:
         console.print("\nnext", style="bold")
     for words in commands:
-        console.print(Text(f"  polymodal {_shell(words)}", style="cyan"), soft_wrap=True)
+        console.print(plain_text(f"  polymodal {_shell(words)}", "cyan", keep=""), soft_wrap=True)
 
 
 def _shell(words: Sequence[str]) -> str:
@@ -63,14 +69,14 @@ def _shell(words: Sequence[str]) -> str:
 def print_error(error: Exception, *, as_json: bool) -> None:
     """Print an error: as a JSON object on standard output, or as text on standard error."""
     if as_json:
-        sys.stdout.write(json.dumps({"error": str(error), "kind": type(error).__name__}, ensure_ascii=False) + "\n")
+        _print_json({"error": str(error), "kind": type(error).__name__})
         return
-    print_labeled(Console(stderr=True, highlight=False), "error", str(error), "bold red")
+    print_labeled(make_console(stderr=True), "error", str(error), "bold red")
 
 
 def print_note(text: str) -> None:
     """Print a note on standard error."""
-    print_labeled(Console(stderr=True, highlight=False), "note", text, "yellow")
+    print_labeled(make_console(stderr=True), "note", escape_controls(text), "yellow")
 
 
 def print_cell_errors(errors: Sequence[CellError], *, as_json: bool, then: str = "") -> None:
@@ -88,7 +94,7 @@ def print_cell_errors(errors: Sequence[CellError], *, as_json: bool, then: str =
 
 def show_warnings_as_notes() -> None:
     """Show the warnings of Polymodal as notes, without the line of code that raised them."""
-    package, usual = str(Path(__file__).parents[1]), warnings.showwarning
+    usual = warnings.showwarning
 
     def show(
         message: Warning | str,
@@ -98,8 +104,7 @@ def show_warnings_as_notes() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        own = filename.startswith(package) or category.__module__.startswith("polymodal.")
-        if issubclass(category, UserWarning) and own:
+        if issubclass(category, PolymodalWarning):
             print_note(str(message))
         else:
             usual(message, category, filename, lineno, file, line)

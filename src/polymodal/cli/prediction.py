@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from polymodal.cli.inputs import load_single_model, open_rows
 from polymodal.cli.options import Json, ModelDir, Root, Strict, TableOrRow, TextOutput
 from polymodal.cli.output import check_suffix, print_cell_errors, print_result, rows_table, write_jsonl
-from polymodal.core.formatting import count_noun
+from polymodal.core.formatting import count_noun, escape_controls
 
 SINGLE_MODEL_ONLY = "text generation needs one model; give the directory of a member of the ensemble"
 
@@ -94,7 +94,7 @@ def generate(
     table = open_rows(model, data, root)
     if stream:
         for chunk in model.stream_tokens(table, output=output, **changes):
-            sys.stdout.write(chunk)
+            sys.stdout.write(escape_controls(chunk, "\n\t"))
             sys.stdout.flush()
         sys.stdout.write("\n")
         return

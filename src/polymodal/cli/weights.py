@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console, RenderableType
-from rich.text import Text
+from rich.console import RenderableType
 
 from polymodal.cli.options import Json
 from polymodal.cli.output import print_result
-from polymodal.core.terminal import labeled_lines
+from polymodal.core.terminal import labeled_lines, make_console, plain_text
 
 app = typer.Typer(help="List the pretrained weights, and download them.")
 
@@ -126,13 +125,14 @@ def _weights_table(title: str, rows: list[tuple[list[str], str]]) -> RenderableT
     """A table of checkpoints; on a narrow terminal the source stands on a line of its own."""
     header = ["modality", "name", "MB", "license", "state"]
     widths = [max(len(line[column]) for line in (header, *(cells for cells, _ in rows))) for column in range(5)]
-    wide = Console().width >= sum(widths) + 10 + max(len(source) for _, source in rows)
+    wide = make_console().width >= sum(widths) + 10 + max(len(source) for _, source in rows)
 
     def line(cells: list[str]) -> str:
         sides = (">" if name == "MB" else "<" for name in header)
         return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True))
 
-    text = Text(f"{title}\n", style="", no_wrap=True)
+    text = plain_text(f"{title}\n")
+    text.no_wrap = True
     text.stylize("bold")
     text.append(line(header) + ("  source" if wide else "") + "\n", "bold")
     for cells, source in rows:

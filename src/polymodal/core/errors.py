@@ -5,9 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from polymodal.core.formatting import escape_controls
+
 
 class PolymodalError(Exception):
     """Base of all errors that Polymodal raises on purpose. The command line prints them without a traceback.
+
+    Control characters of cells and file names are escaped in the message.
 
     Example:
         >>> import polymodal
@@ -18,6 +22,9 @@ class PolymodalError(Exception):
         ...     print(type(error).__name__)
         ArtifactError
     """
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__(), keep="\n\t")
 
 
 class RecipeError(PolymodalError):
@@ -47,7 +54,8 @@ class DataError(PolymodalError):
         self, problem: str, *, row: int | None = None, column: str | None = None, file: str | None = None
     ) -> None:
         self.row, self.column, self.file = row, column, file
-        parts = [f"row {row}" if row is not None else "", f"column {column!r}" if column else "", file or ""]
+        where = escape_controls(file or "")
+        parts = [f"row {row}" if row is not None else "", f"column {column!r}" if column else "", where]
         location = ", ".join(part for part in parts if part)
         super().__init__(f"{location}: {problem}" if location else problem)
 
@@ -65,6 +73,10 @@ class MissingExtraError(PolymodalError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}: pip install 'polymodal[{extra}]'")
+
+
+class PolymodalWarning(UserWarning):
+    """Base of all warnings of Polymodal. The command line prints them as notes."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

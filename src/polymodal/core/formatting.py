@@ -107,17 +107,23 @@ def truncate(value: Any, length: int = 200) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def escape_controls(text: str, keep: str = "") -> str:
+def escape_controls(text: str, keep: str = "", *, unicode_only: bool = False) -> str:
     """The text with control characters as escape sequences: a terminal shows them and does not obey them.
 
     Characters that change the direction of writing, and lone surrogates, are escaped too.
 
     keep: control characters that stay, such as the line feeds of a text of several lines
+    unicode_only: write four digits of each, as JSON does
 
     >>> escape_controls("red\\x1b[31m")
     'red\\\\x1b[31m'
     """
-    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+
+    def escaped(found: re.Match[str]) -> str:
+        sign = found[0]
+        return sign if sign in keep else f"\\u{ord(sign):04x}" if unicode_only else repr(sign)[1:-1]
+
+    return _CONTROLS.sub(escaped, text)
 
 
 def escape_formula(cell: Any) -> Any:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from polymodal.core.errors import PolymodalError
+from polymodal.core.errors import PolymodalError, PolymodalWarning
 
 CACHE_VARIABLE = "POLYMODAL_CACHE"
 
 
-class CacheWarning(UserWarning):
+class CacheWarning(PolymodalWarning):
     """A file of the cache is damaged and is made again, or decoded media in use exceed the size limit of the cache."""
 
 

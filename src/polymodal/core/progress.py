@@ -15,7 +15,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from polymodal.core.formatting import truncate
+from polymodal.core.formatting import escape_controls, truncate
+from polymodal.core.terminal import make_console, plain_text
 
 #: Seconds between two lines about the same work in a file; work that takes less than `QUICK` seconds has no line.
 LINE_SECONDS, QUICK = 30.0, 1.0
@@ -51,7 +52,7 @@ class ProgressTask:
         if self.bar and (now - self.last_shown > 0.1 or done == planned):
             self.last_shown = now
             name = truncate(self.title, max(10, self.width - len(text) - 2))
-            title = f"{escape(name)}  [dim]{escape(text)}[/dim]"
+            title = f"{_markup(name)}  [dim]{_markup(text)}[/dim]"
             self.bar.update(self.task, completed=done, total=planned, description=title)
         self._line()
 
@@ -79,7 +80,7 @@ class ProgressTask:
 
     def _print(self, parts: list[str]) -> None:
         assert self.console is not None
-        self.console.print(Text(f"{self.title}: {', '.join(filter(None, parts))}"), soft_wrap=True)
+        self.console.print(plain_text(f"{self.title}: {', '.join(filter(None, parts))}"), soft_wrap=True)
 
 
 class Progress:
@@ -89,7 +90,8 @@ class Progress:
     """
 
     def __init__(self, enabled: bool = True) -> None:
-        self.console = Console(stderr=True, quiet=not enabled)
+        self.console = make_console(stderr=True)
+        self.console.quiet = not enabled
         self.enabled = enabled
 
     @contextmanager
@@ -105,13 +107,13 @@ class Progress:
             return
         with RichProgress(*_columns(self.console.width), console=self.console) as bar:
             width = _title_width(self.console.width)
-            task = ProgressTask(title, bar, bar.add_task(escape(title), total=total), width=width)
+            task = ProgressTask(title, bar, bar.add_task(_markup(title), total=total), width=width)
             yield task
             task.finish()
 
     def log(self, text: str) -> None:
         """Print a line between the bars."""
-        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
+        self.console.print(plain_text(text), soft_wrap=not self.console.is_terminal)
 
 
 def clock(seconds: float) -> str:
@@ -119,6 +121,11 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _markup(text: str) -> str:
+    """A text as markup of a bar's title."""
+    return escape(escape_controls(text))
 
 
 class _Times(ProgressColumn):

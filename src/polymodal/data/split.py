@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.errors import DataError, did_you_mean
+from polymodal.core.formatting import count_noun
 from polymodal.recipe.data import SplitOptions
 
 SPLIT_NAMES = ("train", "validation", "test")
@@ -128,7 +129,8 @@ def _draw_rows(classes: np.ndarray, ratios: dict[str, float], generator: np.rand
     free = order[~kept]
     if len(free) < len(ratios):
         classes_of = f" in {kept.sum()} classes" if kept.sum() > 1 else ""
-        raise DataError(f"{rows} rows{classes_of} are too few: {' or '.join(ratios)} would be empty")
+        few = f"{count_noun(rows, 'row')}{classes_of} {'is' if rows == 1 else 'are'} too few"
+        raise DataError(f"{few}: {' or '.join(ratios)} would be empty")
     scale = min(1.0, len(free) / (rows * sum(ratios.values())))
     for name, ratio in reversed(list(ratios.items())):
         later = SPLIT_NAMES.index(name) - 1  # splits that still need a row

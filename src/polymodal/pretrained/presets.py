@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from polymodal.core.errors import RecipeError
+from polymodal.core.caller import warn_caller
+from polymodal.core.errors import PolymodalWarning, RecipeError
 
 FILE = Path(__file__).with_name("presets.json")
 
@@ -63,10 +63,10 @@ def pinned_revision(name: str, modality: str) -> tuple[str, str | None]:
     """The hub id and commit of a preset. Warns if no commit is pinned; then the newest commit of its branch is used."""
     preset = presets(modality)[name]
     if preset.revision is None:
-        warnings.warn(
+        warn_caller(
             f"preset {name!r} of {modality}: the commit of {preset.model} is not pinned, so the newest commit is used; "
             f"pin it with checkpoint: {preset.model}@COMMIT",
-            stacklevel=2,
+            PolymodalWarning,
         )
     return preset.model, preset.revision or preset.branch
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 
 import xxhash
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.checksum import CHECKSUMS, file_checksum, is_unchanged, read_signed, sign
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.paths import CacheWarning, cache_folder
@@ -38,7 +38,7 @@ def convert_tokenizer(checkpoint: CheckpointConfig, folder: Path) -> Path:
     sums = read_signed(target.with_name(CHECKSUMS)) or {}
     if not is_unchanged(target, sums.get(target.name, "")):
         if sums:
-            warnings.warn(f"{target} in the cache is damaged: it is converted again", CacheWarning, stacklevel=2)
+            warn_caller(f"{target} in the cache is damaged: it is converted again", CacheWarning)
         try:
             from transformers import AutoTokenizer
         except ImportError as error:

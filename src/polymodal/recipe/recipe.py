@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.formatting import escape_controls
 from polymodal.core.options import Options, Size, SizedModel, StrictModel, explicit_values, sized_field
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -136,8 +137,11 @@ class Recipe(SizedModel):
         return values
 
     def to_yaml(self) -> str:
-        """The recipe as YAML, with all keys."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+        """The recipe as YAML, with all keys. Letters are written as they are, unless there are control characters."""
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+        if escape_controls(text, "\n") != text:
+            text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=False, width=110)
+        return text
 
     def with_size_defaults(self) -> Recipe:
         """A copy with all defaults that depend on `size` filled in, also those of components."""

@@ -90,7 +90,7 @@ def markdown(value: Any) -> Any:
     """`value` as Markdown text in one line, with all special characters escaped."""
     if isinstance(value, RawMarkdown) or not isinstance(value, str):
         return value
-    return _SPECIAL.sub(r"\\\1", " ".join(value.split()))
+    return _SPECIAL.sub(r"\\\1", formatting.escape_controls(" ".join(value.split())))
 
 
 def _example(model: Model) -> dict[str, Any]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
-from rich.text import Text
 
 from polymodal.core.formatting import count_noun, format_interval, format_score, split_name, truncate
-from polymodal.core.terminal import plain_table
+from polymodal.core.terminal import plain_table, plain_text
 from polymodal.evaluation.data_sets import DataSetScores
 from polymodal.model.model import Model
 from polymodal.report.model_summary import ScoreRow, reported_split, rows_of, score_rows, scored_names
@@ -58,13 +57,13 @@ def scores_table(
     for name, rows in scores.items():
         for position, row in enumerate(rows):
             lead = position == 0
-            first = [Text(truncate(name, 30) if lead else "")] if several else []
+            first = [plain_text(truncate(name, 30) if lead else "")] if several else []
             table.add_row(
                 *first,
-                Text(row.name + ("" if row.greater_is_better else " (lower is better)")),
-                Text(format_score(row.value), style="bold" if lead else ""),
-                Text(format_interval(row.low, row.high)),
-                Text(format_score(row.baseline)),
+                plain_text(row.name + ("" if row.greater_is_better else " (lower is better)")),
+                plain_text(format_score(row.value), "bold" if lead else ""),
+                plain_text(format_interval(row.low, row.high)),
+                plain_text(format_score(row.baseline)),
             )
             if lead:
                 _add_details(table, row, (data_sets or {}).get(name, {}), several)
@@ -75,13 +74,15 @@ def scores_table(
 
 def _add_details(table: Table, row: ScoreRow, data_sets: Mapping[str, DataSetScores], several: bool) -> None:
     """Rows for the single inputs and for the data sets; one data set has no row of its own."""
-    empty = [Text("")] if several else []
+    empty = [plain_text("")] if several else []
     for name, value in _best_unimodal(row):
-        table.add_row(*empty, Text(f"  {truncate(name, 30)} only"), Text(format_score(value)), style="dim")
+        table.add_row(*empty, plain_text(f"  {truncate(name, 30)} only"), plain_text(format_score(value)), style="dim")
     for name, found in data_sets.items():
         score = found.scores[row.metric]
-        cells = [Text(format_score(score.value)), Text(format_interval(score.low, score.high))]
-        table.add_row(*empty, Text(f"  {truncate(name, 30)}"), *cells, Text(format_score(score.baseline)), style="dim")
+        cells = [plain_text(format_score(score.value)), plain_text(format_interval(score.low, score.high))]
+        table.add_row(
+            *empty, plain_text(f"  {truncate(name, 30)}"), *cells, plain_text(format_score(score.baseline)), style="dim"
+        )
 
 
 def _best_unimodal(row: ScoreRow) -> list[tuple[str, float | None]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jinja2
+from markupsafe import Markup
 
 from polymodal.core import formatting
 
@@ -14,6 +17,7 @@ def template(name: str, folder: str = "report") -> jinja2.Template:
             [jinja2.PackageLoader("polymodal", one) for one in dict.fromkeys([folder, "report"])]
         ),
         autoescape=True,
+        finalize=_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -26,3 +30,11 @@ def template(name: str, folder: str = "report") -> jinja2.Template:
     }
     environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
     return environment.get_template(name)
+
+
+def _visible(value: Any) -> Any:
+    """A text with its control characters as escape sequences, also those that change the direction of writing."""
+    if not isinstance(value, str):
+        return value
+    visible = formatting.escape_controls(value, keep="\n\t", unicode_only=True)
+    return Markup(visible) if isinstance(value, Markup) else visible  # it was markup before

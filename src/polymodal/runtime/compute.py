@@ -10,7 +10,6 @@ import platform
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import torch
 import xxhash
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.checksum import read_signed, sign
 from polymodal.core.errors import RecipeError
 from polymodal.core.paths import CacheWarning, cache_folder, cache_writes
@@ -177,7 +177,7 @@ def _stored(memory: Path) -> dict[str, Any]:
         return {}
     known = read_signed(memory)
     if known is None:
-        warnings.warn(f"{memory} in the cache is damaged: it is measured again", CacheWarning, stacklevel=2)
+        warn_caller(f"{memory} in the cache is damaged: it is measured again", CacheWarning)
     return known or {}
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
 from polymodal.checkpoint.model_directory import json_ready
 from polymodal.core.formatting import format_interval, format_score, metric_name, truncate
-from polymodal.core.terminal import plain_table
+from polymodal.core.terminal import plain_table, plain_text
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.study import format_overrides
@@ -79,13 +78,15 @@ def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Tabl
         )
         results = candidate.metrics.get(folds.output, {}).get(metric.name, {})
         table.add_row(
-            Text(truncate(candidate.name, 40)),
-            Text(format_score(metric_value(candidate.score, folds))),
-            Text(format_interval(results.get("low"), results.get("high")) if results.get("low") is not None else ""),
-            Text(f"{candidate.seconds:.1f}"),
-            Text(f"{candidate.size_mib:.1f}" if candidate.num_parameters else ""),
-            Text("" if candidate.latency_ms is None else f"{candidate.latency_ms:.1f}"),
-            Text(
+            plain_text(truncate(candidate.name, 40)),
+            plain_text(format_score(metric_value(candidate.score, folds))),
+            plain_text(
+                format_interval(results.get("low"), results.get("high")) if results.get("low") is not None else ""
+            ),
+            plain_text(f"{candidate.seconds:.1f}"),
+            plain_text(f"{candidate.size_mib:.1f}" if candidate.num_parameters else ""),
+            plain_text("" if candidate.latency_ms is None else f"{candidate.latency_ms:.1f}"),
+            plain_text(
                 f"pruned after {candidate.num_folds} folds" if entry.status == "pruned" else format_overrides(overrides)
             ),
             style="dim" if entry.status == "pruned" else "cyan" if entry.status == "baseline" else "",

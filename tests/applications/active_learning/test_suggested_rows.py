@@ -114,7 +114,7 @@ def test_labeled_rows_are_skipped_and_core_sets_are_far_from_them(models: dict[s
     first = suggest(models["side"], table, 1, strategy="coreset").rows[0]
     table["side"] = ["up" if row == first else None for row in range(150)]
     assert suggest(models["side"], table, 1, strategy="coreset").rows[0] != first
-    with pytest.raises(DataError, match="150 rows have a label"):
+    with pytest.raises(DataError, match="150 rows with a label"):
         suggest(models["side"], rows(150, 7), 10)
     marked = table | {"done": [1] * 149 + [None]}
     assert suggest(models["side"], marked, 5, target="done").rows == [149]

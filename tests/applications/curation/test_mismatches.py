@@ -89,5 +89,5 @@ def test_rows_without_an_input_are_skipped() -> None:
 
 def test_too_few_rows() -> None:
     one, other, _ = pairs(10, 0.3, 0, seed=4)
-    with pytest.raises(DataError, match="10 rows have both"):
+    with pytest.raises(DataError, match="10 rows with both"):
         find_mismatches(one, other)

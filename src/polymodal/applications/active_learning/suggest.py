@@ -17,6 +17,7 @@ from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.formatting import count_noun
 from polymodal.data.table.cell_errors import CellError, CellErrors, warn_cell_errors
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.loading import load
@@ -121,8 +122,8 @@ def suggest(
     bad = len({error.row for error in cell_errors.errors})
     if not len(pool.rows):
         raise DataError(
-            f"no row is left to suggest: {len(pool.labeled_features)} rows have a label, {bad} have a cell that "
-            f"cannot be used, {pool.num_empty} have no input",
+            f"no row is left to suggest: {count_noun(len(pool.labeled_features), 'row')} with a label, {bad} with a "
+            f"cell that cannot be used, {pool.num_empty} without an input",
             file=table.name,
         )
     duplicate_filter = DuplicateFilter(pool.features)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from polymodal.core.errors import DataError
+from polymodal.core.formatting import count_noun
 from polymodal.metrics.retrieval import ROUNDING, Relevance, rank_vectors, relevance
 
 #: Number of random negative pairs.
@@ -102,8 +103,8 @@ def find_mismatches(
     rows = np.flatnonzero((items[0] >= 0) & (items[1] >= 0))
     if len(rows) < MIN_ROWS:
         raise DataError(
-            f"only {len(rows)} rows have both inputs, and mismatches need at least {MIN_ROWS}; search for duplicates "
-            "only (find)"
+            f"only {count_noun(len(rows), 'row')} with both inputs, and mismatches need at least {MIN_ROWS}; "
+            "search for duplicates only (find)"
         )
     forward = _Direction(first, second, relevance(items[0][rows], items[1][rows]), rows, items[0])
     backward = _Direction(second, first, relevance(items[1][rows], items[0][rows]), rows, items[1])

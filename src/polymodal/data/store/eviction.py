@@ -6,11 +6,11 @@ import contextlib
 import math
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import CacheWarning
 from polymodal.data.store.locks import try_lock_exclusive
@@ -110,11 +110,10 @@ def enforce_budget(folder: Path, budget: int) -> None:
     left = evict(folder, budget)
     if left > budget and folder not in _warned:
         _warned.add(folder)
-        warnings.warn(
+        warn_caller(
             f"decoded media in use take {left / 2**30:.3g} GiB, over the cache limit of {budget / 2**30:.3g} GiB; "
             f"they are kept while in use. Set {CACHE_VARIABLE} to raise the limit",
             CacheWarning,
-            stacklevel=4,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.paths import CacheWarning, cache_writes
 from polymodal.data.store.eviction import cache_budget, enforce_budget, remove_pack
 from polymodal.data.store.items import pad_ragged
@@ -154,11 +154,10 @@ class MediaStore:
         """Remove a damaged pack, with a warning. This process ignores the pack if it cannot be removed."""
         self._seen.add(name)
         removed = remove_pack(self.folder, name)
-        warnings.warn(
+        warn_caller(
             f"{self.folder / name}.* in the cache is damaged: its items are not used, and are decoded or computed "
             f"again{'' if removed else '; delete these files, which this process cannot do'}",
             CacheWarning,
-            stacklevel=2,
         )
 
     def _register(self, pack: Pack) -> None:

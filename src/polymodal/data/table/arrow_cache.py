@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import xxhash
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.checksum import file_checksum, is_unchanged
 from polymodal.core.errors import DataError
 from polymodal.core.paths import CacheWarning, cache_writes
@@ -69,7 +69,7 @@ def _map_converted(path: Path, cache: Path, read: Callable[[Path], Batches]) -> 
     for entry in entries:
         if is_unchanged(entry, entry.stem.rpartition("-")[2]):
             return pa.ipc.open_file(pa.memory_map(str(entry))).read_all()
-        warnings.warn(f"{entry} in the cache is damaged: {path} is converted again", CacheWarning, stacklevel=2)
+        warn_caller(f"{entry} in the cache is damaged: {path} is converted again", CacheWarning)
         with cache_writes(cache):
             entry.unlink()
     partial = cache / f"{uuid.uuid4().hex}.partial"

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from polymodal.core.caller import warn_caller
-from polymodal.core.errors import DataError
+from polymodal.core.errors import DataError, PolymodalWarning
 from polymodal.core.formatting import count_noun
 
 
@@ -48,7 +48,7 @@ class CellErrors:
         return [json.dumps(asdict(error), ensure_ascii=False) + "\n" for error in self.errors]
 
 
-class BadCellsWarning(UserWarning):
+class BadCellsWarning(PolymodalWarning):
     """Some cells could not be used and count as missing. The message lists the first of them."""
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from polymodal.core.caller import warn_caller
 from polymodal.core.checksum import CHECKSUMS, file_checksum, is_unchanged, read_signed, sign
 from polymodal.core.errors import MissingExtraError, RecipeError, did_you_mean
 from polymodal.core.paths import CacheWarning, cache_folder, cache_writes
@@ -176,7 +176,7 @@ def folder(name: str) -> Path:
         return file.parent
     target = cache_folder() / "weights" / f"{name}-{starter.sha256[:12]}-{VERSION}"
     if target.is_dir() and not _is_whole(target):
-        warnings.warn(f"{target} in the cache is damaged: it is converted again", CacheWarning, stacklevel=2)
+        warn_caller(f"{target} in the cache is damaged: it is converted again", CacheWarning)
         with cache_writes(target):
             shutil.rmtree(target)
     if not target.is_dir():
