@@ -61,7 +61,7 @@ def test_one_column_predicts_plain_numbers_and_large_offsets_keep_their_digits()
 
 def test_bad_numbers_are_cell_errors_and_null_is_missing() -> None:
     task, faults = fitted({"a": [1, 2, math.inf, Decimal(3), None, "x"]}), CellErrors()
-    cells = [1.0, math.nan, None, -math.inf, "7", True, 10**400, 2]
+    cells = [1.0, math.nan, None, -math.inf, "seven", True, 10**400, 2]
     value, present = task.prepare(block({"a": cells}, faults))
     assert present.tolist() == [True, False, False, False, False, False, False, True]
     assert [fault.row for fault in faults.errors] == [1, 3, 4, 5, 6]

@@ -40,10 +40,15 @@ def open_tables(
     train = as_table(data, root)
     if train is None:
         raise DataError("no training data was given")
-    opened = [as_table(source, root) for source in (validation, test)]
+    kinds = train.column_kinds()
+    opened = [
+        None if table is None else table.read_with(kinds)
+        for table in (as_table(validation, root), as_table(test, root))
+    ]
     if isinstance(train, ConcatTable):  # a split may lack columns that only some of the data sets have
         opened = [None if table is None else _with_columns_of(table, train) for table in opened]
-    return Tables(train, opened[0], opened[1], as_table(unlabeled, root))
+    others = as_table(unlabeled, root)
+    return Tables(train, opened[0], opened[1], None if others is None else others.read_with(kinds))
 
 
 def _with_columns_of(table: Table, train: ConcatTable) -> Table:

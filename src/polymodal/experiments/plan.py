@@ -9,6 +9,7 @@ from typing import Any
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.options import Options, Size, SizedModel
 from polymodal.core.registry import build, components, find
+from polymodal.data.table.dates import why_unmatched
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
 from polymodal.model.run_record import ColumnRole
@@ -332,7 +333,7 @@ def _infer_inputs(
         elif sample.distinct == 1 and sample.nulls == 0:
             roles.append(ColumnRole(column, "ignored", "", "the same value in every sampled row"))
         elif match is None or match.confidence < MIN_CONFIDENCE:
-            roles.append(ColumnRole(column, "ignored", "", match.reason if match else "no modality matches its values"))
+            roles.append(ColumnRole(column, "ignored", "", match.reason if match else why_unmatched(sample.values)))
         else:
             found.setdefault(kind, []).append((column, match.reason))
     for kind, columns in found.items():

@@ -168,6 +168,9 @@ class Audio(MediaModality):
     def max_records(self) -> int:
         return self.request().max_samples
 
+    def is_cell(self, value: Any) -> bool | None:
+        return isinstance(value, dict) or super().is_cell(value)
+
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         values = torch.from_numpy(items["values"]).transpose(1, 2)
         scaled = values.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 32_768)

@@ -116,6 +116,11 @@ class Modality(ABC):
         """Convert arrays of distinct items `[items, ...]` to the tensors that the encoder reads."""
         return {name: torch.from_numpy(array) for name, array in items.items()}
 
+    def is_cell(self, value: Any) -> bool | None:
+        """Whether a value of a dict is one cell of this modality (True) or a column of cells (False); None if it may be
+        either."""
+        return isinstance(value, str | bytes) or not hasattr(value, "__len__")
+
     def fingerprint(self, limits: LimitOptions) -> str | None:
         """Everything except a cell's content that changes its prepared item (options, fitted state, limits), as
         text. None if items have no content keys, so that nothing computed from them can be cached."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -16,9 +17,11 @@ from pydantic import Field
 from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.dates import are_dates
+from polymodal.data.table.number_format import infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
-from polymodal.modalities.cell_parsing import read_distinct, read_numbers
+from polymodal.modalities.cell_parsing import LabelIndex, read_distinct
 from polymodal.modalities.text import looks_like_identifiers
 
 MISSING, RARE, FIRST_LABEL = 0, 1, 2
@@ -30,7 +33,8 @@ class Category(Modality):
 
     Each column has its own vocabulary, the labels of the training rows. Index 0 is a missing label, 1 is any rare label
     and any label that is not in the training rows, and 2 and up are the labels in alphabetical order. The numbers 3 and
-    3.0 and the text "3" are the same label, blanks around a label are ignored, and a blank label is missing.
+    3.0 and the text "3" are the same label, blanks around a label are ignored, and a blank label is missing. A label
+    that is unknown as it is written is found by its value if only one label has this value (`cell_parsing.LabelIndex`).
 
     Prepared: `ids [rows, columns]` int32. A row counts as missing if all its labels are missing.
     """
@@ -48,7 +52,7 @@ class Category(Modality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.labels: list[list[str]] = []
-        self._numbers: list[dict[str, int]] = []
+        self._numbers: list[LabelIndex[int]] = []
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
@@ -63,8 +67,12 @@ class Category(Modality):
             return Match(0.4, f"{distinct} distinct whole numbers") if repeats else None
         if not all(isinstance(value, str) for value in values) or looks_like_identifiers(values):
             return None
-        if not read_numbers(values)[1]:
+        if are_dates(values):
+            return None
+        if infer_format(values) is not None:
             return Match(0.4, f"{distinct} distinct numbers, given as texts") if repeats else None
+        if all(re.fullmatch(r"\s*[0-9]+\s*", value) for value in values):
+            return Match(0.85, f"{distinct} distinct codes: digits with leading zeros, or too many for a number")
         if sum(len(value) for value in values) > 60 * len(values):
             return None
         words = sum(len(value.split()) for value in values) / len(values)
@@ -92,14 +100,14 @@ class Category(Modality):
 
     def _set_labels(self, labels: list[list[str]]) -> None:
         self.labels = labels
-        self._numbers = [{label: FIRST_LABEL + at for at, label in enumerate(column)} for column in labels]
+        self._numbers = [LabelIndex({label: FIRST_LABEL + at for at, label in enumerate(column)}) for column in labels]
 
     def prepare(self, block: RowBlock) -> PreparedInput:
         ids = np.zeros((len(block), len(self.columns)), np.int32)
         for at, (name, known) in enumerate(zip(self.columns, self._numbers, strict=True)):
             codes, cells = read_distinct(block.columns[name])
             labels = [parse_label(cell) for cell in cells]
-            numbered = [known.get(label, RARE) if label else MISSING for label in labels]
+            numbered = [(known.get(label) or RARE) if label else MISSING for label in labels]
             ids[:, at] = np.array([*numbered, MISSING], np.int32)[codes]  # code -1, null, maps to the last
             bad = [code for code, label in enumerate(labels) if label is None]
             for position in np.flatnonzero(np.isin(codes, bad)).tolist():

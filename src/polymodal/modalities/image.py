@@ -119,6 +119,11 @@ class Image(MediaModality):
             self.image_size, self.options.resize_mode, self.geometry and self.geometry.without_normalization()
         )
 
+    def is_cell(self, value: Any) -> bool | None:
+        if isinstance(value, np.ndarray):  # [height, width] or [height, width, channels]
+            return value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4))
+        return isinstance(value, dict) or super().is_cell(value)
+
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """Convert PIL images and arrays."""
         if not isinstance(cell, Pillow.Image | np.ndarray):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -15,6 +14,9 @@ from pydantic import Field
 from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER
+from polymodal.data.table.dates import are_dates
+from polymodal.data.table.number_format import PLAIN, NumberFormat, column_format, infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.cell_parsing import read_numbers
@@ -27,6 +29,8 @@ _KEY_NAME = re.compile(r"(^|[_\W])(id|ids|key|uuid|guid|index|idx|row|rownum)$|[
 @register
 class Number(Modality):
     """Numeric columns.
+
+    Texts are read in the number format of the training rows: `$1,250.50`, `12,5 kg`, `7 %` (the number 7).
 
     Each column is standardized with the mean and standard deviation of its training rows, `z = (t(x) - mean) / std`.
     `t` is the identity or, for skewed columns, the signed logarithm `t(x) = sign(x) log(1 + |x| / s)`, with `s` the
@@ -53,33 +57,45 @@ class Number(Modality):
     def __init__(self, options: Options, *, columns: list[str]) -> None:
         super().__init__(options, columns=columns)
         self.statistics: list[dict[str, Any]] = []
+        self.formats: list[NumberFormat] = []
 
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
         values = sample.values
-        if not values or any(isinstance(value, bool | np.bool_ | datetime.date) for value in values):
+        if not values or are_dates(values) or any(isinstance(value, bool | np.bool_) for value in values):
             return None
         is_text = all(isinstance(value, str) for value in values)
         if not is_text and not all(
             isinstance(value, int | float | Decimal | np.integer | np.floating) for value in values
         ):
             return None
-        numbers, bad = read_numbers(values)
+        format = infer_format(values) if is_text else PLAIN
+        if format is None or any(
+            isinstance(value, int | np.integer) and abs(int(value)) > MAX_EXACT_INTEGER for value in values
+        ):
+            return None
+        numbers, bad = read_numbers(values, format)
         known = numbers[~np.isnan(numbers)]
         if len(bad) > 0.05 * len(values) or not len(known):
             return None
         if _looks_like_row_id(sample, known):
             return None
         if is_text:
-            return Match(0.8, "texts that are plain numbers")
+            return Match(0.8, "texts that are plain numbers" if format.is_plain else f"numbers such as {values[0]!r}")
         whole = bool((known == np.round(known)).all())
         return Match(0.7, "whole numbers") if whole else Match(0.9, "numbers with decimals")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Fit mean, standard deviation and transform of each column. Bad cells are reported by `prepare`."""
-        tables = [self._read(block)[0] for block in blocks]
-        table = np.concatenate([np.empty((0, len(self.columns))), *tables])
-        self.statistics = [self._learn(column[~np.isnan(column)]) for column in table.T]
+        cells: list[list[Any]] = [[] for _ in self.columns]
+        for block in blocks:
+            for column, name in zip(cells, self.columns, strict=True):
+                column.append(block.columns[name])
+        self.formats = [column_format(column) for column in cells]
+        self.statistics = []
+        for column, format in zip(cells, self.formats, strict=True):
+            values = np.concatenate([np.empty(0), *(read_numbers(part, format)[0] for part in column)])
+            self.statistics.append(self._learn(values[~np.isnan(values)]))
 
     def _learn(self, values: np.ndarray) -> dict[str, Any]:
         logarithm: float | None = None
@@ -105,7 +121,9 @@ class Number(Modality):
         return {name: "no cell is a number" for name, one in learned if not one["seen"]}
 
     def _read(self, block: RowBlock) -> tuple[np.ndarray, list[dict[int, str]]]:
-        columns = [read_numbers(block.columns[name]) for name in self.columns]
+        columns = [
+            read_numbers(block.columns[name], format) for name, format in zip(self.columns, self.formats, strict=True)
+        ]
         return np.stack([values for values, _ in columns], axis=1), [bad for _, bad in columns]
 
     def prepare(self, block: RowBlock) -> PreparedInput:
@@ -145,21 +163,22 @@ class Number(Modality):
         return {"columns": len(self.columns)}
 
     def save(self, folder: Path) -> dict[str, Any]:
-        return {"statistics": self.statistics}
+        return {"statistics": self.statistics, "formats": [format.to_dict() for format in self.formats]}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self.statistics = state["statistics"]
+        self.formats = [NumberFormat(**format) for format in state["formats"]]
 
     def describe(self) -> str:
         notes = []
-        for name, learned in zip(self.columns, self.statistics, strict=True):
+        for name, learned, format in zip(self.columns, self.statistics, self.formats, strict=True):
             if not learned["seen"]:
                 note = " (no value)"
             elif learned["std"] is None:
                 note = " (constant)"
             else:
                 note = " (logarithm)" if learned["logarithm"] is not None else ""
-            notes.append(name + note)
+            notes.append(name + note + ("" if format.is_plain else f" (like {format.example!r})"))
         return f"{len(notes)} number{'s' if len(notes) > 1 else ''}: " + ", ".join(notes)
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import numbers
 import re
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +18,8 @@ from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.store.items import PreparedInput, RaggedItems
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_kinds import plain_text
+from polymodal.data.table.dates import are_dates
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import MIN_VOCAB_SIZE, disable_special_tokens, train_bpe
@@ -87,7 +86,7 @@ class Text(Modality):
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
         texts = [value for value in sample.values if isinstance(value, str) and value.strip()]
-        if not texts or len(texts) < 0.9 * len(sample.values) or looks_like_identifiers(texts):
+        if not texts or len(texts) < 0.9 * len(sample.values) or looks_like_identifiers(texts) or are_dates(texts):
             return None
         words = sum(len(_WORD.findall(text[:1_000])) for text in texts) / len(texts)
         if words >= 3:
@@ -276,9 +275,7 @@ def parse_text(cell: Any) -> str | None:
         return cell.strip()
     if isinstance(cell, bytes):
         return _decoded(cell)
-    if isinstance(cell, numbers.Number | np.generic | Decimal | datetime.date | datetime.time):
-        return str(cell)
-    return None
+    return plain_text(cell.item() if isinstance(cell, np.generic) else cell)
 
 
 def _decoded(cell: bytes) -> str | None:

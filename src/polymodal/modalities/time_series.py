@@ -25,7 +25,13 @@ from polymodal.modalities.base import ModalityOptions
 from polymodal.modalities.intended_media import match_media
 from polymodal.modalities.media import MediaModality
 from polymodal.modalities.previews import line_plot
-from polymodal.modalities.time_series_schema import choose_max_steps, infer_schema, is_vector, looks_like_series
+from polymodal.modalities.time_series_schema import (
+    choose_max_steps,
+    infer_schema,
+    is_numbers,
+    is_vector,
+    looks_like_series,
+)
 from polymodal.recipe.data import LimitOptions
 
 # Items whose statistics are computed at once, which bounds the memory of padded arrays.
@@ -159,6 +165,13 @@ class TimeSeries(MediaModality):
 
     def max_records(self) -> int:
         return self.max_steps
+
+    def is_cell(self, value: Any) -> bool | None:
+        if isinstance(value, dict) or is_numbers(value):
+            return True
+        if isinstance(value, list | tuple | np.ndarray) and len(value) and all(map(is_numbers, value[:20])):
+            return None if self.channels > 1 else False  # steps of one series, or several series
+        return super().is_cell(value)
 
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, dict[str, np.ndarray]] | None:
         raw = read_cell(cell, limits)

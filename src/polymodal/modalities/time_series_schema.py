@@ -34,11 +34,11 @@ def looks_like_series(cell: Any) -> bool:
         image = cell.ndim == 2 and cell.dtype == np.uint8
         return cell.ndim in (1, 2) and cell.dtype.kind in "biuf" and not image
     if isinstance(cell, list | tuple):
-        return _numbers(cell[:20]) or all(one is None or _is_numbers(one) for one in cell[:20])
+        return _numbers(cell[:20]) or all(one is None or is_numbers(one) for one in cell[:20])
     if isinstance(cell, dict):
         if cell.keys() <= {"bytes", "path"}:
             return looks_like_series(inline_or_path(cell))
-        return any(map(_is_numbers, cell.values())) and all(one is None or _is_numbers(one) for one in cell.values())
+        return any(map(is_numbers, cell.values())) and all(one is None or is_numbers(one) for one in cell.values())
     if isinstance(cell, bytes):
         return cell.startswith(NPY_MAGIC)
     if isinstance(cell, PurePath):
@@ -53,11 +53,12 @@ def looks_like_series(cell: Any) -> bool:
 
 def is_vector(cells: list[Any]) -> bool:
     """Whether all cells are equally long lists of few numbers."""
-    lengths = {len(cell) if _is_numbers(cell) else 0 for cell in cells}
+    lengths = {len(cell) if is_numbers(cell) else 0 for cell in cells}
     return len(lengths) == 1 and 0 < lengths.pop() <= MAX_VECTOR_LENGTH
 
 
-def _is_numbers(cell: Any) -> bool:
+def is_numbers(cell: Any) -> bool:
+    """Whether a cell is a flat list or array of numbers."""
     if isinstance(cell, np.ndarray):
         return cell.ndim == 1 and cell.dtype.kind in "biuf"
     return isinstance(cell, list | tuple) and _numbers(cell[:20])

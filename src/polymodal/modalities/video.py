@@ -141,6 +141,11 @@ class Video(MediaModality):
         preprocessing = None if self.card is None else frame_geometry(self.card).without_normalization()
         return VideoRequest(chosen.num_frames, self.image_size, chosen.resize_mode, chosen.sampling, preprocessing)
 
+    def is_cell(self, value: Any) -> bool | None:
+        if isinstance(value, np.ndarray):  # [frames, height, width, channels]
+            return value.ndim == 4
+        return isinstance(value, dict) or super().is_cell(value)
+
     def from_memory(self, cell: Any, limits: LimitOptions) -> tuple[bytes, Item] | None:
         """Convert arrays of frames."""
         if not isinstance(cell, np.ndarray):

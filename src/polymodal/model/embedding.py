@@ -43,7 +43,9 @@ def embed_table(
         predictor = predictor.for_inputs(names)
     preparation = predictor.preparation
     parts: list[np.ndarray] = []
-    for block in preparation.blocks(open_rows(data, root, preparation.input_columns), cell_errors):
+    for block in preparation.blocks(
+        open_rows(data, root, preparation.input_columns, preparation.modality_of_column), cell_errors
+    ):
         parts += predictor.embed(Split.all_rows(preparation.prepare_block(block)), names).values()
     vectors = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
     if dim is None or not len(vectors):

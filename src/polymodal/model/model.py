@@ -112,8 +112,9 @@ class Model:
 
     @property
     def classes(self) -> Any:
-        """Names of the columns of `predict_proba`; with several outputs, a dict of lists."""
-        return unwrap_single_output({name: task.classes for name, task in self.preparation.tasks.items()})
+        """The columns of `predict_proba`: class labels in the type of the training table, or names; with several
+        outputs, a dict of lists."""
+        return unwrap_single_output({name: task.class_labels for name, task in self.preparation.tasks.items()})
 
     @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
@@ -326,7 +327,7 @@ class Model:
     @check_arguments
     def open_columns(self, data: Any, root: Path | str | None, columns: list[str]) -> Table:
         """Open `data` as a table and check that it has the columns `columns`."""
-        return open_rows(data, root, columns)
+        return open_rows(data, root, columns, self.preparation.modality_of_column)
 
     @check_arguments
     def save(self, folder: Path | str) -> Path:

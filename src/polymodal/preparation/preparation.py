@@ -18,6 +18,7 @@ from polymodal.data.store.items import PreparedInput
 from polymodal.data.store.writer import PreparedWriter
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.cell_kinds import CellKind, cell_kind
 from polymodal.data.table.table import Table
 from polymodal.modalities.base import Modality
 from polymodal.preparation.feature_cache import FeatureItems
@@ -69,10 +70,15 @@ class ItemCorruption:
 
 
 class Preparation:
-    """The modalities and tasks of a complete recipe. `fit` uses only training rows; `prepare` accepts any rows."""
+    """The modalities and tasks of a complete recipe. `fit` uses only training rows; `prepare` accepts any rows.
+
+    column_kinds: the kind of each column in the training table. Every other table is read with these kinds, so that a
+        cell means the same in every file
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
+        self.column_kinds: dict[str, CellKind] = {}
         self.modalities: dict[str, Modality] = {
             name: build("modality", spec.modality, f"inputs.{name}", columns=spec.columns)
             for name, spec in recipe.inputs.items()
@@ -87,6 +93,15 @@ class Preparation:
         """The columns that prediction needs: those of the inputs and of the prompts of text outputs."""
         read = [column for modality in self.modalities.values() for column in modality.columns]
         return _unique([*read, *(column for task in self.tasks.values() for column in task.prompt_columns)])
+
+    @property
+    def modality_of_column(self) -> dict[str, Modality]:
+        """The modality that reads each column of an input; the first one if several inputs share a column."""
+        found: dict[str, Modality] = {}
+        for modality in self.modalities.values():
+            for column in modality.columns:
+                found.setdefault(column, modality)
+        return found
 
     @property
     def target_columns(self) -> list[str]:
@@ -106,6 +121,7 @@ class Preparation:
 
         Unusable cells are not recorded here, because `prepare` reads and records the same cells.
         """
+        self._set_column_kinds(table)
         for modality in (one for name, one in self.modalities.items() if name not in known):
             modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
         for name, task in self.tasks.items():
@@ -114,6 +130,14 @@ class Preparation:
                 task.fit(self._blocks(table, rows, columns, CellErrors(), None))
             except RecipeError as error:
                 raise error.with_prefix(f"outputs.{name}.task") from None
+
+    def _set_column_kinds(self, table: Table) -> None:
+        """Keep the column kinds of the training table. Columns of inputs that are already fitted keep theirs."""
+        split = self.recipe.data.split
+        others = [self.recipe.data.weight_column, split.group_column, split.column]
+        for column in _unique([*self.input_columns, *self.target_columns, *filter(None, others)]):
+            if column in table.columns and column not in self.column_kinds:
+                self.column_kinds[column] = cell_kind(table.column_type(column))
 
     def prepare(
         self,
@@ -165,7 +189,7 @@ class Preparation:
             rows=len(table),
             prompts={name: np.concatenate(parts) for name, parts in prompts.items()},
             data_set=table.data_set,
-            groups=groups_of(self.recipe, table),
+            groups=groups_of(self.recipe, table.read_with(self.column_kinds)),
         )
 
     def blocks(
@@ -236,18 +260,21 @@ class Preparation:
         """This preparation for a recipe with some of its inputs. Fitted modalities and tasks are shared."""
         some = Preparation(recipe)
         some.modalities, some.tasks = {name: self.modalities[name] for name in recipe.inputs}, self.tasks
+        some.column_kinds = self.column_kinds
         return some
 
     def inputs_only(self, names: list[str]) -> Preparation:
         """This preparation with only the inputs `names` and without targets. Fitted modalities are shared."""
         bare = Preparation(self.recipe.with_inputs(names).model_copy(update={"outputs": {}}))
         bare.modalities = {name: self.modalities[name] for name in names}
+        bare.column_kinds = self.column_kinds
         return bare
 
     def targets_only(self) -> Preparation:
         """This preparation without inputs, for targets and sample weights. Fitted tasks are shared."""
         bare = Preparation(self.recipe.model_copy(update={"inputs": {}}))
         bare.tasks = self.tasks
+        bare.column_kinds = self.column_kinds
         return bare
 
     def shapes(self) -> dict[str, dict[str, Any]]:
@@ -269,10 +296,12 @@ class Preparation:
             task.write_files(subfolder)
             if not any(subfolder.iterdir()):
                 subfolder.rmdir()
-        return {"inputs": inputs, "outputs": {name: task.save() for name, task in self.tasks.items()}}
+        tasks = {name: task.save() for name, task in self.tasks.items()}
+        return {"columns": self.column_kinds, "inputs": inputs, "outputs": tasks}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         """Restore what `save` wrote."""
+        self.column_kinds = dict(state["columns"])
         for i, (name, modality) in enumerate(self.modalities.items()):
             modality.load(folder / f"input{i}", state["inputs"][name])
         for i, (name, task) in enumerate(self.tasks.items()):
@@ -290,6 +319,7 @@ class Preparation:
     ) -> Iterator[RowBlock]:
         limits = self.recipe.data.limits
         size = min(size, self.max_block_rows)
+        table = table.read_with(self.column_kinds)
         return table.blocks(rows, columns, errors=cell_errors, limits=limits, cache=cache, size=size)
 
 

@@ -208,6 +208,11 @@ class Task(ABC):
         of one cell."""
         return self.columns
 
+    @property
+    def class_labels(self) -> list[Any]:
+        """`classes` in the type of the training table, as `predict` returns them: 1 or True, and not their names."""
+        return list(self.classes)
+
     def write_files(self, folder: Path) -> None:  # noqa: B027 - most tasks have no files
         """Write fitted state that `save` does not contain, such as a tokenizer, into `folder`. Default: nothing."""
 

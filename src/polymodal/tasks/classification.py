@@ -15,6 +15,8 @@ from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.dates import are_dates
+from polymodal.data.table.number_format import infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import POSITIVE, UNIT, Metric
@@ -51,9 +53,9 @@ class ClassificationTask(Task):
 
         -(1 - s) w_y log p_y - (s / k) sum_c w_c log p_c
 
-    Null is a missing target. A cell that is not a label (NaN, a list) is a cell error and a missing target. A label
-    that does not occur in training is a cell error and has no loss, but it is scored: the model gives its class the
-    probability 0 (`scored_rows`).
+    Null and blank text are missing targets. A cell that is not a label (NaN, a list, a text among numbers) is a cell
+    error and a missing target. A label that does not occur in training is a cell error and has no loss, but it is
+    scored: the model gives its class the probability 0 (`scored_rows`).
 
     Example:
         >>> from polymodal.tasks.classification import ClassificationTask
@@ -82,6 +84,10 @@ class ClassificationTask(Task):
         if all(isinstance(value, bool | np.bool_) for value in sample.values):
             return Match(0.95, "true/false values")
         if all(isinstance(value, str) for value in sample.values):
+            format = None if _are_whole(sample.values) else infer_format(sample.values)
+            if format is not None or are_dates(sample.values):  # prices, measurements, dates
+                few = format is not None and distinct <= MAX_INTEGER_CLASSES and count >= 5 * distinct
+                return Match(0.8 if few else 0.2, reason.format("numbers")) if format is not None else None
             repeated = 1 - distinct / count
             return Match(0.9 if repeated >= 0.5 else 0.1 + repeated, reason.format("strings"))
         if not all(_is_integer(value) for value in sample.values):
@@ -90,7 +96,9 @@ class ClassificationTask(Task):
         return Match(0.8 if few_values else 0.2, reason.format("whole numbers"))
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        found = read_labels(blocks, self.columns[0], lambda cell: [read_label(cell)])
+        found = read_labels(
+            blocks, self.columns[0], lambda cell: [label for label in [read_label(cell)] if label != ""]
+        )
         if len(found.labels) < 2:
             only = f"only {found.labels[0]!r}" if found.labels else f"no labels{found.problem}"
             raise DataError(
@@ -124,10 +132,10 @@ class ClassificationTask(Task):
     def prepare(self, block: RowBlock) -> tuple[np.ndarray, np.ndarray]:
         value, present = np.zeros(len(block), dtype=np.int64), np.zeros(len(block), dtype=bool)
         for position, cell in enumerate(block.cells(self.columns[0])):
-            if cell is None:
+            if cell is None or (isinstance(cell, str) and not cell.strip()):
                 continue
             try:
-                label = read_label(cell)
+                label = self.labels.check_type(read_label(cell))
             except ValueError as error:
                 block.add_error(position, self.columns[0], str(error))
                 continue
@@ -208,6 +216,10 @@ class ClassificationTask(Task):
     def classes(self) -> list[str]:
         return [label_text(label) for label in self.labels.values]
 
+    @property
+    def class_labels(self) -> list[Any]:
+        return list(self.labels.values)
+
     def save(self) -> dict[str, Any]:
         return {"labels": self.labels.values, "rows": self.rows.tolist()}
 
@@ -219,6 +231,11 @@ class ClassificationTask(Task):
 def _unknown_class(label: Label) -> int:
     """The target of a class that does not occur in training: a negative hash, different for each class."""
     return -1 - (label_hash(label) & (2**62 - 1))
+
+
+def _are_whole(texts: list[str]) -> bool:
+    """Whether texts are whole numbers without a unit, which are labels if they repeat."""
+    return all(text.strip().lstrip("-").isdigit() for text in texts)
 
 
 def _is_integer(value: Any) -> bool:

@@ -11,13 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.cell_kinds import plain_text
+from polymodal.modalities.cell_parsing import LabelIndex
 
 T = TypeVar("T")
 Label = str | int | float | bool
 
 
 def read_label(cell: Any) -> Label:
-    """Read the label of a cell.
+    """Read the label of a cell. Blanks around a text do not count.
 
     Raises:
         ValueError: it is not a label; the message is the reason of the cell error.
@@ -27,7 +29,7 @@ def read_label(cell: Any) -> Label:
         raise ValueError(f"a label must be text, a number or true/false, not {type(cell).__name__}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is not a label")
-    return value
+    return value.strip() if isinstance(value, str) else value
 
 
 def label_key(label: Label) -> tuple[bool, Label]:
@@ -103,14 +105,40 @@ def summarize_labels(labels: list[Label], one: str, many: str) -> list[str]:
 
 
 class LabelVocabulary:
-    """The known labels in order: booleans, numbers, text, each ascending."""
+    """The known labels in order: booleans, numbers, text, each ascending.
+
+    A label that is unknown in its own type is looked up by its text, and then by its value: "1", 1.0 and true find the
+    label 1, and 1.1 finds the text "1.10", if exactly one label has this value.
+
+    Example:
+        >>> vocabulary = LabelVocabulary([0, 1])
+        >>> vocabulary.index("1"), vocabulary.index(False)
+        (1, 0)
+    """
 
     def __init__(self, labels: Iterable[Label]) -> None:
         self.values: list[Label] = sorted(labels, key=_rank)
         self._index = {label_key(label): index for index, label in enumerate(self.values)}
+        texts = [label_text(label) for label in self.values]
+        times = Counter(texts)
+        self._by_text = LabelIndex({text: at for at, text in enumerate(texts) if times[text] == 1})
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def check_type(self, label: Label) -> Label:
+        """`label`, unless it is a text that no label of its kind could be: `?` among numbers.
+
+        Raises:
+            ValueError: the known labels are numbers or booleans, and the label is another text.
+        """
+        if isinstance(label, str) and self.values and not any(isinstance(value, str) for value in self.values):
+            try:
+                self.index(label)
+            except ValueError:
+                kind = "true or false" if isinstance(self.values[0], bool) else "a number"
+                raise ValueError(f"label {label!r} is not {kind}, as the labels of the training rows are") from None
+        return label
 
     def index(self, label: Label) -> int:
         """Index of `label`.
@@ -119,6 +147,10 @@ class LabelVocabulary:
             ValueError: it does not occur in the training rows; the message is the reason of the cell error.
         """
         index = self._index.get(label_key(label))
+        if index is None:
+            index = self._by_text.get(plain_text(label) or "")
+        if index is None and isinstance(label, bool):
+            index = self._by_text.get(str(int(label)))
         if index is None:
             raise ValueError(f"label {label!r} does not occur in the training rows")
         return index

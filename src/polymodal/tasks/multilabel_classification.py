@@ -190,6 +190,10 @@ class MultilabelClassificationTask(Task):
     def classes(self) -> list[str]:
         return [label_text(label) for label in self.labels.values]
 
+    @property
+    def class_labels(self) -> list[Any]:
+        return list(self.labels.values)
+
     def save(self) -> dict[str, Any]:
         return {"labels": self.labels.values, "positives": self.positives.tolist(), "rows": self.rows}
 

@@ -16,6 +16,7 @@ from polymodal.core.errors import DataError
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.number_format import NumberFormat, column_format, infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import regression
 from polymodal.metrics.base import POSITIVE, Metric
@@ -35,7 +36,8 @@ class RegressionTask(Task):
     The loss of a row is the mean over its numbers of a function of e = value - z: `squared_error` e^2; `absolute_error`
     |e|; `huber` e^2 / 2 up to |e| = delta and delta (|e| - delta / 2) beyond (Huber, "Robust Estimation of a Location
     Parameter", 1964). NaN, infinite and non-numeric cells are cell errors and missing targets. With several columns, a
-    row without one of its numbers is a missing target.
+    row without one of its numbers is a missing target. Texts are read in the number format of the training rows
+    (`$1,250.50`, `7 %`), and predictions are numbers.
     """
 
     class Options(TaskOptions):
@@ -61,7 +63,8 @@ class RegressionTask(Task):
     @classmethod
     def match_column(cls, sample: ColumnSample) -> Match | None:
         values = sample.values
-        if not values or not all(_is_number(value) for value in values):
+        texts = bool(values) and all(isinstance(value, str) for value in values)
+        if not values or not (infer_format(values) if texts else all(_is_number(value) for value in values)):
             return None
         distinct = sample.distinct
         confidence = 0.85 if distinct > MAX_INTEGER_CLASSES else 0.5
@@ -69,7 +72,9 @@ class RegressionTask(Task):
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         parts, incomplete, problem = [], 0, ""
-        for block in blocks:
+        held = list(blocks)
+        self.formats = [column_format([block.columns[column] for block in held]) for column in self.columns]
+        for block in held:
             value, problems, null = self._read(block)
             for position, column, reason in self._outside_log_domain(value):
                 raise DataError(reason, row=int(block.rows[position]), column=column)
@@ -87,7 +92,12 @@ class RegressionTask(Task):
         self.mean, self.std = transformed.mean(0), transformed.std(0)
         self.target_mean = numbers.mean(0)
         self.constant_loss = self._constant_loss((transformed - self.mean) / self.std)
-        self._notes = [f"training rows with missing numbers, which are ignored: {incomplete}"] if incomplete else []
+        self._notes = [
+            f"the texts of {column!r}, such as {format.example!r}, are read as numbers; predictions are numbers"
+            for column, format in zip(self.columns, self.formats, strict=True)
+            if not format.is_plain
+        ]
+        self._notes += [f"training rows with missing numbers, which are ignored: {incomplete}"] if incomplete else []
 
     def _transform(self, numbers: np.ndarray) -> np.ndarray:
         return np.log1p(numbers) if self.options.transform == "log" else numbers
@@ -97,13 +107,14 @@ class RegressionTask(Task):
         value = np.full((len(block), len(self.columns)), np.nan)
         null = np.zeros(value.shape, dtype=bool)
         problems = []
-        for index, column in enumerate(self.columns):
+        for index, (column, format) in enumerate(zip(self.columns, self.formats, strict=True)):
             for position, cell in enumerate(block.cells(column)):
-                if cell is None:
-                    null[position, index] = True
-                    continue
                 try:
-                    value[position, index] = _read_number(cell)
+                    number = format.read(cell) if isinstance(cell, str) else cell
+                    if number is None:
+                        null[position, index] = True
+                    else:
+                        value[position, index] = _read_number(number)
                 except ValueError as error:
                     problems.append((position, column, str(error)))
         return value, problems, null
@@ -194,11 +205,13 @@ class RegressionTask(Task):
             "target_mean": self.target_mean.tolist(),
             "constant_loss": self.constant_loss,
             "notes": self._notes,
+            "formats": [format.to_dict() for format in self.formats],
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.mean, self.std, self.target_mean = (np.array(state[name]) for name in ("mean", "std", "target_mean"))
         self.constant_loss, self._notes = state["constant_loss"], state["notes"]
+        self.formats = [NumberFormat(**format) for format in state["formats"]]
 
 
 def _is_number(value: Any) -> bool:

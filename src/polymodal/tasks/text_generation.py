@@ -15,6 +15,7 @@ from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import TextShape
 from polymodal.data.table.block import RowBlock
+from polymodal.data.table.dates import are_dates
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.config import GenerationConfig
@@ -131,7 +132,7 @@ class TextGenerationTask(GenerativeTask):
     def match_column(cls, sample: ColumnSample) -> Match | None:
         firsts = [_first_text(value) for value in sample.values]
         texts = [text for text in firsts if text]
-        if not texts or len(texts) < 0.9 * len(sample.values):
+        if not texts or len(texts) < 0.9 * len(sample.values) or are_dates(texts):
             return None
         words = sum(len(text[:1_000].split()) for text in texts) / len(texts)
         unspaced = sum(len(_UNSPACED.findall(text[:1_000])) for text in texts) / len(texts)

@@ -151,6 +151,9 @@ class SourceModel:
         for name in names:
             index = list(self.recipe.inputs).index(name)
             preparation.modalities[name].load(self.folder / "preparation" / f"input{index}", state["inputs"][name])
+            ours, theirs = preparation.recipe.inputs[name].columns, self.recipe.inputs[name].columns
+            for column, saved in zip(ours, theirs, strict=True):  # cells are read as the saved model learned them
+                preparation.column_kinds[column] = state["columns"][saved]
         return names
 
     def load_tasks(self, preparation: Preparation) -> None:

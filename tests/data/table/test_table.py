@@ -208,7 +208,7 @@ BAD_SOURCES = {
     "no rows": (lambda folder: {"a": []}, "no rows"),
     "no columns": (lambda folder: {}, "no rows"),
     "lengths": (lambda folder: {"a": [1], "b": [1, 2]}, "differ in length"),
-    "kinds": (lambda folder: {"a": [1, "x"]}, "int, str"),
+    "kinds": (lambda folder: {"a": [1, b"x"]}, "bytes, int"),
     "row": (lambda folder: [{"a": 1}, 3], "row 1"),
     "cells": (lambda folder: {"a": "text"}, "column 'a'"),
     "pandas twice": (lambda folder: pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),

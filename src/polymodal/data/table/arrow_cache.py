@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +17,9 @@ from polymodal.core.caller import warn_caller
 from polymodal.core.checksum import file_checksum, is_unchanged
 from polymodal.core.errors import DataError
 from polymodal.core.paths import CacheWarning, cache_writes
-from polymodal.data.table.columns import check_names, plain_type, to_plain_type
-from polymodal.data.table.csv import CsvFile
+from polymodal.data.table.cell_kinds import CellKind
+from polymodal.data.table.columns import Columns, check_names, plain_type, to_plain_type
+from polymodal.data.table.csv import KIND_KEY, RAW_KEY, CsvFile
 from polymodal.data.table.json_lines import JsonLines
 
 # Part of the name of every cache entry: increase it when the conversion of a file changes.
@@ -47,6 +49,33 @@ def map_file(path: Path, cache: Path) -> pa.Table:
         return _map_converted(path, cache, _READERS[suffix])
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
+
+
+@dataclass(frozen=True)
+class ColumnForms:
+    """The forms of the columns of a CSV file (see `csv.CsvFile`).
+
+    kinds: the kinds of columns that are stored as texts
+    texts: the texts, as they are written, of columns that are stored as values
+    """
+
+    kinds: dict[str, CellKind] = field(default_factory=dict)
+    texts: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+
+
+def split_forms(table: pa.Table) -> tuple[Columns, ColumnForms]:
+    """The columns of a mapped file, and their other forms."""
+    columns: Columns = {}
+    forms = ColumnForms()
+    for at, one in enumerate(table.schema):
+        notes = one.metadata or {}
+        if RAW_KEY in notes:
+            forms.texts[notes[RAW_KEY].decode()] = table.column(at)
+            continue
+        columns[one.name] = table.column(at)
+        if KIND_KEY in notes:
+            forms.kinds[one.name] = notes[KIND_KEY].decode()
+    return columns, forms
 
 
 def file_key(path: Path) -> str:

@@ -18,7 +18,8 @@ from polymodal.recipe.data import LimitOptions
 class RowBlock:
     """Selected rows of a table, with everything that preparation needs.
 
-    columns: cells by column name: an Arrow array, or a Python list if cells are PIL images or numpy arrays
+    columns: cells by column name: an Arrow array, or a Python list if cells are PIL images or numpy arrays, or if some
+        cells are not of the kind of their column
     rows: `[n]` int64, row numbers in the given table
     root: base folder of relative media paths. A path may not leave it. None: paths are refused
     table: the table's name, for error reports

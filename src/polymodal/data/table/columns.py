@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from polymodal.core.errors import DataError
 from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from polymodal.data.table.cell_kinds import plain_text
 
 Columns = dict[str, pa.ChunkedArray | list[Any]]
 
@@ -161,7 +162,7 @@ def _column(name: str, values: Any) -> pa.ChunkedArray | list[Any]:
         return values
     if isinstance(values, np.ndarray) and values.ndim > 1:
         return list(values)
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
         raise DataError(f"expected a list of cells, not {type(values).__name__}", column=name)
     if isinstance(values, list | tuple):
         if any(isinstance(value, Image.Image | np.ndarray) for value in values):
@@ -171,11 +172,35 @@ def _column(name: str, values: Any) -> pa.ChunkedArray | list[Any]:
 
 
 def _array(name: str, values: Any) -> pa.ChunkedArray:
+    """An Arrow column. A list of cells of several scalar types becomes texts, as in a CSV or JSON lines file."""
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        kinds = sorted({type(value).__name__ for value in values if value is not None})
-        raise DataError(
-            f"the cells of a column must have one type; these have {', '.join(kinds)}", column=name
-        ) from error
+        texts = _scalar_texts(values) if isinstance(values, list) else None
+        if texts is None:
+            kinds = sorted({type(value).__name__ for value in values if value is not None})
+            raise DataError(
+                f"the cells of a column must have one type; these have {', '.join(kinds)}", column=name
+            ) from error
+        try:
+            array = pa.array(texts, pa.string())
+        except UnicodeEncodeError:
+            row = next(
+                at for at, text in enumerate(texts) if text and any("\ud800" <= sign <= "\udfff" for sign in text)
+            )
+            problem = "the text has half a surrogate pair, which is not valid Unicode"
+            raise DataError(problem, row=row, column=name) from None
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
+def _scalar_texts(values: list[Any]) -> list[str | None] | None:
+    """The texts of scalar cells, None where a cell is null; None if a cell is not a scalar."""
+    texts: list[str | None] = []
+    for value in values:
+        scalar = value.item() if isinstance(value, np.generic) else value
+        null = scalar is None or (isinstance(scalar, float) and scalar != scalar)
+        text = None if null else plain_text(scalar)
+        if text is None and not null:
+            return None
+        texts.append(text)
+    return texts

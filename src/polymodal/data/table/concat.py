@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import xxhash
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.cell_kinds import CellKind, cell_kind, is_of_kind
 from polymodal.data.table.sample import ColumnSample
 from polymodal.data.table.table import Table, open_table
 from polymodal.recipe.data import LimitOptions
@@ -91,6 +93,18 @@ class ConcatTable(Table):
         kinds = {column: other.column_type(column) for column in other.columns if column not in self._names}
         return ConcatTable(dict(zip(self.data_sets, self.tables, strict=True)), columns=kinds)
 
+    def column_kinds(self) -> dict[str, CellKind]:
+        """The kind of each column that has one type in all tables."""
+        kinds = {}
+        for column in self._names:
+            with contextlib.suppress(DataError):  # a column of several types is an error when it is read
+                kinds[column] = cell_kind(self.column_type(column))
+        return kinds
+
+    def read_with(self, kinds: Mapping[str, CellKind]) -> Table:
+        tables = {name: one.read_with(kinds) for name, one in zip(self.data_sets, self.tables, strict=True)}
+        return ConcatTable(tables, columns=self._added)
+
     def column_type(self, column: str) -> pa.DataType | None:
         """The common type of the column's cells in all tables; None if they are Python objects.
 
@@ -112,8 +126,8 @@ class ConcatTable(Table):
             for number in range(len(self.tables))
         ]
         back = np.argsort(order, kind="stable")
-        if kind is None:
-            cells = [cell for part in parts for cell in part]
+        if kind is None or any(isinstance(part, list) for part in parts):
+            cells = [cell for part in parts for cell in (part if isinstance(part, list) else part.to_pylist())]
             return [cells[position] for position in back]
         return pa.chunked_array([pa.concat_arrays([chunk for part in parts for chunk in part.chunks]).take(back)])
 
@@ -127,8 +141,9 @@ class ConcatTable(Table):
         drawn = rows[np.random.default_rng(seed).integers(edges[:-1], edges[1:])] if len(rows) else rows
         values = self._with_common_root(column, drawn)
         cells = values if isinstance(values, list) else values.to_pylist()
-        present = [cell for cell in cells if cell is not None]
-        return ColumnSample(column, present, kind, len(rows), len(cells), len(cells) - len(present), self.root)
+        nulls, own = sum(cell is None for cell in cells), cell_kind(kind)
+        present = [cell for cell in cells if cell is not None and is_of_kind(cell, own)]
+        return ColumnSample(column, present, kind, len(rows), len(cells), nulls, self.root)
 
     def block(
         self,
@@ -189,11 +204,15 @@ class ConcatTable(Table):
         kind = self.column_type(column)
         if cells is None:
             return [None] * rows if kind is None else pa.chunked_array([pa.nulls(rows, kind)])
+        if isinstance(cells, list):
+            return cells
         if kind is None:
-            return cells if isinstance(cells, list) else cells.to_pylist()
+            return cells.to_pylist()
         try:
             return cells.cast(kind)
         except pa.ArrowInvalid as error:
+            if cell_kind(cells.type) == "number":  # a decimal number in a column read as whole numbers
+                return cells.to_pylist()
             raise DataError(
                 f"an integer is too large for the column type of the other tables ({error})",
                 column=column,
@@ -210,7 +229,7 @@ class ConcatTable(Table):
             cell, root = cells[position], self.tables[number].root
             if isinstance(cell, str) and root is not None and root != self.root and _names_file(root, cell):
                 cells[position] = os.path.relpath(root.resolve() / cell, self.root)
-        return cells if kind is None else pa.chunked_array([pa.array(cells, kind)])
+        return cells if isinstance(values, list) else pa.chunked_array([pa.array(cells, kind)])
 
     def _infer_column_type(self, column: str) -> pa.DataType | None:
         found = [(shown, one.column_type(column)) for shown, one in self._with(column)]

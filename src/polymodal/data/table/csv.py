@@ -8,27 +8,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 from polymodal.core.errors import DataError
+from polymodal.data.table.cell_kinds import convert_texts, kind_type
 from polymodal.data.table.columns import check_names
+from polymodal.data.table.kind_inference import KindInference
 
-# Cells that mean "no value" in a numeric or boolean column. A text column keeps them.
-NULL_WORDS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"]
+#: Metadata of a field: the kind of a column of texts, and the column of which a field holds the texts.
+KIND_KEY, RAW_KEY = b"polymodal.kind", b"polymodal.texts_of"
 
 _BLOCK_BYTES = (1 << 20, 256 << 20)  # the larger one only if a cell does not fit into the smaller one
-# A value with a leading zero (007) is a code, not a number.
-_WHOLE = r"^-?(0|[1-9]\d*)$"
-_NUMBER = r"^[-+]?((0|[1-9]\d*|\d*\.\d+|\d+\.)([eE][-+]?\d+)?|inf|Infinity)$"
-_TRUTH = r"^(true|false|True|False|TRUE|FALSE)$"
 
 
 class CsvFile:
-    """A CSV file, read twice: first to infer the narrowest type that fits each column, then to convert.
+    """A CSV file, read twice: first to infer the narrowest kind that fits each column, then to convert.
 
-    Types are int64, float64, bool and text. An unquoted empty cell is null in every column, and `""` is an empty text.
-    The words of `NULL_WORDS` are null in numeric and boolean columns. Quotes and line breaks in cells follow RFC 4180.
+    Kinds are integer, number, boolean and text. An unquoted empty cell is null in every column, and `""` is an empty
+    text. The words of `cell_kinds.NULL_WORDS` are null in numeric and boolean columns. Quotes and line breaks in cells
+    follow RFC 4180. In a file of one column, an empty line is an empty cell.
+
+    A numeric or boolean column comes in two forms: its values, and its cells as they are written (a field that names
+    the column in its metadata). A later reader may need the texts: `1.10` is a version where the model learned texts.
+    A column with marks for broken values (`?`) comes as texts, and the metadata of the field name its kind.
 
     Raises:
         DataError: the file is not UTF-8, a line has too few or too many cells, or two columns have the same name. The
@@ -49,14 +51,21 @@ class CsvFile:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The file in batches of `self.schema`."""
         for batch in self._texts():
-            columns = [_convert(text, field.type) for text, field in zip(batch.columns, self.schema, strict=True)]
-            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+            arrays = []
+            for texts, inference in zip(batch.columns, self._inferences, strict=True):
+                if inference.kind == "text" or inference.has_marks:
+                    arrays.append(texts)
+                else:
+                    arrays += [convert_texts(texts, inference.kind), texts]
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _open(self, names: list[str]) -> pa.csv.CSVStreamingReader:
         return pa.csv.open_csv(
             str(self.path),
             read_options=pa.csv.ReadOptions(block_size=self._block),
-            parse_options=pa.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=self.delimiter, newlines_in_values=True, ignore_empty_lines=len(names) != 1
+            ),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 strings_can_be_null=True,
@@ -89,12 +98,21 @@ class CsvFile:
         return names
 
     def _infer_schema(self) -> pa.Schema:
-        inferences = [_TypeInference() for _ in self._header]
+        self._inferences = [KindInference() for _ in self._header]
         for batch in self._texts():
-            for inference, text in zip(inferences, batch.columns, strict=True):
-                inference.update(text)
-        names = [name or f"unnamed_{position}" for position, name in enumerate(self._header, start=1)]
-        return pa.schema([(name, inference.arrow_type) for name, inference in zip(names, inferences, strict=True)])
+            for inference, texts in zip(self._inferences, batch.columns, strict=True):
+                inference.update(texts)
+        fields = []
+        for position, (header, inference) in enumerate(zip(self._header, self._inferences, strict=True), start=1):
+            name = header or f"unnamed_{position}"
+            if inference.kind == "text":
+                fields.append(pa.field(name, pa.string()))
+            elif inference.has_marks:
+                fields.append(pa.field(name, pa.string(), metadata={KIND_KEY: inference.kind}))
+            else:
+                raw = pa.field(f"{name}\0raw", pa.string(), metadata={RAW_KEY: name})
+                fields += [pa.field(name, kind_type(inference.kind)), raw]
+        return pa.schema(fields)
 
     def _check_last_quote(self, cell: str | None) -> None:
         """Check that the last quote is closed. An unclosed quote puts the rest of the file into the last cell."""
@@ -136,46 +154,3 @@ class CsvFile:
 
 class _LineTooLongError(Exception):
     """A line does not fit into one block."""
-
-
-class _TypeInference:
-    """The types that fit all cells of a column seen so far."""
-
-    def __init__(self) -> None:
-        self.patterns = {pa.int64(): _WHOLE, pa.float64(): _NUMBER, pa.bool_(): _TRUTH}
-        self.seen = False
-
-    def update(self, text: pa.Array) -> None:
-        if not self.patterns:
-            return
-        cells = _without_gaps(text).drop_null()
-        if len(cells) == 0:
-            return
-        self.seen = True
-        whole = pa.int64() in self.patterns
-        self.patterns = {
-            kind: pattern
-            for kind, pattern in self.patterns.items()
-            if pc.all(pc.match_substring_regex(cells, pattern)).as_py()
-        }
-        if whole and pa.int64() in self.patterns:
-            try:
-                cells.cast(pa.int64())
-            except pa.ArrowInvalid:  # too large for 64 bits: an identifier, which would lose digits as a float
-                self.patterns = {}
-
-    @property
-    def arrow_type(self) -> pa.DataType:
-        return next(iter(self.patterns), pa.string()) if self.seen else pa.string()
-
-
-def _without_gaps(text: pa.Array) -> pa.Array:
-    trimmed = pc.utf8_trim_whitespace(text)
-    return pc.if_else(pc.is_in(trimmed, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), trimmed)
-
-
-def _convert(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    if pa.types.is_string(kind):
-        return text
-    cells = _without_gaps(text)
-    return pc.utf8_lower(cells).cast(kind) if pa.types.is_boolean(kind) else cells.cast(kind)

@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from polymodal.core.errors import DataError
+from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER, plain_text
 
+_TEXT = pa.string()
 _BLOCK_BYTES = 4 << 20
 
 
@@ -64,21 +66,38 @@ class JsonLines:
         except UnicodeDecodeError as error:
             problem = f"line {number} is not UTF-8; save the file with UTF-8 encoding"
             raise DataError(problem, file=str(self.path)) from error
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError also for integers of thousands of digits
             raise DataError(f"line {number} is not JSON ({error})", file=str(self.path)) from error
+        if b"\\ud" in line.lower():  # an escape that may be half a surrogate pair, which no text may hold
+            row = _without_surrogates(row, number, str(self.path))
         if not isinstance(row, dict):
             raise DataError(f"line {number} is not a JSON object", file=str(self.path))
         return row
 
 
+def _without_surrogates(row: Any, number: int, file: str) -> Any:
+    """`row`, unless a text of it holds half a surrogate pair.
+
+    Raises:
+        DataError: such a text cannot be written as UTF-8. The message gives the line.
+    """
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError(f"line {number} has half a surrogate pair (\\ud800 to \\udfff)", file=file) from None
+    return row
+
+
 def _infer(values: list[Any]) -> pa.DataType:
     """A type that fits all `values`; text if there is none."""
+    present = [value for value in values if value is not None]
+    kinds = {type(value) for value in present}
+    if kinds == {int, float}:
+        return pa.float64() if all(abs(value) <= MAX_EXACT_INTEGER for value in present if value == value) else _TEXT
     try:
         return pa.array(values).type
     except (pa.ArrowException, OverflowError):
-        real = [type(value) for value in values if value is not None]
-        numbers = all(kind in (int, float) for kind in real)
-        return pa.float64() if numbers and float in real else pa.string()
+        return _TEXT
 
 
 def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -87,12 +106,17 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         schemas = [pa.schema([("x", one)]), pa.schema([("x", other)])]
         return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowTypeError:
-        return pa.string()
+        return _TEXT
 
 
 def _convert(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        values = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
+        values = [None if value is None else _as_text(value) for value in values]
     elif pa.types.is_floating(kind):
-        values = [None if v is None else float(v) for v in values]
+        values = [None if value is None else float(value) for value in values]
     return pa.array(values, type=kind)
+
+
+def _as_text(value: Any) -> str:
+    text = plain_text(value)
+    return json.dumps(value, ensure_ascii=False) if text is None else text

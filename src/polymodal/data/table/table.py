@@ -15,9 +15,10 @@ from PIL import Image
 
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.table import columns as in_memory
-from polymodal.data.table.arrow_cache import SUFFIXES, map_file
+from polymodal.data.table.arrow_cache import SUFFIXES, ColumnForms, map_file, split_forms
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.cell_kinds import CellKind, Cells, cell_kind, is_of_kind, kind_type, read_as
 from polymodal.data.table.columns import Columns, plain_type, to_plain_type
 from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
@@ -68,7 +69,8 @@ def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise DataError(f"the suffix {path.suffix!r} is not a supported table format ({known})", file=str(path))
-    return ColumnTable(in_memory.from_arrow(map_file(path, Path(cache))), name=path.name, root=root or path.parent)
+    columns, forms = split_forms(map_file(path, Path(cache)))
+    return ColumnTable(columns, name=path.name, root=root or path.parent, forms=forms)
 
 
 def _in_memory(source: Any) -> Columns | None:
@@ -171,6 +173,23 @@ class Table(ABC):
         """A hash (32 hex digits) of column names, types and cells. The same table has the same fingerprint whatever
         its source. Media files that cells name are not read."""
 
+    def column_kinds(self) -> dict[str, CellKind]:
+        """The kind of each column that has one."""
+        return {column: cell_kind(self.column_type(column)) for column in self.columns}
+
+    @abstractmethod
+    def read_with(self, kinds: Mapping[str, CellKind]) -> Table:
+        """This table with its columns read as `kinds`, those of the training table. Each cell is read by itself, so
+        its value is the same in every file format and beside every other row. Other columns do not change.
+
+        Example:
+            >>> from pathlib import Path
+            >>> table = open_table({"code": [1.0, 2.0], "x": ["3", "?"]}, cache=Path("cache"))
+            >>> read = table.read_with({"code": "text", "x": "number"})
+            >>> read.values("code", np.arange(2)).to_pylist(), read.values("x", np.arange(2))
+            (['1', '2'], [3, '?'])
+        """
+
     def check_rows(self, rows: np.ndarray) -> np.ndarray:
         """`rows` as int64.
 
@@ -186,12 +205,15 @@ class Table(ABC):
 class ColumnTable(Table):
     """A table whose columns are in memory or in a mapped file.
 
+    forms: the kinds of columns that are stored as texts, and the texts of columns that are stored as values
+
     Raises:
         DataError: it has no rows.
     """
 
-    def __init__(self, columns: Columns, *, name: str, root: Path | None) -> None:
+    def __init__(self, columns: Columns, *, name: str, root: Path | None, forms: ColumnForms | None = None) -> None:
         self._columns, self.name = columns, name
+        self._kinds, self._texts = (forms or ColumnForms()).kinds, (forms or ColumnForms()).texts
         self.root = Path(root) if root is not None else None
         self._length = len(next(iter(columns.values()), []))
         if self._length == 0:
@@ -212,14 +234,33 @@ class ColumnTable(Table):
 
     def column_type(self, column: str) -> pa.DataType | None:
         values = self._find(column)
-        return plain_type(values.type) if isinstance(values, pa.ChunkedArray) else None
+        own = plain_type(values.type) if isinstance(values, pa.ChunkedArray) else None
+        return kind_type(self._kinds[column]) or own if column in self._kinds else own
+
+    def read_with(self, kinds: Mapping[str, CellKind]) -> Table:
+        changed = {
+            column: kind
+            for column, kind in kinds.items()
+            if column in self._columns and kind != "other" and kind != cell_kind(self.column_type(column))
+        }
+        if not changed:
+            return self
+        columns = {**self._columns, **{column: self._texts[column] for column in changed if column in self._texts}}
+        texts = {column: values for column, values in self._texts.items() if column not in changed}
+        return ColumnTable(
+            columns, name=self.name, root=self.root, forms=ColumnForms({**self._kinds, **changed}, texts)
+        )
 
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
         rows = self.check_rows(rows)
         values = self._find(column)
         if isinstance(values, list):
-            return [values[row] for row in rows]
-        return pa.chunked_array([self._take(column, values, rows)])
+            taken: Cells = [values[row] for row in rows]
+        else:
+            taken = pa.chunked_array([self._take(column, values, rows)])
+        if column in self._kinds:
+            taken = read_as(taken, self._kinds[column])
+        return taken if isinstance(taken, pa.ChunkedArray) else list(taken)
 
     def _take(self, column: str, values: pa.ChunkedArray, rows: np.ndarray) -> pa.Array:
         """Take rows from each chunk that holds some of them. Arrow's own `take` concatenates all chunks in memory
@@ -247,8 +288,9 @@ class ColumnTable(Table):
         rows = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
         values = self.values(column, rows)
         cells = values.to_pylist() if isinstance(values, pa.ChunkedArray) else values
-        present = [cell for cell in cells if cell is not None]
-        nulls = len(cells) - len(present)
+        nulls = sum(cell is None for cell in cells)
+        kind = self._kinds.get(column, "other")
+        present = [cell for cell in cells if cell is not None and is_of_kind(cell, kind)]
         return ColumnSample(column, present, self.column_type(column), self._length, len(cells), nulls, self.root)
 
     def block(
