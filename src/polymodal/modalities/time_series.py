@@ -167,8 +167,10 @@ class TimeSeries(MediaModality):
         return self.max_steps
 
     def is_cell(self, value: Any) -> bool | None:
-        if isinstance(value, dict) or is_numbers(value):
+        if isinstance(value, dict):
             return True
+        if is_numbers(value):  # without a number, the steps of one series or several missing series
+            return True if any(one is not None for one in value) else None
         if isinstance(value, list | tuple | np.ndarray) and len(value) and all(map(is_numbers, value[:20])):
             return None if self.channels > 1 else False  # steps of one series, or several series
         return super().is_cell(value)

@@ -57,3 +57,18 @@ def test_bad_json(case: str, tmp_path: Path) -> None:
     text, message = BAD_JSON[case]
     with pytest.raises(DataError, match=message):
         jsonl(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (r'{"a": "\ud800"}', "line 2 has half a surrogate pair"),
+        ('{"a": ' + "1" * 5000 + "}", "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),
+        ('{"a": 1} {"a": 2}', "line 2 is not JSON"),
+    ],
+)
+def test_a_line_that_no_table_holds_is_named(tmp_path: Path, line: str, problem: str) -> None:
+    (tmp_path / "t.jsonl").write_text('{"a": "x"}\n' + line + "\n")
+    with pytest.raises(DataError, match=problem):
+        open_table(tmp_path / "t.jsonl", cache=tmp_path / "cache")
