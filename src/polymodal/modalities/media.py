@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from polymodal.data.media.nearest_file import NearestFiles
-from polymodal.data.media.source import MediaError, MissingFileError, read_bytes
+from polymodal.data.media.source import MediaError, MissingFileError, MissingRootError, read_bytes
 from polymodal.data.media.unsupported_formats import conversion_advice, unsupported_format
 from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.store.decode_buffer import DecodeBuffer, Layout
@@ -105,6 +105,8 @@ class MediaModality(Modality):
                 reason = str(result)
                 if isinstance(result, MissingFileError) and file is not None and nearest is not None:
                     reason += _hint(file, self.media, nearest)
+                if isinstance(result, MissingFileError | MissingRootError) and block.root_advice:
+                    reason += f"; {block.root_advice}"
                 errors += [(position, reason, file) for position in positions[name]]
             elif result is not None:
                 index[positions[name]] = numbers.setdefault(result, len(numbers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.cell_kinds import CellKind, cell_kind
 from polymodal.data.table.table import Table
 from polymodal.modalities.base import Modality
+from polymodal.modalities.media import MediaModality
 from polymodal.preparation.feature_cache import FeatureItems
+from polymodal.preparation.training_root import TrainingRoot
 from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.base import Task
 from polymodal.tasks.text_targets import mask_targets, pad
@@ -72,12 +74,13 @@ class ItemCorruption:
 class Preparation:
     """The modalities and tasks of a complete recipe. `fit` uses only training rows; `prepare` accepts any rows.
 
+    training_root: the root of media paths in training; None without media inputs or a root
     column_kinds: the kind of each column in the training table. Every other table is read with these kinds, so that a
         cell means the same in every file
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, training_root: TrainingRoot | None = None) -> None:
+        self.recipe, self.training_root = recipe, training_root
         self.column_kinds: dict[str, CellKind] = {}
         self.modalities: dict[str, Modality] = {
             name: build("modality", spec.modality, f"inputs.{name}", columns=spec.columns)
@@ -122,6 +125,8 @@ class Preparation:
         Unusable cells are not recorded here, because `prepare` reads and records the same cells.
         """
         self._set_column_kinds(table)
+        if any(isinstance(modality, MediaModality) for modality in self.modalities.values()):
+            self.training_root = TrainingRoot.of(table)
         for modality in (one for name, one in self.modalities.items() if name not in known):
             modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
         for name, task in self.tasks.items():
@@ -258,14 +263,15 @@ class Preparation:
 
     def for_recipe(self, recipe: Recipe) -> Preparation:
         """This preparation for a recipe with some of its inputs. Fitted modalities and tasks are shared."""
-        some = Preparation(recipe)
+        some = Preparation(recipe, self.training_root)
         some.modalities, some.tasks = {name: self.modalities[name] for name in recipe.inputs}, self.tasks
         some.column_kinds = self.column_kinds
         return some
 
     def inputs_only(self, names: list[str]) -> Preparation:
         """This preparation with only the inputs `names` and without targets. Fitted modalities are shared."""
-        bare = Preparation(self.recipe.with_inputs(names).model_copy(update={"outputs": {}}))
+        recipe = self.recipe.with_inputs(names).model_copy(update={"outputs": {}})
+        bare = Preparation(recipe, self.training_root)
         bare.modalities = {name: self.modalities[name] for name in names}
         bare.column_kinds = self.column_kinds
         return bare
@@ -297,11 +303,13 @@ class Preparation:
             if not any(subfolder.iterdir()):
                 subfolder.rmdir()
         tasks = {name: task.save() for name, task in self.tasks.items()}
-        return {"columns": self.column_kinds, "inputs": inputs, "outputs": tasks}
+        root = {} if self.training_root is None else {"root": asdict(self.training_root)}
+        return {"columns": self.column_kinds, "inputs": inputs, "outputs": tasks, **root}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         """Restore what `save` wrote."""
         self.column_kinds = dict(state["columns"])
+        self.training_root = TrainingRoot.from_dict(state["root"]) if "root" in state else None
         for i, (name, modality) in enumerate(self.modalities.items()):
             modality.load(folder / f"input{i}", state["inputs"][name])
         for i, (name, task) in enumerate(self.tasks.items()):
@@ -319,8 +327,10 @@ class Preparation:
     ) -> Iterator[RowBlock]:
         limits = self.recipe.data.limits
         size = min(size, self.max_block_rows)
+        advice = "" if self.training_root is None else self.training_root.advice(table)
         table = table.read_with(self.column_kinds)
-        return table.blocks(rows, columns, errors=cell_errors, limits=limits, cache=cache, size=size)
+        for block in table.blocks(rows, columns, errors=cell_errors, limits=limits, cache=cache, size=size):
+            yield replace(block, root_advice=advice) if advice else block
 
 
 def _distinct(items: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,10 @@ class MissingFileError(MediaError):
     """The file of a media cell does not exist."""
 
 
+class MissingRootError(MediaError):
+    """A media cell is a path, and there is no root folder."""
+
+
 #: Texts that programs write for an empty cell.
 EMPTY_WORDS = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nat", "-", "--", "?", "missing"})
 
@@ -84,9 +88,10 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
             else "web addresses are not supported; download the file and use its path"
         )
     if root is None:
-        raise MediaError(
-            empty_word_problem(path) or "a path needs a root folder; pass `root` (--root), the folder of relative paths"
-        )
+        problem = empty_word_problem(path)
+        if problem is not None:
+            raise MediaError(problem)
+        raise MissingRootError("a path needs a root folder; pass `root` (--root), the folder of relative paths")
     try:
         home = os.path.realpath(root)
         real = os.path.realpath(os.path.join(home, path))
@@ -99,7 +104,8 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
             _check_size(status.st_size, limits)
             return file.read()
     except FileNotFoundError as error:
-        raise MissingFileError(empty_word_problem(path) or "the file does not exist") from error
+        problem = empty_word_problem(path)
+        raise (MissingFileError("the file does not exist") if problem is None else MediaError(problem)) from error
     except IsADirectoryError as error:
         raise MediaError("the path is a folder") from error
     except (OSError, ValueError) as error:

@@ -25,6 +25,7 @@ class RowBlock:
     table: the table's name, for error reports
     errors: collects bad cells
     cache: folder of the decoded-media store, or None to keep decoded media in memory (prediction)
+    root_advice: what to do about paths that cannot be read, or ""
     """
 
     columns: dict[str, pa.ChunkedArray | Sequence[Any]]
@@ -34,6 +35,7 @@ class RowBlock:
     errors: CellErrors
     limits: LimitOptions
     cache: Path | None = None
+    root_advice: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -65,12 +65,16 @@ def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
         hint = did_you_mean(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder does not exist either"
         raise DataError(f"there is no such file; {hint}", file=str(path))
     if path.is_dir():
-        return ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path)
+        table = ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path)
+        table.folder = path
+        return table
     if path.suffix.lower() not in SUFFIXES:
         known = ", ".join(sorted(SUFFIXES))
         raise DataError(f"the suffix {path.suffix!r} is not a supported table format ({known})", file=str(path))
     columns, forms = split_forms(map_file(path, Path(cache)))
-    return ColumnTable(columns, name=path.name, root=root or path.parent, forms=forms)
+    table = ColumnTable(columns, name=path.name, root=root or path.parent, forms=forms)
+    table.folder = path.parent
+    return table
 
 
 def _in_memory(source: Any) -> Columns | None:
@@ -93,6 +97,7 @@ class Table(ABC):
 
     name: shown in error reports
     root: base folder of relative media paths
+    folder: folder of the file, which is the default of `root`; None for tables in memory
     data_sets: names of the data sets, if the table consists of several (`concat.ConcatTable`)
     data_set: `[rows]`, the number of the data set of each row, if the table consists of several
 
@@ -107,6 +112,7 @@ class Table(ABC):
 
     name: str
     root: Path | None
+    folder: Path | None = None
     data_sets: tuple[str, ...] = ()
     data_set: np.ndarray | None = None
 
