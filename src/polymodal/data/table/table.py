@@ -253,9 +253,10 @@ class ColumnTable(Table):
             return self
         columns = {**self._columns, **{column: self._texts[column] for column in changed if column in self._texts}}
         texts = {column: values for column, values in self._texts.items() if column not in changed}
-        return ColumnTable(
-            columns, name=self.name, root=self.root, forms=ColumnForms({**self._kinds, **changed}, texts)
-        )
+        forms = ColumnForms({**self._kinds, **changed}, texts)
+        table = ColumnTable(columns, name=self.name, root=self.root, forms=forms)
+        table.folder = self.folder
+        return table
 
     def values(self, column: str, rows: np.ndarray) -> pa.ChunkedArray | list[Any]:
         rows = self.check_rows(rows)
