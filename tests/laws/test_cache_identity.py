@@ -188,10 +188,8 @@ def test_the_measured_compute_config_is_kept_for_the_same_network_only(tmp_path:
             hidden_size=width,
             outputs={"target": "regression"},
         )
-        options = preparation.recipe.training.model_copy(update={"precision": "auto", "num_threads": 1})
-        return autotune(
-            options, network_of(preparation), lambda network: calls.append(1), tmp_path / "compute_autotune.json"
-        )
+        options = preparation.recipe.training.model_copy(update={"precision": "fp32", "num_threads": "auto"})
+        return autotune(options, network_of(preparation), lambda network: calls.append(1), tmp_path)
 
     first = choice(16)
     measured = len(calls)

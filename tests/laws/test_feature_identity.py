@@ -131,7 +131,7 @@ def test_only_options_of_frozen_layers_count(
 
 
 def test_dtype_counts(encode_counter: EncodeCounter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polymodal.preparation.feature_cache.feature_dtype", lambda options: options.dtype)
+    monkeypatch.setattr("polymodal.preparation.feature_cache.feature_dtype", lambda options, device: options.dtype)
     columns, recipe = table_for("pretrained_text"), recipe_of("pretrained_text")
     for form, again in (("bf16", True), ("fp32", True), ("bf16", False)):
         encode(columns, tmp_path, **recipe, training={"feature_cache": {"dtype": form}})

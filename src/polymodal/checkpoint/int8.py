@@ -36,9 +36,10 @@ class Int8Linear(nn.Module):
     Each row has its own scale, so its output does not depend on the other rows of the batch. The module keeps the
     parameters of the layer for `state_dict`; the quantized matrix is computed once, for prediction only.
 
-    If the processor does not support int8 products (`supports_int8`), the same integers are multiplied in fp32. The
-    sums are exact up to 1,040 inputs and rounded beyond. The predictions are then the same, but not faster than in
-    fp32, and each integer takes 4 bytes of memory.
+    If the processor does not support int8 products (`supports_int8`), and on other devices than the CPU, the same
+    integers are multiplied in fp32. The sums are exact up to 1,040 inputs and rounded beyond. The predictions are then
+    the same, but not faster than in fp32, and each integer takes 4 bytes of memory. The device of the layer cannot be
+    changed afterwards.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -46,7 +47,7 @@ class Int8Linear(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
         integers, self._scale = quantize(layer.weight)
-        self._in_int8 = supports_int8()
+        self._in_int8 = layer.weight.device.type == "cpu" and supports_int8()
         self._matrix = prepack_int8(integers) if self._in_int8 else integers.float()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from polymodal.model.make_network import make_network
 from polymodal.model.model import Model
 from polymodal.model.run_record import ComputeRecord, Durations, PseudoLabelRecord, RunRecord, TeacherRecord
 from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, source_model_sentence
+from polymodal.preparation.feature_cache import stored_dtype
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory, resolve_device
@@ -111,7 +112,9 @@ def train_model(
     label_notices = [] if labels is None else [pseudo_label_sentence(labels)]
     record = RunRecord(
         seconds=Durations(round(seconds, 3)),
-        compute=ComputeRecord(compute.precision, compute.threads, compute.reason, compute.device),
+        compute=ComputeRecord(
+            compute.precision, compute.threads, compute.reason, compute.device, stored_dtype(trainer.train.table.inputs)
+        ),
         steps=history.steps,
         rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
         averaged_epochs=tuple(history.averaged_epochs),

@@ -20,7 +20,8 @@ from polymodal.checkpoint.model_directory import (
 )
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import ArtifactError, PolymodalError
+from polymodal.core.caller import warn_caller
+from polymodal.core.errors import ArtifactError, PolymodalError, PolymodalWarning
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
@@ -308,11 +309,15 @@ class Model:
 
     @property
     def compute(self) -> ComputeConfig:
-        """The compute configuration: precision and threads of the completed recipe, and the device of the network."""
+        """The compute configuration: precision and threads of the completed recipe, and the device of the network.
+
+        fp32 if the device has no bf16 instructions.
+        """
         options = self.recipe.training
         precision = "fp32" if options.precision == "auto" else options.precision
         threads = torch.get_num_threads() if options.num_threads == "auto" else options.num_threads
-        return ComputeConfig(precision, min(threads, torch.get_num_threads()), device=network_device(self.network))
+        device, threads = network_device(self.network), min(threads, torch.get_num_threads())
+        return ComputeConfig(precision, threads, device=device).supported()
 
     @check_arguments
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
@@ -362,12 +367,18 @@ class Model:
             network.load_state_dict(weight_format.from_file(read_weights(folder)))
         except RuntimeError as error:
             raise ArtifactError(f"the weights in {folder} do not match its recipe: {error}") from None
-        network.eval()
+        network.eval().to(resolve_device(device, "device"))
         weight_format.apply_to(network)
-        network.to(resolve_device(device, "device"))
         scores = folder / "metrics.json"
         metrics = read_json(scores) if scores.is_file() else {}
-        return cls(recipe, preparation, network, metrics, RunRecord.read(folder), weight_format)
+        model = cls(recipe, preparation, network, metrics, RunRecord.read(folder), weight_format)
+        if model.compute.precision != recipe.training.precision == "bf16":
+            warn_caller(
+                "the model was trained in bf16, and this processor has no bf16 instructions: predictions are computed "
+                "in fp32 and differ by the rounding of bf16",
+                PolymodalWarning,
+            )
+        return model
 
     def _stream_with_warnings(
         self, data: Any, root: Path | str | None, strict: bool

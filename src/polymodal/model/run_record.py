@@ -15,6 +15,7 @@ from polymodal.checkpoint.model_directory import read_json, write_json
 from polymodal.core.record import RECORD_CONFIG, FiniteOrNone, read_record, record_json
 from polymodal.data.leakage import SharedItems
 from polymodal.evaluation.data_sets import ByDataSet
+from polymodal.runtime.cpu_kernels import processor_name
 from polymodal.training.records import Epoch, SourceModelRecord
 
 FILE = "run.json"
@@ -22,7 +23,7 @@ FILE = "run.json"
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class Environment:
-    """Versions of `polymodal`, `torch` and `python`, and the name of the `processor`."""
+    """Versions of `polymodal`, `torch` and `python`, and the name and instructions of the `processor`."""
 
     polymodal: str
     torch: str
@@ -32,9 +33,7 @@ class Environment:
     @classmethod
     def current(cls) -> Environment:
         """The environment of this process."""
-        return cls(
-            __version__, str(torch.__version__), platform.python_version(), platform.processor() or platform.machine()
-        )
+        return cls(__version__, str(torch.__version__), platform.python_version(), processor_name())
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
@@ -93,12 +92,16 @@ class Durations:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class ComputeRecord:
-    """The compute configuration: precision, intra-op threads, the reason for the choice, and the device."""
+    """The compute configuration: precision, intra-op threads, the reason for the choice, and the device.
+
+    features: number format of the frozen layers and their stored features; empty without stored features
+    """
 
     precision: str
     threads: int
     reason: str
     device: str
+    features: str = ""
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)

@@ -28,8 +28,7 @@ from polymodal.nn.network import Network
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import FeatureCacheOptions
-from polymodal.runtime.compute import network_device
-from polymodal.runtime.cpu_kernels import supports_bf16
+from polymodal.runtime.compute import CPU, ComputeConfig, network_device
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.runtime.thread_tuner import ThreadTuner
 
@@ -93,9 +92,14 @@ class FeatureItems:
         return tensors | {name: tensors[name][:, 0] for name in self.per_item_fields}
 
 
-def feature_dtype(options: FeatureCacheOptions) -> str:
-    """The dtype of frozen layers and stored features; bf16 only if the CPU supports bf16 computation."""
-    return options.dtype if supports_bf16() else "fp32"
+def feature_dtype(options: FeatureCacheOptions, device: str = CPU) -> str:
+    """The dtype of frozen layers and stored features; bf16 only if the device has bf16 instructions."""
+    return ComputeConfig(options.dtype, device=device).supported().precision
+
+
+def stored_dtype(inputs: Mapping[str, PreparedInput]) -> str:
+    """The dtype of the cached features among prepared inputs; empty if there are none."""
+    return next((one.items.dtype for one in inputs.values() if isinstance(one.items, FeatureItems)), "")
 
 
 def mean_features(items: FeatureItems) -> np.ndarray:
@@ -234,9 +238,8 @@ def encode_frozen_input(
     prefix, identity = encoder.frozen_prefix(), modality.fingerprint(settings.limits)
     if prefix is None or identity is None or source.content_keys is None:
         return None
-    run = _FeatureRun(
-        encoder, modality, source.items, prefix, feature_dtype(options), advance, ThreadTuner(settings.threads)
-    )
+    dtype = feature_dtype(options, network_device(encoder))
+    run = _FeatureRun(encoder, modality, source.items, prefix, dtype, advance, ThreadTuner(settings.threads))
     store = None
     if folder is not None:
         description = f"{VERSION}\n{identity}\n{prefix.fingerprint}\n{run.dtype}"

@@ -57,7 +57,8 @@ class FeatureCacheOptions(StrictModel):
     enabled: bool = True
     """Store the output of the frozen layers for all epochs, folds and runs. If false, they run in each step."""
     dtype: Literal["bf16", "fp32"] = "bf16"
-    """Number format of the frozen layers and of the stored features. Without bf16 support the layers run in fp32."""
+    """Number format of the frozen layers and of the stored features. Both are fp32 on a processor without
+    bf16 instructions."""
     augmented_copies: int = Field(default=4, ge=1, le=64)
     """Number of augmented copies of each training item, for modalities with augmentation. Each step draws one copy."""
 
@@ -118,7 +119,8 @@ class TrainingOptions(SizedModel):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """Device for training: `cpu`, `cuda` (or `cuda:1`, ...) or `mps`; `auto` uses an accelerator if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix products; `auto` measures both on the first batch and uses the faster."""
+    """Number format of matrix products; `auto` measures both on the first batch and uses the faster. A processor
+    without bf16 instructions computes in fp32."""
     num_threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Threads per operation; `auto` is measured together with `precision`."""
     save_steps: int = Field(default=500, ge=1)

@@ -212,6 +212,7 @@ def run_summary(model: Model) -> list[tuple[str, str]]:
         ("Preparation time", format_duration(seconds.preparation) if seconds.preparation else ""),
         ("Total time with scoring", format_duration(seconds.total) if seconds.total else ""),
         ("Number format", compute.precision if compute else ""),
+        ("Number format of stored features", compute.features if compute else ""),
         ("Threads", str(compute.threads) if compute else ""),
         ("Reason for format and threads", compute.reason if compute else ""),
         ("Processor", environment.processor if environment else ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import json
 import os
 import platform
 import statistics
@@ -13,22 +12,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import xxhash
 
-from polymodal.core.caller import warn_caller
-from polymodal.core.checksum import read_signed, sign
 from polymodal.core.errors import RecipeError
-from polymodal.core.paths import CacheWarning, cache_folder, cache_writes
+from polymodal.core.paths import cache_folder
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.cpu_kernels import supports_bf16
+from polymodal.runtime.autotune_store import keep_choice, read_choice
+from polymodal.runtime.cpu_kernels import processor_name, supports_bf16
 from polymodal.runtime.random_state import isolated_random_state
 
 Precision = Literal["fp32", "bf16"]
 CPU = "cpu"
+#: The reason of a configuration that replaces bf16 by fp32.
+NO_BF16 = "the recipe sets bf16, but this processor has no bf16 instructions: computed in fp32"
+#: If one thread gets less than this share of a processor during the measurement, other programs are running.
+MIN_PROCESSOR_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class ComputeConfig:
         finally:
             if before != self.threads:
                 torch.set_num_threads(before)
+
+    def supported(self) -> ComputeConfig:
+        """This configuration if the device has instructions for its precision; else the same in fp32, whose `reason`
+        says so.
+
+        Without bf16 instructions, bf16 takes several times as long as fp32, and some layers raise an error.
+        """
+        if self.precision == "fp32" or _supports_bf16(self.device):
+            return self
+        return replace(self, precision="fp32", reason=NO_BF16)
 
 
 def keep_freed_memory() -> None:
@@ -99,50 +112,77 @@ def network_device(network: torch.nn.Module) -> str:
 
 
 def autotune_cache() -> Path:
-    """The file with the measurements of `autotune`."""
-    return cache_folder() / "compute_choices.json"
+    """The folder with the measurements of `autotune`."""
+    return cache_folder() / "compute_choices"
 
 
 def autotune(
     options: TrainingOptions, network: torch.nn.Module, step: Callable[[Any], None], memory: Path | None
 ) -> ComputeConfig:
-    """The fastest configuration to run `step(copy of network)`, among those that the recipe allows.
+    """The fastest configuration to run `step(copy of network)`, among those that the recipe and the device allow.
 
     Each candidate is timed on the same copy in several rounds, and the medians are compared; bf16 and more threads
-    must be faster by 10% to be chosen. The choice is stored in `memory` by machine and network, so that a second run of
-    the same recipe computes in the same way. The parameters and the random state of the caller do not change; the copy
-    shares the frozen parameters.
+    must be faster by 10% to be chosen. bf16 is a candidate only if the device has instructions for it. The choice is
+    stored in the folder `memory` by processor and network, so that a second run of the same recipe computes in the same
+    way. The parameters and the random state of the caller do not change; the copy shares the frozen parameters.
     """
     device, cores = network_device(network), len(_cores())
     threads = [options.num_threads] if options.num_threads != "auto" else sorted({1, min(cores, 8)})
-    precisions: list[Precision] = ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
-    candidates = [ComputeConfig(precision, count, device=device) for precision in precisions for count in threads]
+    precisions: list[Precision] = [options.precision] if options.precision != "auto" else ["fp32"]
+    if options.precision == "auto" and _supports_bf16(device):
+        precisions.append("bf16")
+    is_set = "auto" not in (options.precision, options.num_threads)
+    reason = "set by the recipe" if is_set else "the only choice on this processor"
+    candidates = [ComputeConfig(one, count, reason, device).supported() for one in precisions for count in threads]
     if len(candidates) == 1:
-        return replace(candidates[0], reason="set by the recipe")
+        return candidates[0]
     key = _machine_key(network, candidates)
-    known = _cached(memory, key)
+    known = _read_choice(memory, key, candidates)
     if known is not None:
         return known
     trial = copy.deepcopy(network, {id(one): one for one in network.parameters() if not one.requires_grad})
-    times: dict[ComputeConfig, list[float]] = {candidate: [] for candidate in candidates}
+    wall: dict[ComputeConfig, list[float]] = {candidate: [] for candidate in candidates}
+    processor = dict.fromkeys(candidates, 0.0)
     with isolated_random_state():
         for attempt in range(6):
             for candidate in candidates:
                 with candidate.active():
-                    start = time.perf_counter()
+                    start, processor_start = time.perf_counter(), time.process_time()
                     step(trial)
                     _finish(device)
                     if attempt > 0:  # the first round warms up
-                        times[candidate].append(time.perf_counter() - start)
-    median = {candidate: statistics.median(spent) for candidate, spent in times.items()}
+                        wall[candidate].append(time.perf_counter() - start)
+                        processor[candidate] += time.process_time() - processor_start
+    median = {candidate: statistics.median(spent) for candidate, spent in wall.items()}
     best = candidates[0]
     for candidate in candidates[1:]:
         if median[candidate] * 1.1 < median[best]:
             best = candidate
     measured = ", ".join(f"{c.precision} x {c.threads}: {median[c] * 1e3:.1f} ms" for c in candidates)
-    chosen = replace(best, reason=f"median step of the first batch, precision x threads: {measured}")
-    _store(memory, key, chosen)
+    busy = any(
+        one.threads == 1 and device == CPU and processor[one] < MIN_PROCESSOR_SHARE * sum(wall[one])
+        for one in candidates
+    )
+    reasons = [
+        f"median step of the first batch, precision x threads: {measured}",
+        f"measured on {datetime.now(UTC):%Y-%m-%d}" + (" while other programs used the processors" if busy else ""),
+        *([NO_BF16] if best.reason == NO_BF16 else []),
+    ]
+    chosen = replace(best, reason="; ".join(reasons))
+    if memory is not None:
+        keep_choice(memory, key, asdict(chosen))
     return chosen
+
+
+def _supports_bf16(device: str) -> bool:
+    """Whether a device has instructions for products in bf16."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    return supports_bf16()
 
 
 def _finish(device: str) -> None:
@@ -156,37 +196,20 @@ def _cores() -> list[int]:
 
 
 def _machine_key(network: torch.nn.Module, candidates: list[ComputeConfig]) -> str:
+    """A hash of everything that decides which candidate is faster: machines may share a home directory."""
     shapes = [(name, tuple(parameter.shape)) for name, parameter in network.named_parameters()]
+    device = network_device(network)
+    accelerator = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else ""
     waiting = os.environ.get("OMP_WAIT_POLICY")
-    processor = (platform.processor(), platform.machine(), len(_cores()), supports_bf16())
-    facts = (*processor, waiting, torch.__version__, shapes, candidates)
+    facts = (processor_name(), len(_cores()), accelerator, waiting, torch.__version__, shapes, candidates)
     return xxhash.xxh3_128_hexdigest(repr(facts).encode())
 
 
-def _cached(memory: Path | None, key: str) -> ComputeConfig | None:
-    """The stored choice; None if there is none, or if the file is damaged."""
-    try:
-        return None if memory is None else ComputeConfig(**_stored(memory)[key])
-    except KeyError:
-        return None
-
-
-def _stored(memory: Path) -> dict[str, Any]:
-    """The stored choices by key; none if the file is damaged, with a warning."""
-    if not memory.is_file():
-        return {}
-    known = read_signed(memory)
-    if known is None:
-        warn_caller(f"{memory} in the cache is damaged: it is measured again", CacheWarning)
-    return known or {}
-
-
-def _store(memory: Path | None, key: str, chosen: ComputeConfig) -> None:
-    if memory is None:
-        return
-    known = {**_stored(memory), key: asdict(chosen)}
-    part = memory.with_suffix(f".{time.time_ns()}")
-    with cache_writes(memory.parent):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(sign(known)), encoding="utf-8")
-        part.replace(memory)
+def _read_choice(memory: Path | None, key: str, candidates: list[ComputeConfig]) -> ComputeConfig | None:
+    """The stored choice, if it is one of the candidates."""
+    stored = {} if memory is None else read_choice(memory, key)
+    for candidate in candidates:
+        found = replace(candidate, reason=str(stored.get("reason")))
+        if asdict(found) == stored:
+            return found
+    return None

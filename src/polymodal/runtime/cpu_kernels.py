@@ -6,7 +6,10 @@ what oneDNN may use (`ONEDNN_MAX_CPU_ISA` limits it), not what the processor cou
 
 from __future__ import annotations
 
+import os
+import platform
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,16 +21,39 @@ _TRIED_ROWS = (1, 8, 64)
 _TRIED_WIDTH = 64
 
 
+#: Variables that limit the instructions of torch and of oneDNN (the last two are the same limit).
+LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+#: Values of `ONEDNN_MAX_CPU_ISA` with AVX-512 and without bf16 instructions.
+_WITHOUT_BF16 = ("AVX512_CORE", "AVX512_CORE_VNNI")
+
+
 def supports_bf16() -> bool:
-    """Whether oneDNN multiplies matrices in bf16 on this processor."""
-    return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether oneDNN multiplies matrices with the bf16 instructions of this processor.
+
+    With AVX-512 but without these instructions, oneDNN converts to fp32 and back, which takes 2 to 9 times as long as
+    fp32. Without AVX-512 it has no kernels for some layers, and an LSTM raises an error.
+    """
+    if not _has_bf16_kernels():
+        return False
+    if torch.cpu._is_avx512_supported():
+        return torch.cpu._is_avx512_bf16_supported() and _onednn_limit() not in _WITHOUT_BF16
+    return True
 
 
 def can_prepack(kind: torch.dtype) -> bool:
     """Whether `prepack` and `prepacked_linear` work in this number format on this processor."""
     if kind == torch.bfloat16:
-        return supports_bf16()
+        return _has_bf16_kernels()
     return kind == torch.float32 and _has_onednn()
+
+
+@cache
+def processor_name() -> str:
+    """The processor and the instructions that torch and oneDNN may use: equal names compute with equal kernels."""
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ]
+    native = "bf16" if supports_bf16() else "no bf16"
+    facts = [platform.machine(), _model_name(), torch.backends.cpu.get_cpu_capability(), native, *limits]
+    return ", ".join(facts)
 
 
 def prepack(weight: Tensor, rows: int) -> Tensor:
@@ -83,6 +109,22 @@ def int8_linear(x: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
         whole, 1.0, offset, packed, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
     )
     return y
+
+
+def _has_bf16_kernels() -> bool:
+    return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _onednn_limit() -> str:
+    return (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+
+
+def _model_name() -> str:
+    """The name of the processor, from Linux or else from Python."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8", errors="replace").splitlines() if facts.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "CPU part"))]
+    return names[0] if names else platform.processor()
 
 
 def _has_onednn() -> bool:

@@ -12,6 +12,7 @@ from polymodal.core.errors import TrainingError
 from polymodal.core.types import Batch
 from polymodal.nn.decoders.text_decoder import TextDecoder
 from polymodal.nn.network import Network
+from polymodal.runtime.compute import NO_BF16, ComputeConfig
 
 #: Maximum number of objectives listed in one notice.
 MAX_LISTED = 4
@@ -30,6 +31,11 @@ class Monitor:
     baselines: dict[str, float]
     notices: list[str] = field(default_factory=list)
     zero_grad_steps: dict[str, int] = field(default_factory=dict)
+
+    def check_compute(self, compute: ComputeConfig) -> None:
+        """Warn if the processor cannot compute in the precision of the recipe."""
+        if compute.reason.endswith(NO_BF16):
+            self._add_notice(f"training.precision: {NO_BF16}")
 
     def gradient_norms(self) -> dict[str, float]:
         """The gradient norm of each trainable input tower, after `backward`."""

@@ -135,6 +135,7 @@ class Trainer:
             self.load_state_dict(read_checkpoint(self.checkpoint))
         else:
             self.compute = autotune(self.options, self.network, self._trial_step, autotune_cache())
+        self.monitor.check_compute(self.compute)
         last_step = self.history.steps if resumed else None
         with (
             closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=last_step)) as self.log,
@@ -210,7 +211,7 @@ class Trainer:
         self.best.load_state_dict(state.with_prefix("best."), facts["scores"], facts["epochs"])
         self.history = History.from_state(facts["history"])
         self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["zero_grad_steps"]
-        self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device)
+        self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device).supported()
         self.schedule = make_schedule(
             self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
         )

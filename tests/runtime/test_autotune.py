@@ -1,0 +1,136 @@
+"""Precision and threads: chosen by what the processor has, measured once for each processor, and recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from polymodal import fit, load
+from polymodal.core.checksum import read_signed, sign
+from polymodal.core.errors import PolymodalWarning
+from polymodal.core.paths import CacheWarning
+from polymodal.datasets import make_exclusive_or
+from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.autotune_store import keep_choice, read_choice
+from polymodal.runtime.compute import NO_BF16, autotune
+from polymodal.runtime.cpu_kernels import processor_name, supports_bf16
+from processors import can_limit, run_limited
+
+OPTIONS = TrainingOptions(precision="fp32")
+SETTINGS = ["training.device=cpu", "evaluation.bootstrap_samples=0", "evaluation.unimodal_scores=none"]
+MEASURE = """
+import sys
+from pathlib import Path
+from torch import nn
+from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.compute import autotune
+for _ in range(2):
+    steps = []
+    autotune(TrainingOptions(precision="fp32"), nn.Linear(8, 8), steps.append, Path(sys.argv[1]))
+    print(len(steps))
+"""
+
+
+def measured_steps(memory: Path) -> int:
+    steps: list[object] = []
+    autotune(OPTIONS, nn.Linear(8, 8), steps.append, memory)
+    return len(steps)
+
+
+@pytest.mark.skipif(not can_limit("AVX2"), reason="this processor has no more than AVX2")
+def test_a_choice_of_another_processor_is_not_taken_over(tmp_path: Path) -> None:
+    """Two machines with one home directory measure apart, and each only once."""
+    assert measured_steps(tmp_path) > 0
+    assert measured_steps(tmp_path) == 0
+    first, second = map(int, run_limited("AVX2", ["-c", MEASURE, str(tmp_path)]).split())
+    assert first > 0
+    assert second == 0
+    assert measured_steps(tmp_path) == 0
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [None, b"\n", b"{", b"[1]", b"\xff\xfe", b'{"precision": "bf16", "threads": 2}'])
+def test_a_damaged_choice_is_measured_again_with_a_warning(damage: bytes | None, tmp_path: Path) -> None:
+    measured_steps(tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(damage or path.read_bytes().replace(b'"threads": ', b'"threads": 1'))
+    with pytest.warns(CacheWarning, match=f"{path} in the cache is damaged"):
+        assert measured_steps(tmp_path) > 0
+    assert measured_steps(tmp_path) == 0
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("change", [{"threads": 10**6}, {"precision": "fp64"}, {"device": "tpu"}, {"more": 1}])
+def test_a_stored_choice_that_is_no_candidate_is_not_used(change: dict[str, object], tmp_path: Path) -> None:
+    measured_steps(tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps(sign((read_signed(path) or {}) | change)))
+    assert measured_steps(tmp_path) > 0
+
+
+def test_the_first_of_two_choices_stays(tmp_path: Path) -> None:
+    keep_choice(tmp_path, "key", {"threads": 1})
+    keep_choice(tmp_path, "key", {"threads": 2})
+    assert read_choice(tmp_path, "key") == {"threads": 1}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_bf16_is_tried_only_with_bf16_instructions(tmp_path: Path) -> None:
+    formats = set()
+
+    def step(network: nn.Module) -> None:
+        formats.add(torch.is_autocast_enabled("cpu"))
+
+    chosen = autotune(TrainingOptions(), nn.Linear(8, 8), step, tmp_path)
+    assert formats == ({False, True} if supports_bf16() else {False})
+    assert chosen.precision in (("fp32", "bf16") if supports_bf16() else ("fp32",))
+    assert "measured on 20" in chosen.reason
+
+
+@pytest.mark.parametrize("threads", [1, "auto"])
+def test_bf16_of_the_recipe_is_used_or_named(threads: int | str) -> None:
+    options = TrainingOptions(precision="bf16", num_threads=threads)  # type: ignore[arg-type]
+    chosen = autotune(options, nn.Linear(8, 8), lambda network: None, None)
+    if supports_bf16():
+        assert chosen.precision == "bf16"
+        assert NO_BF16 not in chosen.reason
+    else:
+        assert chosen.precision == "fp32"
+        assert chosen.reason.endswith(NO_BF16)
+
+
+def test_the_record_says_in_which_format_a_recipe_with_bf16_was_computed(tmp_path: Path) -> None:
+    settings = [*SETTINGS, "training.epochs=1", "training.precision=bf16", "training.num_threads=1"]
+    model = fit(make_exclusive_or(40, seed=0), "target", settings=settings, out=tmp_path / "run")
+    used = "bf16" if supports_bf16() else "fp32"
+    assert model.run.compute is not None
+    assert model.run.compute.precision == model.recipe.training.precision == model.compute.precision == used
+    assert any(NO_BF16 in notice for notice in model.run.notices) == (used == "fp32")
+    assert model.run.environment is not None
+    assert model.run.environment.processor == processor_name()
+
+
+def test_a_model_trained_in_bf16_predicts_on_every_processor(tmp_path: Path) -> None:
+    """Also with an LSTM, for which oneDNN has no bf16 kernel without AVX-512."""
+    columns = {"text": ["one two three", "four five"] * 20, "target": ["a", "b"] * 20}
+    settings = [
+        *SETTINGS,
+        "training.epochs=1",
+        "training.precision=fp32",
+        "inputs.text={modality: text, encoder: lstm}",
+    ]
+    model = fit(columns, "target", settings=settings)
+    training = model.recipe.training.model_copy(update={"precision": "bf16"})
+    exact = model.predict_proba(columns)
+    model.recipe = model.recipe.model_copy(update={"training": training})
+    model.save(tmp_path)
+    if supports_bf16():
+        found = load(tmp_path)
+    else:
+        with pytest.warns(PolymodalWarning, match="trained in bf16, and this processor has no bf16 instructions"):
+            found = load(tmp_path)
+    assert abs(found.predict_proba(columns) - exact).max() < 0.05
