@@ -47,7 +47,7 @@ class Int8Linear(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
         integers, self._scale = quantize(layer.weight)
-        self._in_int8 = layer.weight.device.type == "cpu" and supports_int8()
+        self._in_int8 = layer.weight.is_cpu and supports_int8()
         self._matrix = prepack_int8(integers) if self._in_int8 else integers.float()
 
     def forward(self, x: Tensor) -> Tensor:
