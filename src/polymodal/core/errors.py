@@ -79,8 +79,10 @@ class PolymodalWarning(UserWarning):
     """Base of all warnings of Polymodal. The command line prints them as notes."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str], otherwise: str = "") -> str:
     """A hint for an unknown `word`: the closest of `choices`, or all of them if none is close.
+
+    otherwise: the hint if none is close, in place of all of them
 
     Parts of a choice and its initials count as well, so `lr` and `rate` are close to `learning_rate`.
 
@@ -101,4 +103,6 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     close = close or difflib.get_close_matches(word, forms, n=1, cutoff=0.5)
     if close:
         return f"did you mean {forms[close[0]]!r}?"
+    if otherwise:
+        return otherwise
     return "choose from " + ", ".join(known) if known else "there is nothing to choose from"

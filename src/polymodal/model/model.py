@@ -81,7 +81,8 @@ class Model:
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Predict each row of `data`, in the order of the rows.
 
-        data: any source of `open_table`, or one row as a dict of cells
+        data: any source of `open_table`, or one row as a dict of cells. Rows given as dicts may leave out inputs,
+            which count as missing, with a `MissingColumnWarning`; a table has the columns of all inputs
         root: base folder of media paths in cells; default: the folder of the table file
         strict: raise an error at the first unusable cell; default: treat unusable cells as missing, and list them in a
             `BadCellsWarning`
@@ -331,7 +332,7 @@ class Model:
 
     @check_arguments
     def open_columns(self, data: Any, root: Path | str | None, columns: list[str]) -> Table:
-        """Open `data` as a table and check that it has the columns `columns`."""
+        """Open `data` as a table and check that it has the columns `columns`; rows may leave out inputs."""
         return open_rows(data, root, columns, self.preparation.modality_of_column)
 
     @check_arguments

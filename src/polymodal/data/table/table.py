@@ -61,8 +61,10 @@ def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
 
 def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
     if not path.exists():
-        siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, siblings[:1000]) if path.parent.is_dir() else "its folder does not exist either"
+        hint = "its folder does not exist either"
+        if path.parent.is_dir():
+            siblings = [entry.name for entry in os.scandir(path.parent)]
+            hint = did_you_mean(path.name, siblings[:1000], "its folder has no file with a similar name")
         raise DataError(f"there is no such file; {hint}", file=str(path))
     if path.is_dir():
         table = ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path)
