@@ -232,7 +232,8 @@ def test_tokens_of_a_saved_model_are_taken_over(run: tuple[Model, Path]) -> None
         ([f"这是第{n}张红色的照片" for n in range(40)], "text_generation"),
         ([[f"one text number {n}", "another text"] for n in range(40)], "text_generation"),
         (["a|b", "b|c", "a"] * 20, "multilabel_classification"),
-        ([f"p{n:04}" for n in range(40)], "text_generation"),  # nothing repeats
+        ([f"p{chr(97 + n % 26)}{chr(97 + n // 26)}x" for n in range(40)], "text_generation"),  # nothing repeats
+        ([f"p{n:04}" for n in range(40)], None),  # identifiers: the user must say what they are
         ([f"p{n % 30:04}" for n in range(40)], "classification"),
         ([["a", "b"], ["b"], ["c", "a"]] * 20, "multilabel_classification"),
         ([0.5 * n for n in range(40)], "regression"),

@@ -21,7 +21,7 @@ class ScoreScale:
 
     Example:
         >>> scale = ScoreScale(0.0, 1.0)
-        >>> float(scale.backward(scale.forward(np.array(0.75))))
+        >>> round(float(scale.backward(scale.forward(np.array(0.75)))), 6)
         0.75
     """
 

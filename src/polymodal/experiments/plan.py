@@ -168,7 +168,8 @@ def _complete_output(
         kind, match = _best_match("task", first)
         if match is None:
             raise DataError(
-                f"cannot infer a task for this target (values such as {first.values[0]!r}); set outputs.{name}.task",
+                f"cannot infer a task for this target (values such as {first.values[0]!r}); "
+                f"set outputs.{name}.task to classification, regression or another task",
                 column=first.name,
                 file=samples.table.name,
             )

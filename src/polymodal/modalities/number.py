@@ -14,7 +14,7 @@ from pydantic import Field
 from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.data.table.block import RowBlock
-from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER
+from polymodal.data.table.cell_kinds import MARKS, MAX_EXACT_INTEGER
 from polymodal.data.table.dates import are_dates
 from polymodal.data.table.number_format import PLAIN, NumberFormat, column_format, infer_format
 from polymodal.data.table.sample import ColumnSample, Match
@@ -76,7 +76,8 @@ class Number(Modality):
             return None
         numbers, bad = read_numbers(values, format)
         known = numbers[~np.isnan(numbers)]
-        if len(bad) > 0.05 * len(values) or not len(known):
+        marks = sum(isinstance(value, str) and value.strip() in MARKS for value in values)
+        if len(bad) - marks > 0.05 * len(values) or not len(known):
             return None
         if _looks_like_row_id(sample, known):
             return None

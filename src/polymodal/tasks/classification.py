@@ -20,6 +20,7 @@ from polymodal.data.table.number_format import infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import POSITIVE, UNIT, Metric
+from polymodal.modalities.text import looks_like_identifiers
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.label_hash import label_hash
 from polymodal.tasks.labels import (
@@ -88,6 +89,8 @@ class ClassificationTask(Task):
             if format is not None or are_dates(sample.values):  # prices, measurements, dates
                 few = format is not None and distinct <= MAX_INTEGER_CLASSES and count >= 5 * distinct
                 return Match(0.8 if few else 0.2, reason.format("numbers")) if format is not None else None
+            if looks_like_identifiers(sample.values):
+                return None
             repeated = 1 - distinct / count
             return Match(0.9 if repeated >= 0.5 else 0.1 + repeated, reason.format("strings"))
         if not all(_is_integer(value) for value in sample.values):

@@ -16,6 +16,7 @@ from polymodal.core.registry import register
 from polymodal.core.types import TextShape
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.dates import are_dates
+from polymodal.data.table.number_format import share_of_numbers
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.config import GenerationConfig
@@ -24,6 +25,7 @@ from polymodal.generation.tokenizer import MIN_VOCAB_SIZE, TextTokenizer
 from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
 from polymodal.modalities.checkpoint_tokenizer import max_positions_of
+from polymodal.modalities.text import looks_like_identifiers
 from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
 from polymodal.tasks.generative import GenerativeTask
@@ -141,6 +143,8 @@ class TextGenerationTask(GenerativeTask):
             lists = not all(isinstance(value, str) for value in sample.values)  # labels in a list are shorter
             reason = f"texts of {max(words, unspaced / 2):.1f} words on average, mostly unique"
             return Match(0.93 if lists else 0.85, reason)
+        if share_of_numbers(texts) > 0.5 or looks_like_identifiers(texts):  # the user must say what they are
+            return None
         return Match(0.15, "texts")
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:

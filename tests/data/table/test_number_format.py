@@ -125,9 +125,21 @@ def test_what_a_column_is(values: list[Any], modality: str | None, task: str | N
         assert best(TASKS, values) == task
 
 
+def test_marks_among_numbers_are_bad_cells() -> None:
+    cells = ["1", "2.5", "?", "NA", "-"] * 20
+    assert best(MODALITIES, cells) == "Number"
+    format = column_format([cells])
+    assert format == PLAIN
+    assert format.read("NA") is None
+    with pytest.raises(ValueError, match=r"'\?' is not a number"):
+        format.read("?")
+
+
 def test_distinct_codes_are_neither_numbers_nor_texts_to_generate() -> None:
     codes = [f"{number:06}" for number in np.random.default_rng(0).permutation(200)]
     assert best([Number, Text], codes) is None
-    assert best([RegressionTask], codes) is None
+    assert best([RegressionTask, TextGenerationTask], codes) is None
+    assert best([RegressionTask, TextGenerationTask], [f"A-{code}" for code in codes]) is None
+    assert best([RegressionTask, TextGenerationTask], ["on request", *(f"${n}.5" for n in range(9))]) is None
     assert are_dates(["2026-01-01", "1 Jan 2026", "Jan 1, 2026", "2026-01-01T10:00:00Z", "31.12.2025", "12:45"])
     assert not are_dates(["1.10.2", "3/4", "2026", "version 2", ""])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER, NULL_WORDS
+from polymodal.data.table.cell_kinds import MARKS, MAX_EXACT_INTEGER, NULL_WORDS
 
 #: The smallest share of a column's texts that a format must read.
 MIN_READABLE = 0.95
@@ -32,6 +32,8 @@ _UNITS = frozenset([
 _MAX_LENGTH, _FIRST = 48, 20
 _SYMBOLS = _PREFIXES | _UNITS
 _NULL_WORDS = frozenset(NULL_WORDS)
+# Cells that say nothing about the format: no value, and marks for broken values, which are bad cells.
+_NO_NUMBER = frozenset([*NULL_WORDS, *MARKS])
 _PARTS = re.compile(
     r"(?P<open>\()?(?P<sign>[-+−])?\s*(?P<prefix>[^\s0-9.,'’()+−-]*?)\s*(?P<sign2>[-+−])?"
     r"(?P<digits>[0-9.][0-9.,'’\u00a0\u202f ]*)(?P<exponent>[eE][-+]?[0-9]+)?"
@@ -148,7 +150,7 @@ def infer_format(texts: Iterable[Any]) -> NumberFormat | None:
         >>> infer_format(["007", "008"]) is None
         True
     """
-    present = [text.strip() for text in texts if isinstance(text, str) and text.strip() not in _NULL_WORDS]
+    present = [stripped for text in texts if isinstance(text, str) and (stripped := text.strip()) not in _NO_NUMBER]
     if not present or any(_CODE.fullmatch(text) for text in present):
         return None
     if sum(_split(text) is not None for text in present[:_FIRST]) < len(present[:_FIRST]) / 2:
@@ -171,6 +173,11 @@ def infer_format(texts: Iterable[Any]) -> NumberFormat | None:
         return None
     used = any(best[0] in one.digits for one in kept)
     return NumberFormat(symbol[0][0] if symbol else "", best[0] if used or best[1] == "," else "", best[1])
+
+
+def share_of_numbers(texts: Sequence[str]) -> float:
+    """The share of texts that are numbers in some format, or codes of digits."""
+    return sum(_split(text.strip()) is not None for text in texts) / max(1, len(texts))
 
 
 def column_format(columns: Sequence[Any]) -> NumberFormat:
