@@ -14,7 +14,7 @@ $(READY): pyproject.toml constraints.txt
 
 .PHONY: demo test docs bench clean
 demo: $(READY)  ## train on easy-VQA, score, report: runs/demo
-	$(BIN)/polymodal demo --out runs/demo
+	$(BIN)/polymodal demo --out runs/demo --overwrite
 
 test: $(READY)  ## lint, types, documentation, tests
 	$(BIN)/ruff check src tests benchmarks docs

@@ -117,7 +117,7 @@ def test_saved_and_loaded_is_the_same(members: list[Model], method: str, tmp_pat
     for name, wanted in whole.predict_proba(ROWS).items():
         np.testing.assert_array_equal(back.predict_proba(ROWS)[name], wanted)
     again = ensemble(members[:2])
-    again.save(tmp_path / "ensemble")  # a smaller one leaves nothing of the larger behind
+    again.save(tmp_path / "ensemble", overwrite=True)  # a smaller one leaves nothing of the larger behind
     assert sorted(path.name for path in (tmp_path / "ensemble" / "members").iterdir()) == ["0", "1"]
     assert isinstance(load(tmp_path / "ensemble"), Ensemble)
 
@@ -128,7 +128,7 @@ def test_members_may_be_directories(members: list[Model], tmp_path: Path) -> Non
     found = ensemble([paths[0], str(paths[1]), members[2]]).predict_proba(ROWS)
     for name, wanted in ensemble(members).predict_proba(ROWS).items():
         np.testing.assert_array_equal(found[name], wanted)
-    with pytest.raises(PolymodalError, match="holds a model"):
+    with pytest.raises(PolymodalError, match="holds a model directory"):
         ensemble(members).save(paths[0])
 
 

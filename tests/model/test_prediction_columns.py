@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polymodal.checkpoint.output_file import OutputFile
 from polymodal.core.errors import DataError
 from polymodal.core.formatting import escape_formula
 from polymodal.data.table.cell_errors import CellErrors
@@ -105,7 +106,7 @@ def test_names_of_collisions() -> None:
 def test_no_format_loses_a_column(tmp_path: Path, suffix: str) -> None:
     model = predicted({"y": ["probability", "neg"], "y.neg": []})
     path = tmp_path / f"p{suffix}"
-    write_predictions(model, TABLE, CellErrors(), path, probabilities=True)
+    write_predictions(model, TABLE, CellErrors(), OutputFile(path), probabilities=True)
     if suffix == ".parquet":
         row: dict[str, Any] = pq.read_table(path).to_pylist()[0]
     elif suffix == ".jsonl":
@@ -131,7 +132,8 @@ def test_formulas_are_written_as_texts_on_request(tmp_path: Path, suffix: str, l
     model = predicted({"=y": ["other", label or "empty"]})
     for escape, title, cell in ((False, "=y", label), (True, "'=y", f"'{label}" if label in FORMULAS else label)):
         path = tmp_path / f"p{suffix}"
-        write_predictions(model, TABLE, CellErrors(), path, probabilities=False, escape_formulas=escape)
+        out = OutputFile(path, overwrite=True)
+        write_predictions(model, TABLE, CellErrors(), out, probabilities=False, escape_formulas=escape)
         with path.open(newline="") as file:
             [row] = csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
         assert row[title] == (cell or "empty")
@@ -141,14 +143,19 @@ def test_formulas_are_written_as_texts_on_request(tmp_path: Path, suffix: str, l
 def test_escaped_formulas_need_a_file_that_has_formulas(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a \.jsonl file holds no formulas; write \.csv or \.tsv"):
         write_predictions(
-            predicted({"y": []}), TABLE, CellErrors(), tmp_path / "p.jsonl", probabilities=False, escape_formulas=True
+            predicted({"y": []}),
+            TABLE,
+            CellErrors(),
+            OutputFile(tmp_path / "p.jsonl"),
+            probabilities=False,
+            escape_formulas=True,
         )
     with pytest.raises(DataError, match="'=y' and \"'=y\" would have one name"):
         write_predictions(
             predicted({"=y": [], "'=y": []}),
             TABLE,
             CellErrors(),
-            tmp_path / "p.csv",
+            OutputFile(tmp_path / "p.csv"),
             probabilities=False,
             escape_formulas=True,
         )

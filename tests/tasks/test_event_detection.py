@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 import polymodal
+from polymodal.checkpoint.output_file import OutputFile
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import components
 from polymodal.data.table.block import RowBlock
@@ -336,7 +337,7 @@ def test_a_whole_run_from_table_to_predictions(tmp_path: Path) -> None:
 
     for suffix in (".csv", ".parquet", ".jsonl"):
         path = tmp_path / f"answers{suffix}"
-        assert write_predictions(loaded, loaded.open(rows), CellErrors(), path, probabilities=True) == 2
+        assert write_predictions(loaded, loaded.open(rows), CellErrors(), OutputFile(path), probabilities=True) == 2
         table = open_table(path, cache=tmp_path)
         assert table.columns == ["events"]
         cells = [cell if isinstance(cell, list) else json.loads(cell) for cell in table.sample("events").values]

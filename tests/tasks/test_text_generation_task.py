@@ -16,6 +16,7 @@ import pytest
 import polymodal
 from laws.lm_checkpoints import language_model
 from laws.samples import prepare, table_of
+from polymodal.checkpoint.output_file import OutputFile
 from polymodal.core.errors import RecipeError
 from polymodal.core.registry import components
 from polymodal.data.table.cell_errors import BadCellsWarning, CellErrors
@@ -112,7 +113,7 @@ def test_a_prompt_that_is_too_long_gives_no_answer_in_any_output(run: tuple[Mode
     table = model.open(asked * 3)
     for suffix in (".csv", ".jsonl", ".parquet"):
         faults, path = CellErrors(), tmp_path / f"out{suffix}"
-        assert write_predictions(model, table, faults, path, probabilities=False) == 6
+        assert write_predictions(model, table, faults, OutputFile(path), probabilities=False) == 6
         assert len(faults.errors) == 3
         if suffix == ".csv":
             with path.open(newline="") as file:
@@ -128,9 +129,8 @@ def test_no_answer_in_the_first_block_still_makes_a_column_of_texts(run: tuple[M
     model, _ = run
     none, some = {"colour": "red", "question": "what " * 60}, {"colour": "red", "question": "what"}
     count = 1_024  # rows of a block of predictions
-    write_predictions(
-        model, model.open([none] * count + [some]), CellErrors(), tmp_path / "out.parquet", probabilities=False
-    )
+    out = OutputFile(tmp_path / "out.parquet")
+    write_predictions(model, model.open([none] * count + [some]), CellErrors(), out, probabilities=False)
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["answer"].to_pylist()[-2:] == [None, "we have red"]
 
 

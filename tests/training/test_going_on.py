@@ -246,7 +246,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(
     killed(5, monkeypatch, out=tmp_path / "other", **arguments)
     shutil.rmtree(place)
     altered(start, place)
-    with pytest.raises(ArtifactError, match="another recipe"):
+    with pytest.raises(ArtifactError, match="another source model"):
         fit(few(), "kind", out=tmp_path / "other", resume=True, **arguments)
 
 

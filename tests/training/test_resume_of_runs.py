@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -66,6 +67,48 @@ def test_a_checkpoint_of_another_recipe_or_other_rows_is_refused(
         fit(data, "target", settings=[*SETTINGS, "training.gradient_clip=0.5"], out=tmp_path / "run", resume=True)
     with pytest.raises(ArtifactError, match="other training rows"):
         fit(planted.make_exclusive_or(200, 1), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
+    with pytest.raises(ArtifactError, match="another train table"):  # the same targets, one other input cell
+        fit(other_inputs(data), "target", settings=SETTINGS, out=tmp_path / "run", resume=True)
+
+
+def other_inputs(data: dict[str, Any]) -> dict[str, Any]:
+    """The same table with one other input cell."""
+    first, *others = data["a0"]
+    return {**data, "a0": [float(first) + 1, *map(float, others)]}
+
+
+def test_a_complete_run_of_other_data_is_refused_and_named(tmp_path: Path) -> None:
+    """Each of the tables, also as the second of several; the model of the same data is returned."""
+    tables = {name: planted.make_exclusive_or(40, seed) for seed, name in enumerate(("train", "more", "valid", "test"))}
+    unlabeled = {name: cells for name, cells in planted.make_exclusive_or(40, 9).items() if name != "target"}
+    settings = [*SETTINGS, "training.pseudo_labels.rounds=1"]
+
+    def run(**changed: Any) -> object:
+        now = {**tables, "unlabeled": unlabeled, **changed}
+        return fit(
+            {"train": now["train"], "more": now["more"]},
+            recipe={"outputs": {"target": "classification"}},
+            settings=settings,
+            validation=now["valid"],
+            test=now["test"],
+            unlabeled=now["unlabeled"],
+            out=tmp_path / "run",
+            resume=True,
+        )
+
+    run()
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    run()
+    for name, shown in (
+        ("train", "train table"),
+        ("more", "train table"),
+        ("unlabeled", "train table"),
+        ("valid", "validation table"),
+        ("test", "test table"),
+    ):
+        with pytest.raises(ArtifactError, match=f"holds a complete run of other .* another {shown};"):
+            run(**{name: other_inputs(unlabeled if name == "unlabeled" else tables[name])})
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ FUSIONS = {"fusion": ["late", "concat"]}
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path / "cache"))
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYMODAL_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 def run(out: Path, source: Any = None, **more: Any) -> TuningResult:
@@ -60,7 +60,7 @@ def test_a_search_ends_with_the_best_recipe_trained_and_goes_on_when_resumed(tmp
     }
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
     kept |= {path: path.stat().st_mtime_ns for path in (tmp_path / "baselines").iterdir()}
-    with pytest.raises(PolymodalError, match="resume it"):
+    with pytest.raises(PolymodalError, match="set resume or overwrite"):
         run(tmp_path)
     with pytest.raises(PolymodalError, match="another space"):
         run(tmp_path, resume=True, space={"fusion": ["concat"]})

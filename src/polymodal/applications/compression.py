@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.checkpoint.directory_kinds import MODEL
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.output_file import paths_in
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import PolymodalError
@@ -88,6 +91,7 @@ def compress(
     tolerance: float = 0.005,
     root: Path | str | None = None,
     out: Path | str | None = None,
+    overwrite: bool = False,
 ) -> CompressionResult:
     """Measure a model in smaller weight formats on labeled rows, and keep the best.
 
@@ -97,11 +101,16 @@ def compress(
         it is at least 1.1 times as fast, for single rows or in batches. It is skipped if the processor does not support
         int8.
     out: directory for the compressed model, with the measurements in `compression.json`
+    overwrite: replace the model in `out`
 
     Raises:
         PolymodalError: the model has no outputs, `dtype` is unknown, or this processor does not support int8_dynamic.
         DataError: a column is missing.
+        OutputError: as `Model.save`.
     """
+    directory = None if out is None else OutputDirectory(Path(out), MODEL, overwrite, inputs=paths_in(data))
+    if directory is not None:
+        directory.check()
     if not model.tasks:
         raise PolymodalError(
             "this model has no outputs, so its compressed forms cannot be scored; fit a model from it "
@@ -130,9 +139,10 @@ def compress(
     task = next(iter(model.tasks.values()))
     chosen = dtype or _select(measurements, tolerance, task.metrics[0].greater_is_better)
     result = CompressionResult(variants[chosen], chosen, task.metrics[0].name, measurements)
-    if out is not None:
-        variants[chosen].save(out)
-        write_json(Path(out) / FILE, result.to_dict())
+    if directory is not None:
+        with directory.writing() as work:
+            variants[chosen].write_files(work)
+            write_json(work / FILE, result.to_dict())
     return result
 
 

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from polymodal._version import __version__
+from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.core.errors import ArtifactError
+from polymodal.core.writing import write_text
 
 FORMAT = 3
 
@@ -40,9 +42,8 @@ def write_model_files(
 
     weight_format: dtype of the weights and of the products
     """
-    owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-    save_file(owned, folder / "model.safetensors")
-    (folder / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+    write_tensors(folder / "model.safetensors", weights)
+    write_text(folder / "recipe.yaml", recipe_yaml)
     write_json(folder / "preparation.json", preparation)
     files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
     files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
@@ -94,7 +95,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON; NaN and infinities become null."""
     text = json.dumps(json_ready(value), ensure_ascii=False, indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def json_ready(value: Any) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.core.errors import ArtifactError
 
 
@@ -35,12 +35,12 @@ def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write a state as one file, atomically: a reader sees the old file or the new one."""
-    part = path.with_suffix(".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    owned = {name: tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
-    save_file(owned, part, metadata={"metadata": json.dumps(state.metadata)})
-    part.replace(path)
+    """Write a state as one file, atomically: a reader sees the old file or the new one.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_tensors(path, state.tensors, {"metadata": json.dumps(state.metadata)})
 
 
 def read_checkpoint(path: Path) -> TrainingState:

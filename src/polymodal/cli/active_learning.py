@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import atomic_text_file, check_suffix, print_cell_errors, print_note, print_result, rows_table
+from polymodal.cli.options import Json, OverwriteFile, Root, Strict
+from polymodal.cli.output import open_text, output_file, print_cell_errors, print_note, print_result, rows_table
 from polymodal.core.formatting import count_noun
+
+if TYPE_CHECKING:
+    from polymodal.checkpoint.output_file import OutputFile
 
 By = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
 
@@ -30,6 +33,7 @@ def active_learning(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write, .jsonl or .csv, with row, score and reason.")
     ] = None,
+    overwrite: OverwriteFile = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     root: Root = None,
     strict: Strict = False,
@@ -41,7 +45,7 @@ def active_learning(
     from polymodal.applications.active_learning.suggest import suggest as run
     from polymodal.data.table.cell_errors import BadCellsWarning
 
-    check_suffix(out, "suggestions", ".jsonl", ".csv")
+    file = output_file(out, overwrite, [data], what="suggestions", endings=(".jsonl", ".csv"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadCellsWarning)  # they are printed below
         found = run(
@@ -50,8 +54,8 @@ def active_learning(
     rows = [asdict(one) for one in found]
     value = {**asdict(found), "suggestions": rows}
     shown = [rows_table(rows)]
-    if out is not None:
-        _write(rows, out)
+    if file is not None:
+        _write(rows, file)
         value["out"] = str(out)
         shown = [f"{count_noun(len(rows), 'row')} in {out}"]
     print_result(value, shown, as_json=as_json)
@@ -65,13 +69,13 @@ def active_learning(
     print_cell_errors(found.cell_errors, as_json=as_json, then="; its row was skipped")
 
 
-def _write(rows: list[dict[str, object]], path: Path) -> None:
+def _write(rows: list[dict[str, object]], out: OutputFile) -> None:
     """Write the rows."""
     import csv
     import json
 
-    with atomic_text_file(path) as file:
-        if path.suffix == ".jsonl":
+    with open_text(out) as file:
+        if out.path.suffix == ".jsonl":
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         else:
             writer = csv.DictWriter(file, ["row", "score", "reason"])

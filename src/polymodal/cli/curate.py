@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from polymodal.cli.inputs import load_single_model
-from polymodal.cli.options import Json, Root, Strict
+from polymodal.cli.options import Json, OverwriteReports, Root, Strict
 from polymodal.cli.output import print_note, print_result, rows_table, separated
 from polymodal.core.terminal import labeled_lines
 
@@ -42,6 +42,7 @@ def curate(
     false_discovery_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Accepted fraction of correct pairs among the listed ones.")
     ] = 0.1,
+    overwrite: OverwriteReports = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -59,6 +60,7 @@ def curate(
             inputs=inputs,
             threshold=threshold,
             false_discovery_rate=false_discovery_rate,
+            overwrite=overwrite,
         ),
         against=against,
         out=out,

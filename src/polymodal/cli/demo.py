@@ -5,23 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polymodal.cli.options import Json, ModelOut, Settings
+from polymodal.cli.options import Json, ModelOut, Overwrite, Settings
 from polymodal.cli.training import print_run
 
 if TYPE_CHECKING:
     from polymodal.model.model import Model
 
 
-def demo(out: ModelOut = Path("runs/demo"), settings: Settings = None, as_json: Json = False) -> None:
+def demo(
+    out: ModelOut = Path("runs/demo"), settings: Settings = None, overwrite: Overwrite = False, as_json: Json = False
+) -> None:
     """Train a model on easy-VQA (image + question -> answer), score it, and write a model directory."""
-    print_run(run_demo(out, settings, progress=not as_json), out, as_json)
+    print_run(run_demo(out, settings, overwrite=overwrite, progress=not as_json), out, as_json)
 
 
-def run_demo(out: Path, settings: list[str] | None = None, *, progress: bool = True) -> Model:
-    """Train on easy-VQA with the recipe `easy_vqa` and write the model directory `out`, which is replaced."""
+def run_demo(out: Path, settings: list[str] | None = None, *, overwrite: bool = False, progress: bool = True) -> Model:
+    """Train on easy-VQA with the recipe `easy_vqa` and write the model directory `out`."""
     from polymodal.datasets.easy_vqa import load_easy_vqa
     from polymodal.workflows.fit import fit
+    from polymodal.workflows.run_folder import RunFolder
 
+    RunFolder.from_arguments(out, False, overwrite)
     tables, root = load_easy_vqa()
     return fit(
         tables["train"],
@@ -31,6 +35,6 @@ def run_demo(out: Path, settings: list[str] | None = None, *, progress: bool = T
         test=tables["test"],
         root=root,
         out=out,
-        overwrite=out.exists(),
+        overwrite=overwrite,
         progress=progress,
     )

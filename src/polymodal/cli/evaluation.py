@@ -15,6 +15,7 @@ from polymodal.cli.options import (
     Folds,
     Json,
     ModelDir,
+    OverwriteReports,
     RecipeFile,
     Root,
     Settings,
@@ -43,6 +44,7 @@ def evaluate(
             "--out", "-o", help="Folder for robustness.html and robustness.json. Default: the model directory."
         ),
     ] = None,
+    overwrite: OverwriteReports = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -52,12 +54,29 @@ def evaluate(
 
     if out is not None and not robustness:
         raise typer.BadParameter("--out is the folder of the robustness report; add --robustness", param_hint="--out")
+    if overwrite and out is None:
+        raise typer.BadParameter("--overwrite replaces files in --out; add --out", param_hint="--overwrite")
+    if robustness:
+        check_robustness_folder(out or model_dir, model_dir, data, overwrite=overwrite)
     model = load_predictor(model_dir)
     if robustness:
         _robustness(model, data, out or model_dir, root, strict, as_json)
         return
     scores = model.evaluate(data, root=root, strict=strict)
     print_result({"scores": scores}, [scores_table(scores)], as_json=as_json)
+
+
+def check_robustness_folder(out: Path, model_dir: Path, data: str, *, overwrite: bool) -> None:
+    """Check that the report may be written into `out`. In the directory of the model, an earlier report is replaced.
+
+    Raises:
+        OutputError: it may not.
+    """
+    from polymodal.checkpoint.output_file import check_reports, paths_in
+    from polymodal.report.robustness import FILES
+
+    if out.resolve() != model_dir.resolve():
+        check_reports(out, FILES, overwrite=overwrite, inputs=paths_in(data))
 
 
 def _robustness(model: PredictsRows, data: str, out: Path, root: Path | None, strict: bool, as_json: bool) -> None:
@@ -105,13 +124,25 @@ def cross_validate(
     settings: Settings = None,
     root: Root = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for cross_validation.json.")] = None,
+    overwrite: OverwriteReports = False,
     as_json: Json = False,
 ) -> None:
     """Train and score a model by k-fold cross-validation, grouped and stratified as `data.split` sets it."""
     from polymodal.workflows.cross_validation import cross_validate as run
 
-    table, shown = all_tables(data, additional_data), not as_json
-    result = run(table, target, recipe=recipe, settings=settings, folds=folds, root=root, out=out, progress=shown)
+    if overwrite and out is None:
+        raise typer.BadParameter("there is no file to replace; give --out", param_hint="--overwrite")
+    result = run(
+        all_tables(data, additional_data),
+        target,
+        recipe=recipe,
+        settings=settings,
+        folds=folds,
+        root=root,
+        out=out,
+        overwrite=overwrite,
+        progress=not as_json,
+    )
     print_result(result.to_dict(), [scores_table(result.scores)], as_json=as_json)
 
 

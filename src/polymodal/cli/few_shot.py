@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from polymodal.cli.options import Json, Root, Strict
+from polymodal.cli.options import Json, Overwrite, Root, Strict
 from polymodal.cli.output import print_result, scores_table
 from polymodal.cli.zero_shot import accuracy_sentence, read_classes
 from polymodal.core.formatting import count_noun
@@ -36,13 +36,19 @@ def few_shot(
         typer.Option(help='For tip: prompt template such as "a photo of {}"; repeat for several.'),
     ] = None,
     test: Annotated[str | None, typer.Option(help="Table to score the head on.")] = None,
+    overwrite: Overwrite = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Train a classifier for new classes from a few labeled rows, on the embeddings of a frozen model."""
     from polymodal.applications.few_shot import FewShot
+    from polymodal.checkpoint.directory_kinds import FEW_SHOT
+    from polymodal.checkpoint.output_directory import OutputDirectory
+    from polymodal.checkpoint.output_file import paths_in
 
+    inputs = paths_in(model_dir, data, descriptions, test)
+    OutputDirectory(out, FEW_SHOT, overwrite, inputs=inputs).check()
     texts = read_classes(descriptions) if descriptions else None
     if texts is not None and not isinstance(texts, dict):
         raise typer.BadParameter("the file must map class names to descriptions", param_hint="--descriptions")
@@ -57,7 +63,7 @@ def few_shot(
         root=root,
         strict=strict,
     )
-    fitted.save(out)
+    fitted.save(out, overwrite=overwrite)
     chosen = fitted.head.state()[1]
     value: dict[str, Any] = {"out": str(out), "head": head, "classes": fitted.classes, "chosen": chosen}
     numbers = ", ".join(f"{name} {number:.4g}" for name, number in chosen.items())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polymodal.cli.options import Json, Root, Strict
+from polymodal.cli.options import Json, Overwrite, Root, Strict
 from polymodal.cli.output import print_note, print_result, rows_table
 from polymodal.core.formatting import count_noun
 
@@ -49,7 +49,7 @@ def index(
         ),
     ] = None,
     float16: Annotated[bool, typer.Option("--float16", help="Store vectors as float16.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace the index --out.")] = False,
+    overwrite: Overwrite = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,

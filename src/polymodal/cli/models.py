@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from polymodal.cli.inputs import load_single_model
-from polymodal.cli.options import Json, ModelDir, ModelOut, Root
+from polymodal.cli.options import Json, ModelDir, ModelOut, Overwrite, Root
 from polymodal.cli.output import print_result, rows_table
 from polymodal.core.formatting import count_noun
 from polymodal.core.terminal import labeled_lines
@@ -23,13 +23,18 @@ def ensemble(
     data: Annotated[
         str | None, typer.Option(help="Held-out labeled rows, to fit the methods weighted, product and stack.")
     ] = None,
+    overwrite: Overwrite = False,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Combine separately trained models into one."""
+    from polymodal.checkpoint.directory_kinds import ENSEMBLE
+    from polymodal.checkpoint.output_directory import OutputDirectory
+    from polymodal.checkpoint.output_file import paths_in
     from polymodal.model.ensemble import ensemble as run
 
-    run(list(members), method=method, data=data, root=root).save(out)
+    OutputDirectory(out, ENSEMBLE, overwrite, inputs=paths_in(*members, data)).check()
+    run(list(members), method=method, data=data, root=root).save(out, overwrite=overwrite)
     text = f"{count_noun(len(members), 'model')} combined by {method} in {out}"
     print_result(
         {"out": str(out), "members": [str(member) for member in members], "method": method}, [text], as_json=as_json
@@ -44,16 +49,21 @@ def compress(
         str | None, typer.Option(help="fp32, bf16, int8_weight_only or int8_dynamic. Default: the best by measurement.")
     ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="Accepted loss of the leading score.")] = 0.005,
+    overwrite: Overwrite = False,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Compare the size, latency and score of a model in smaller number formats, and write the best."""
     from polymodal.applications.compression import compress as run
+    from polymodal.checkpoint.directory_kinds import MODEL
+    from polymodal.checkpoint.output_directory import OutputDirectory
+    from polymodal.checkpoint.output_file import paths_in
 
+    OutputDirectory(out, MODEL, overwrite, inputs=paths_in(model_dir, data)).check()
     model = load_single_model(
         model_dir, "compress takes one model; distill an ensemble into one model with training.distillation.teacher"
     )
-    found = run(model, data, dtype=dtype, tolerance=tolerance, root=root, out=out)
+    found = run(model, data, dtype=dtype, tolerance=tolerance, root=root, out=out, overwrite=overwrite)
     rows = [
         {
             "dtype": one.dtype,

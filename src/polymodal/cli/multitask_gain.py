@@ -9,7 +9,18 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import all_tables, single_or_list
-from polymodal.cli.options import AdditionalData, Data, Json, RecipeFile, Root, Settings, Target, Test, Validation
+from polymodal.cli.options import (
+    AdditionalData,
+    Data,
+    Json,
+    Overwrite,
+    RecipeFile,
+    Root,
+    Settings,
+    Target,
+    Test,
+    Validation,
+)
 from polymodal.cli.output import print_result, rows_table
 from polymodal.core.formatting import format_interval, format_score
 
@@ -29,6 +40,7 @@ def multitask_gain(
     settings: Settings = None,
     validation: Validation = None,
     test: Test = None,
+    overwrite: Overwrite = False,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -44,6 +56,7 @@ def multitask_gain(
         test=single_or_list(test),
         root=root,
         out=out,
+        overwrite=overwrite,
         progress=not as_json,
     )
     print_result({"out": str(out), **found.to_dict()}, gain_tables(found), as_json=as_json)

@@ -38,7 +38,11 @@ InitFrom = Annotated[
     Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")
 ]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out from its last checkpoint.")]
-Overwrite = Annotated[bool, typer.Option(help="Replace the model directory --out.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the directory --out, when the new one is complete.")
+]
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file --out.")]
+OverwriteReports = Annotated[bool, typer.Option("--overwrite", help="Replace existing files of the report.")]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]
 
 TextOutput = Annotated[str | None, typer.Option(help="Output to generate, if the model has several text outputs.")]

@@ -22,6 +22,7 @@ from polymodal.core.formatting import count_noun, escape_controls
 from polymodal.core.terminal import cells_table, make_console, plain_text, print_labeled
 
 if TYPE_CHECKING:
+    from polymodal.checkpoint.output_file import OutputFile
     from polymodal.data.table.cell_errors import CellError
 
 #: Cell errors that are printed one by one, and rows of a table.
@@ -145,30 +146,46 @@ def format_cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def check_suffix(out: Path | None, what: str, *endings: str) -> None:
-    """Raises typer.BadParameter if `what` cannot be written to a file with the suffix of `out`."""
-    if out is not None and out.suffix not in endings:
+def output_file(
+    out: Path | None, overwrite: bool, inputs: Sequence[Any], *, what: str = "", endings: Sequence[str] = ()
+) -> OutputFile | None:
+    """The file --out, checked before the work begins; None without --out.
+
+    inputs: the arguments of the command that may be paths
+    what, endings: what is written, and the suffixes that it may have
+
+    Raises:
+        typer.BadParameter: the suffix is not one of `endings`, or --overwrite is set without --out.
+        OutputError: the file may not be written.
+    """
+    from polymodal.checkpoint.output_file import OutputFile, paths_in
+
+    if out is None:
+        if overwrite:
+            raise typer.BadParameter("there is no file to replace; give --out", param_hint="--overwrite")
+        return None
+    if endings and out.suffix not in endings:
         raise typer.BadParameter(
             f"{what} are written as {' or '.join(endings)}, not as {out.suffix!r}", param_hint="--out"
         )
+    found = OutputFile(out, overwrite, paths_in(*inputs))
+    found.check()
+    return found
 
 
 @contextmanager
-def atomic_text_file(path: Path) -> Iterator[TextIO]:
+def open_text(out: OutputFile) -> Iterator[TextIO]:
     """A text file to write; it gets its name when it is complete. Its folder is created."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with out.writing() as part, part.open("w", encoding="utf-8", newline="") as file:
         yield file
-    part.replace(path)
 
 
-def write_jsonl(records: Iterator[dict[str, Any]], path: Path) -> int:
+def write_jsonl(records: Iterator[dict[str, Any]], out: OutputFile) -> int:
     """Write records as lines of JSON; returns their number."""
     from polymodal.checkpoint.model_directory import json_ready
 
     count = 0
-    with atomic_text_file(path) as file:
+    with open_text(out) as file:
         for record in records:
             file.write(json.dumps(json_ready(record), ensure_ascii=False) + "\n")
             count += 1

@@ -13,8 +13,8 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import load_single_model, open_rows
-from polymodal.cli.options import Json, ModelDir, Root, Strict, TableOrRow, TextOutput
-from polymodal.cli.output import check_suffix, print_cell_errors, print_result, rows_table, write_jsonl
+from polymodal.cli.options import Json, ModelDir, OverwriteFile, Root, Strict, TableOrRow, TextOutput
+from polymodal.cli.output import output_file, print_cell_errors, print_result, rows_table, write_jsonl
 from polymodal.core.formatting import count_noun, escape_controls
 
 SINGLE_MODEL_ONLY = "text generation needs one model; give the directory of a member of the ensemble"
@@ -26,6 +26,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow.")
     ] = None,
+    overwrite: OverwriteFile = False,
     probabilities: Annotated[bool, typer.Option(help="Add the probability of each class.")] = False,
     escape_formulas: Annotated[
         bool,
@@ -44,16 +45,17 @@ def predict(
 
     if escape_formulas and out is None:
         raise typer.BadParameter("formulas are computed in files only; give --out", param_hint="--escape-formulas")
+    file = output_file(out, overwrite, [data])
     model = load_predictor(model_dir)
     table = open_rows(model, data, root)
     errors = CellErrors(strict)
-    if out is None:
+    if file is None:
         rows = collect(model, table, errors, probabilities=probabilities)
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
         shown: list[RenderableType] = [rows_table(rows)] if rows else []
     else:
         count = write_predictions(
-            model, table, errors, out, probabilities=probabilities, escape_formulas=escape_formulas
+            model, table, errors, file, probabilities=probabilities, escape_formulas=escape_formulas
         )
         value, shown = {"rows": count, "out": str(out)}, [f"{count_noun(count, 'prediction')} in {out}"]
     value["cell_errors"] = [vars(error) for error in errors.errors]
@@ -76,6 +78,7 @@ def generate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line with the texts of each row.")
     ] = None,
+    overwrite: OverwriteFile = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print the text of one row while it is generated.")] = False,
     root: Root = None,
     strict: Strict = False,
@@ -88,7 +91,8 @@ def generate(
         raise typer.BadParameter(
             "a stream is printed while it is generated; leave out --out and --json", param_hint="--stream"
         )
-    check_suffix(out, "texts", ".jsonl")
+    schemas = [one.partition("=")[2] for one in settings or []]
+    file = output_file(out, overwrite, [data, *schemas], what="texts", endings=(".jsonl",))
     changes = generation_options(settings or [])
     model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
@@ -100,13 +104,13 @@ def generate(
         return
     errors = CellErrors(strict)
     found = _records(model.stream_texts(table, errors, output=output, **changes))
-    if out is None:
+    if file is None:
         rows = list(found)
         value: dict[str, Any] = {"rows": len(rows), "texts": rows}
         lines = [{"row": one["row"], **text} for one in rows for text in one["texts"]]
         shown: list[Any] = [rows_table(lines)] if lines else []
     else:
-        value = {"rows": write_jsonl(found, out), "out": str(out)}
+        value = {"rows": write_jsonl(found, file), "out": str(out)}
         shown = [f"texts of {count_noun(value['rows'], 'row')} in {out}"]
     value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)
@@ -129,6 +133,7 @@ def transcribe(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line with the segments of each row.")
     ] = None,
+    overwrite: OverwriteFile = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -137,7 +142,7 @@ def transcribe(
     from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.transcription import transcribe as run
 
-    check_suffix(out, "segments", ".jsonl")
+    file = output_file(out, overwrite, [data], what="segments", endings=(".jsonl",))
     model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
     errors = CellErrors(strict)
@@ -145,7 +150,7 @@ def transcribe(
     found = run(model.predictor, table, errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}
-    if out is None:
+    if file is None:
         value["transcripts"] = rows
         lines = [
             {"row": row, "start": f"{one.start:.1f}", "end": f"{one.end:.1f}", "text": one.text}
@@ -154,7 +159,7 @@ def transcribe(
         ]
         shown: list[Any] = [rows_table(lines)] if lines else []
     else:
-        write_jsonl(iter(rows), out)
+        write_jsonl(iter(rows), file)
         value["out"] = str(out)
         shown = [f"transcripts of {count_noun(len(rows), 'row')} in {out}"]
     value["cell_errors"] = [vars(error) for error in errors.errors]

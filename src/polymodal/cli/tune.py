@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.options import Data, Folds, Json, Root, Settings, Target
+from polymodal.cli.options import Data, Folds, Json, Overwrite, Root, Settings, Target
 from polymodal.cli.output import print_next, print_note, print_result
 from polymodal.core.errors import RecipeError
 from polymodal.core.formatting import metric_name
@@ -47,6 +47,7 @@ def tune(
     settings: Settings = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the search in --out.")] = False,
+    overwrite: Overwrite = False,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +67,7 @@ def tune(
         jobs=jobs,
         out=out,
         resume=resume,
+        overwrite=overwrite,
         root=root,
         seed=seed,
         progress=not as_json,

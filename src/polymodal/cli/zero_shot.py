@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from polymodal.cli.inputs import media_root
-from polymodal.cli.options import Json, Root, Strict
-from polymodal.cli.output import check_suffix, print_note, print_result, rows_table, scores_table, write_jsonl
+from polymodal.cli.options import Json, OverwriteFile, Root, Strict
+from polymodal.cli.output import output_file, print_note, print_result, rows_table, scores_table, write_jsonl
 from polymodal.core.formatting import count_noun
 
 
@@ -37,6 +37,7 @@ def zero_shot(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line for each row.")
     ] = None,
+    overwrite: OverwriteFile = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
@@ -46,7 +47,7 @@ def zero_shot(
 
     if (not classes) == (classes_file is None):
         raise typer.BadParameter("give --classes or --classes-file", param_hint="--classes")
-    check_suffix(out, "names", ".jsonl")
+    file = output_file(out, overwrite, [data, classes_file], what="names", endings=(".jsonl",))
     named = read_classes(classes_file) if classes_file else [one.strip() for one in ",".join(classes or []).split(",")]
     classifier = ZeroShot(model_dir, named, input=input, text=text, templates=template, target=target or "class")
     table = classifier.open(data, media_root(data, root), targets=target is not None)
@@ -57,11 +58,11 @@ def zero_shot(
     ]
     value: dict[str, Any] = {"rows": len(rows), "input": classifier.input, "text": classifier.text}
     shown: list[Any] = []
-    if out is None:
+    if file is None:
         value["classes"] = rows
         shown.append(rows_table(rows))
     else:
-        write_jsonl(iter(rows), out)
+        write_jsonl(iter(rows), file)
         value["out"] = str(out)
         shown.append(f"classes of {count_noun(len(rows), 'row')} in {out}")
     if target is not None:

@@ -64,6 +64,13 @@ class ArtifactError(PolymodalError):
     """A model directory is incomplete, altered, or was written by an incompatible version."""
 
 
+class OutputError(PolymodalError):
+    """An output cannot be written, would replace something that is to be kept, or is being written by another process.
+
+    What was there before is unchanged.
+    """
+
+
 class TrainingError(PolymodalError):
     """Training cannot continue: a tensor is not finite, or there is nothing to train."""
 

@@ -75,13 +75,6 @@ class Experiment:
             }
         )
 
-    def fingerprints(self) -> dict[str, str]:
-        """A content hash of each distinct table by name."""
-        return {name: table.fingerprint() for name, table in self._named_tables().items()}
-
-    def _named_tables(self) -> dict[str, Table]:
-        return {split.table.name: split.table for split in self.tables.values()}
-
 
 def prepare_experiment(
     recipe: Recipe, tables: Mapping[str, Split[Table]], *, folder: Path, cache: Path | None, progress: Progress

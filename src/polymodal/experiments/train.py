@@ -9,6 +9,7 @@ import torch
 
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
+from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.self_training import train_in_rounds
@@ -158,8 +159,7 @@ def _privileged_teacher(
 ) -> tuple[TeacherTargets, TeacherRecord]:
     """Train the teacher that has the privileged inputs."""
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.yaml").write_text(teacher.recipe.to_yaml(), encoding="utf-8")
+        write_text(folder / "recipe.yaml", teacher.recipe.to_yaml())
     model = train_model(teacher, folder=folder, resume=resume, progress=progress, title="train teacher")
     split = teacher.feature_splits(model.network, progress)["train"]
     predictions = model.predictor.predict(split)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -10,13 +9,16 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from polymodal._version import __version__
+from polymodal.checkpoint.directory_kinds import ENSEMBLE
 from polymodal.checkpoint.model_directory import FORMAT, file_sha256, read_json, write_json
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError
+from polymodal.core.errors import ArtifactError, DataError, RecipeError
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -108,31 +110,29 @@ class Ensemble:
         return scores
 
     @check_arguments
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
         """Write the ensemble: `ensemble.json`, `combination.safetensors`, and the members in `members/0`, `members/1`,
         ...
 
-        An existing ensemble in the folder is replaced.
+        overwrite: replace an existing ensemble; it is unchanged until the new one is complete
 
         Raises:
-            PolymodalError: the folder holds a single model.
+            OutputError: as `Model.save`.
         """
         folder = Path(folder)
-        if (folder / "manifest.json").exists():
-            raise PolymodalError(f"{folder} holds a model: choose another directory for the ensemble")
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / FILE).is_file():
-            (folder / FILE).unlink()
-            shutil.rmtree(folder / "members", ignore_errors=True)
+        with OutputDirectory(folder, ENSEMBLE, overwrite).writing() as work:
+            self._write_files(work)
+        return folder
+
+    def _write_files(self, folder: Path) -> None:
         sums = {}
         for index, member in enumerate(self.members):
             member.save(folder / "members" / str(index))
             manifest = f"members/{index}/manifest.json"
             sums[manifest] = file_sha256(folder / manifest)
-        save_file({name: tensor.contiguous() for name, tensor in self.combiner.state_dict().items()}, folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, self.combiner.state_dict())
         metadata = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
         write_json(folder / FILE, metadata | {"sha256": sums | {WEIGHTS: file_sha256(folder / WEIGHTS)}})
-        return folder
 
     @classmethod
     @check_arguments

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from polymodal.checkpoint.directory_kinds import MODEL
 from polymodal.checkpoint.model_directory import (
     read_json,
     read_weights,
@@ -18,6 +19,7 @@ from polymodal.checkpoint.model_directory import (
     write_json,
     write_model_files,
 )
+from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
@@ -336,16 +338,28 @@ class Model:
         return open_rows(data, root, columns, self.preparation.modality_of_column)
 
     @check_arguments
-    def save(self, folder: Path | str) -> Path:
-        """Write the model directory (`checkpoint.model_directory`). Existing model files in it are replaced."""
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write the model directory (`checkpoint.model_directory`).
+
+        overwrite: replace an existing model; it is unchanged until the new one is complete
+
+        Raises:
+            OutputError: the folder is not empty and `overwrite` is not set, or it holds other files; another process
+                writes it; or the disk is full.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with OutputDirectory(folder, MODEL, overwrite).writing() as work:
+            self.write_files(work)
+        return folder
+
+    def write_files(self, folder: Path) -> None:
+        """Write the files of the model into a folder that is being written; the manifest is the last that prediction
+        needs."""
         state = self.preparation.save(folder / "preparation")
         weights = self.weight_format.to_file(self.network.state_dict())
         write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format.model_dump())
         write_json(folder / "metrics.json", self.metrics)
         self.run.write(folder)
-        return folder
 
     @classmethod
     @check_arguments

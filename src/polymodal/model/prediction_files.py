@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from polymodal.checkpoint.output_file import OutputFile
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.core.formatting import escape_formula
 from polymodal.data.table.cell_errors import CellErrors
@@ -33,12 +34,12 @@ def write_predictions(
     model: PredictsRows,
     table: Table,
     cell_errors: CellErrors,
-    path: Path,
+    out: OutputFile,
     *,
     probabilities: bool,
     escape_formulas: bool = False,
 ) -> int:
-    """Stream the predictions of `table` to `path`, in the format of its suffix; return the number of rows.
+    """Stream the predictions of `table` to a file, in the format of its suffix; return the number of rows.
 
     The file is renamed into place when it is complete.
 
@@ -46,23 +47,21 @@ def write_predictions(
 
     Raises:
         DataError: the suffix is not supported, or `escape_formulas` is set for a format without formulas.
+        OutputError: the file may not be replaced, or cannot be written.
     """
+    path = out.path
     if path.suffix not in SUFFIXES:
         raise DataError(
             f"predictions cannot be written as {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}", file=str(path)
         )
     if escape_formulas:
         _check_escaped(path, list(prediction_columns(model.tasks, probabilities=probabilities).values()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     blocks = _blocks(model, table, cell_errors, probabilities)
     timelines = {name for name, task in model.tasks.items() if task.grid is not None}
-    if path.suffix == ".jsonl":
-        count = _write_lines(blocks, part)
-    else:
-        count = _write_arrow(blocks, part, path.suffix, timelines, escape_formulas)
-    part.replace(path)
-    return count
+    with out.writing() as part:
+        if path.suffix == ".jsonl":
+            return _write_lines(blocks, part)
+        return _write_arrow(blocks, part, path.suffix, timelines, escape_formulas)
 
 
 def _check_escaped(path: Path, names: list[str]) -> None:

@@ -55,10 +55,11 @@ class ColumnRole:
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class SplitRecord:
-    """The table of a split, and its number of rows."""
+    """The table of a split, its number of rows, and the content hash of the table."""
 
     table: str
     rows: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)

@@ -10,6 +10,7 @@ import jinja2
 
 from polymodal._version import __version__
 from polymodal.core import formatting
+from polymodal.core.writing import write_text
 from polymodal.model.model import Model
 from polymodal.report.model_summary import (
     reported_split,
@@ -42,7 +43,7 @@ class RawMarkdown(str):
 
 def write_card(folder: Path, model: Model) -> None:
     """Write `README.md` into `folder`: what the model does, its scores, and its limits."""
-    (folder / "README.md").write_bytes(render_card(model).encode("utf-8", "replace"))
+    write_text(folder / "README.md", render_card(model))
 
 
 def render_card(model: Model) -> str:

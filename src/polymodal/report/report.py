@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polymodal._version import __version__
+from polymodal.core.writing import write_text
 from polymodal.data.table.cell_errors import CellError
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.score import SplitScores
@@ -42,8 +43,7 @@ class SplitSummary:
 def write_report(folder: Path, experiment: Experiment, model: Model, scores: Mapping[str, SplitScores]) -> None:
     """Write `report.html` into `folder`; the prepared items of the experiment must still exist."""
     page = render_report(experiment, model, scores)
-    # A cell may hold half a surrogate pair, which has no UTF-8 form.
-    (folder / "report.html").write_bytes(page.encode("utf-8", "replace"))
+    write_text(folder / "report.html", page)
 
 
 def render_report(experiment: Experiment, model: Model, scores: Mapping[str, SplitScores]) -> str:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from polymodal._version import __version__
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.core.formatting import metric_name
+from polymodal.core.writing import write_text
 from polymodal.evaluation.robustness import Robustness
 from polymodal.report.charts import ChartLine, line_chart
 from polymodal.report.template import template
@@ -25,13 +26,17 @@ class OutputRobustness:
     charts: list[Markup]
 
 
+#: The files of the report.
+FILES = ("robustness.json", "robustness.html")
+
+
 def write_robustness(folder: Path, robustness: dict[str, Robustness], *, table: str, rows: int) -> None:
-    """Write `robustness.json` and `robustness.html` into `folder`, which is created if needed."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `robustness.json` and `robustness.html` into `folder`, which is created if needed. Existing files are
+    replaced (`checkpoint.output_file.check_reports`)."""
     values = {name: one.model_dump(mode="json") for name, one in robustness.items()}
     write_json(folder / "robustness.json", {"table": table, "rows": rows, "outputs": values})
     page = render_robustness(robustness, table=table, rows=rows)
-    (folder / "robustness.html").write_bytes(page.encode("utf-8", "replace"))
+    write_text(folder / "robustness.html", page)
 
 
 def render_robustness(robustness: dict[str, Robustness], *, table: str, rows: int) -> str:

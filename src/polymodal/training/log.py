@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.core.errors import MissingExtraError
+from polymodal.core.writing import write_errors
 
 
 class Log:
     """Appends one JSON object per event to `log.jsonl` in `folder`; writes nothing if `folder` is None.
 
     keep: the step of the checkpoint of a resumed run; lines of later steps are deleted because those steps run again
+
+    Raises:
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, folder: Path | None, *, tensorboard: bool, keep: int | None = None) -> None:
@@ -20,8 +24,9 @@ class Log:
         if folder:
             path = folder / "log.jsonl"
             kept = _until(path, keep) if keep is not None and path.is_file() else []
-            self._file = path.open("w", encoding="utf-8")
-            self._file.writelines(kept)
+            with write_errors(path):
+                self._file = path.open("w", encoding="utf-8")
+                self._file.writelines(kept)
         self._board: Any = None
         if tensorboard and folder:
             try:
@@ -33,8 +38,9 @@ class Log:
     def write(self, event: str, **values: Any) -> None:
         """One event (`step`, `epoch`, `notice`) with its values; nested mappings become `a.b` in TensorBoard."""
         if self._file:
-            self._file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
-            self._file.flush()
+            with write_errors(Path(self._file.name)):
+                self._file.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
+                self._file.flush()
         if self._board and "step" in values:
             for name, value in _flat(values):
                 if name != "step" and isinstance(value, int | float):
@@ -42,7 +48,8 @@ class Log:
 
     def close(self) -> None:
         if self._file:
-            self._file.close()
+            with write_errors(Path(self._file.name)):
+                self._file.close()
         if self._board:
             self._board.close()
 

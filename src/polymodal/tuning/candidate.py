@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from polymodal.checkpoint.model_directory import json_ready, read_json
+from polymodal.checkpoint.model_directory import json_ready, read_json, write_json
 from polymodal.core.errors import ArtifactError
+from polymodal.core.writing import atomic_path
 
 #: A trial (a network of all inputs), a unimodal network (or the best unimodal ensemble), or a baseline.
 CandidateKind = Literal["trial", "unimodal", "baseline"]
@@ -59,14 +59,10 @@ class Candidate:
     def save(self, folder: Path, stem: str) -> None:
         """Write `stem.json` and an array `stem.<n>.npy` for the n-th output. The JSON file is written last, so that a
         candidate with a JSON file is complete."""
-        folder.mkdir(parents=True, exist_ok=True)
         for index, values in enumerate(self.distributions.values()):
-            with (folder / f"{stem}.{index}.npy.part").open("wb") as file:
+            with atomic_path(folder / f"{stem}.{index}.npy") as part, part.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
-            (folder / f"{stem}.{index}.npy.part").replace(folder / f"{stem}.{index}.npy")
-        part = folder / f"{stem}.json.part"
-        part.write_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        part.replace(folder / f"{stem}.json")
+        write_json(folder / f"{stem}.json", self.to_dict())
 
     @classmethod
     def load(cls, folder: Path, stem: str) -> Candidate:

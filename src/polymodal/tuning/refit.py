@@ -20,7 +20,8 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.selection import EnsembleSelection, fit_combiner
-from polymodal.workflows.fit import RunFolder, run_plan
+from polymodal.workflows.fit import run_plan
+from polymodal.workflows.run_folder import RunFolder
 
 
 def refit_best(
@@ -32,7 +33,6 @@ def refit_best(
     Raises:
         TrainingError, DataError: as in `fit`.
     """
-    (out / "best").mkdir(parents=True, exist_ok=True)
     models = {best.name: _train(folds, best, out / "best", progress)}
     if selection is None or len(selection.members) < 2:
         return models[best.name], None
@@ -40,7 +40,7 @@ def refit_best(
         if member.name not in models:
             models[member.name] = _train(folds, member, None, progress)
     ensemble = Ensemble([models[member.name] for member in selection.members], _fit_combiner(selection, folds))
-    ensemble.save(out / "ensemble")
+    ensemble.save(out / "ensemble", overwrite=True)
     return models[best.name], ensemble
 
 

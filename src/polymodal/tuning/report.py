@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from polymodal._version import __version__
 from polymodal.core.formatting import format_duration, metric_name
+from polymodal.core.writing import write_text
 from polymodal.report.charts import HEIGHT, TOP, WIDTH, PlotArea, Range, interval_bar, padded_range
 from polymodal.report.template import template
 from polymodal.tuning.audit_results import EstimateWithInterval, InputAudit, OutputAudit, PairAudit
@@ -62,8 +63,7 @@ class AuditSection:
 def write_tuning_report(folder: Path | str, tuning: TuningResult) -> Path:
     """Write the report of a search, `tuning.html`, to `folder`, which is created if needed."""
     path = Path(folder) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(render_tuning(tuning).encode("utf-8", "replace"))
+    write_text(path, render_tuning(tuning))
     return path
 
 

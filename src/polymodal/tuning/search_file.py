@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polymodal.checkpoint.model_directory import json_ready, read_json
+from polymodal.checkpoint.model_directory import json_ready, read_json, write_json
 from polymodal.core.errors import ArtifactError, DataError, PolymodalError
 from polymodal.core.paths import cache_folder
+from polymodal.core.writing import atomic_path
 from polymodal.data.table.table import Table, open_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
@@ -44,9 +44,7 @@ class SearchSpec:
 
     def write(self, folder: Path) -> None:
         """Write `search.json` atomically."""
-        part = folder / f"{FILE}.part"
-        part.write_text(json.dumps(json_ready(asdict(self)), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        part.replace(folder / FILE)
+        write_json(folder / FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> SearchSpec:
@@ -73,26 +71,22 @@ class SearchSpec:
         return open_table(self.source, root=Path(self.root) if self.root else None, cache=cache_folder() / "tables")
 
 
-def create_or_resume(spec: SearchSpec, folder: Path, *, resume: bool) -> SearchSpec:
-    """Write `search.json` to the folder, or check it to resume the search.
+def create_or_resume(spec: SearchSpec, folder: Path, shown: Path) -> None:
+    """Write `search.json` to a folder, or check that the search in it is the same.
+
+    shown: the folder as the user named it
 
     Raises:
-        PolymodalError: the folder contains a search and `resume` is not set, or another search, or other files.
+        PolymodalError: the folder contains another search.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if (folder / FILE).exists():
-        if not resume:
-            raise PolymodalError(f"{folder} already contains a search; resume it, or choose another directory")
         field = spec.difference(SearchSpec.read(folder))
         if field is not None:
             raise PolymodalError(
-                f"the search in {folder} has another {field} and cannot be resumed with this one; use the original "
+                f"the search in {shown} has another {field} and cannot be resumed with this one; use the original "
                 f"{field}, or choose another directory"
             )
-    elif any(folder.iterdir()):
-        raise PolymodalError(f"{folder} is not empty and contains no search; choose another directory")
     spec.write(folder)
-    return spec
 
 
 def share_table(table: Table, data: Any, root: Path | str | None, folder: Path) -> tuple[str, str | None]:
@@ -119,6 +113,10 @@ def share_table(table: Table, data: Any, root: Path | str | None, folder: Path) 
         columns[column] = values
     path = folder / TABLE
     combined = pa.table(columns)
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, combined.schema) as writer:
+    with (
+        atomic_path(path) as part,
+        pa.OSFile(str(part), "wb") as file,
+        pa.ipc.new_file(file, combined.schema) as writer,
+    ):
         writer.write_table(combined)
     return str(path), str(table.root) if table.root is not None else None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from polymodal.checkpoint.directory_kinds import SEARCH as SEARCH_KIND
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.output_file import paths_in
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError, RecipeError, TrainingError
 from polymodal.core.formatting import count_noun
@@ -66,6 +69,7 @@ def tune(
     jobs: int = 1,
     out: Path | str,
     resume: bool = False,
+    overwrite: bool = False,
     root: Path | str | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -80,20 +84,25 @@ def tune(
         completed.
     optimize: `score` and costs (`latency`, `memory`, `size`, `seconds`); the first one selects the best recipe
     jobs: number of parallel processes, one thread each
-    out: folder for trials, leaderboard and models
+    out: folder for trials, leaderboard and models; only one process can write it
     resume: continue the search in `out` for another `time_limit`
+    overwrite: replace the search in `out` when the new one is complete
     seed: seed of the search; the seed of folds and networks is `recipe.seed`
 
     Raises:
         RecipeError, DataError: as in `fit`; also for a space that does not match the recipe.
         TrainingError: no trial was completed; the message lists the reasons.
         MissingExtraError: Optuna is not installed.
-        PolymodalError: `out` contains another search, or a search and `resume` is not set.
+        PolymodalError: `out` contains another search.
+        OutputError: `out` is not empty and neither `resume` nor `overwrite` is set; it holds other files; another
+            process writes it; or the disk is full.
     """
     require_optuna()
     check_objectives(optimize)
     _check_counts(trials, time_limit, jobs)
     start, progress_bar, folder = time.time(), Progress(progress), Path(out)
+    directory = OutputDirectory(folder, SEARCH_KIND, overwrite, resume, paths_in(data, recipe, space))
+    directory.check()
     if resume and space is None and (folder / SEARCH).is_file():
         space = SearchSpec.read(folder).space  # the default space depends on `time_limit`, which may differ now
     table = as_table(data, root)
@@ -112,48 +121,82 @@ def tune(
     )
     fold_data, dimensions = spec.open(table)
     warned = _check_cells(fold_data)
-    spec = create_or_resume(spec, folder, resume=resume)
+    with directory.writing() as work:
+        create_or_resume(spec, work, folder)
+        source = share_table(table, data, root, work) if jobs > 1 else None
+        if source is not None:
+            replace(spec, source=source[0], root=source[1]).write(work)
+        limits = SearchLimits(start, time_limit, trials, jobs)
+        study = _study(work, spec, dimensions, trials)
+        tuning = replace(_search(work, study, fold_data, limits, warned, progress_bar), folder=folder)
+        write_json(work / FILE, tuning.to_dict())
+        write_tuning_report(work, tuning)
+    return tuning
+
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """The start of a search (`time.time()`), its limits of seconds and trials, and its number of processes."""
+
+    start: float
+    seconds: float | None
+    trials: int | None
+    jobs: int
+
+    @property
+    def end(self) -> float | None:
+        """The time at which the selected models are trained on all rows."""
+        return None if self.seconds is None else self.start + self.seconds * (1 - REFIT_FRACTION)
+
+    def deadline(self, inputs: int) -> float | None:
+        """The end of the trials; with several inputs, unimodal networks are run after them."""
+        if self.seconds is None or self.end is None or inputs < 2:
+            return self.end
+        return self.end - self.seconds * UNIMODAL_FRACTION
+
+
+def _study(folder: Path, spec: SearchSpec, space: SearchSpace, trials: int | None) -> Study:
+    """The study in a folder, new or continued, with its first trials."""
     repair_journal(folder)
-    study = Study(folder, dimensions, spec.objectives, spec.seed)
+    study = Study(folder, space, spec.objectives, spec.seed)
     study.enqueue_initial(trials)
-    models = FrozenFeatureBaselines(fold_data, progress=progress_bar)
-    baselines = _baselines(models, folder, progress_bar)
-    _report_cell_errors(models.features.cell_errors, warned, progress_bar)
-    searching = time.time()
-    end = None if time_limit is None else start + time_limit * (1 - REFIT_FRACTION)
-    deadline = (
-        end
-        if time_limit is None or end is None or len(fold_data.recipe.inputs) < 2
-        else end - time_limit * UNIMODAL_FRACTION
-    )
-    if jobs == 1:
+    return study
+
+
+def _search(
+    folder: Path, study: Study, folds: Folds, limits: SearchLimits, warned: set[str], progress: Progress
+) -> TuningResult:
+    """Run the baselines and the trials, and train the selected models.
+
+    warned: columns with many unusable cells, of which the user was warned
+    """
+    models = FrozenFeatureBaselines(folds, progress=progress)
+    baselines = _baselines(models, folder, progress)
+    _report_cell_errors(models.features.cell_errors, warned, progress)
+    searching, deadline = time.time(), limits.deadline(len(folds.recipe.inputs))
+    if limits.jobs == 1:
         with scratch_folder() as temporary:
             study.run(
-                TrialRunner(fold_data, temporary),
-                max_trials=trials,
+                TrialRunner(folds, temporary),
+                max_trials=limits.trials,
                 deadline=deadline,
-                log=progress_bar.log,
+                log=progress.log,
                 parent=None,
             )
     else:
-        source, table_root = share_table(table, data, root, folder)
-        replace(spec, source=source, root=table_root).write(folder)
-        run_workers(study, folder, jobs=jobs, max_trials=trials, deadline=deadline, log=progress_bar.log)
-    entries = _leaderboard(study, fold_data, baselines)
-    entries = _add_unimodal(entries, fold_data, folder, end, progress_bar)
+        run_workers(study, folder, jobs=limits.jobs, max_trials=limits.trials, deadline=deadline, log=progress.log)
+    entries = _leaderboard(study, folds, baselines)
+    entries = _add_unimodal(entries, folds, folder, limits.end, progress)
     training = time.time()
-    tuning = _finish(folder, models, entries, study, progress_bar)
+    tuning = _finish(folder, models, entries, study, progress)
     ended = time.time()
     times = {
-        "baselines": searching - start,
+        "baselines": searching - limits.start,
         "search": training - searching,
         "models": ended - training,
-        "total": ended - start,
+        "total": ended - limits.start,
     }
-    tuning = replace(tuning, seconds={name: round(value, 3) for name, value in times.items()})
-    write_json(folder / FILE, tuning.to_dict())
-    write_tuning_report(folder, tuning)
-    return tuning
+    return replace(tuning, seconds={name: round(value, 3) for name, value in times.items()})
 
 
 def _check_cells(folds: Folds) -> set[str]:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.checkpoint.output_file import OutputFile
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import DataError, PolymodalError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
@@ -80,10 +81,16 @@ class CrossValidation:
             "cell_errors": {"count": len(self.cell_errors.errors), "by_column": self.cell_errors.counts()},
         }
 
-    def save(self, folder: Path | str) -> Path:
-        """Write `cross_validation.json` into `folder`."""
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write `cross_validation.json` into `folder`.
+
+        overwrite: replace an existing file
+
+        Raises:
+            OutputError: the file exists and `overwrite` is not set, or cannot be written.
+        """
         path = Path(folder) / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
+        OutputFile(path, overwrite).check()
         write_json(path, self.to_dict())
         return path
 
@@ -98,6 +105,7 @@ def cross_validate(
     folds: int = 5,
     root: Path | str | None = None,
     out: Path | str | None = None,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> CrossValidation:
     """Train and score a recipe on several folds. Each row is scored by a model that was not trained on it.
@@ -109,11 +117,12 @@ def cross_validate(
     data, target, recipe, settings, root, progress: as in `fit`
     folds: number of folds
     out: folder for `cross_validation.json`
+    overwrite: replace this file
 
     Raises:
         RecipeError, DataError, TrainingError: as `fit`; also for more folds than rows or groups, and for a recipe with
             `data.split.column`.
-        PolymodalError: `out` already holds a cross-validation.
+        OutputError: `out` already holds a cross-validation and `overwrite` is not set.
 
     Example:
         >>> import polymodal
@@ -125,8 +134,8 @@ def cross_validate(
         >>> 0 <= result.scores["kind"]["accuracy"]["value"] <= 1
         True
     """
-    if out is not None and (Path(out) / FILE).exists():
-        raise PolymodalError(f"{Path(out) / FILE} already exists: choose another directory or delete it")
+    if out is not None:
+        OutputFile(Path(out) / FILE, overwrite).check()
     shown = Progress(progress)
     table = as_table(data, root)
     if table is None:
@@ -152,7 +161,7 @@ def cross_validate(
         pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown, warn=number == 0))
     result = pooled.result()
     if out is not None:
-        result.save(out)
+        result.save(out, overwrite=overwrite)
     return result
 
 

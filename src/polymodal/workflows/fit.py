@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
@@ -23,13 +21,11 @@ from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabeled
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
-from polymodal.model.run_record import CellErrorCounts, Durations, Environment, RunRecord, SplitRecord
+from polymodal.model.run_record import CellErrorCounts, Durations, Environment, RunRecord
 from polymodal.model.run_summary import count_parameters
 from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe
-
-#: The file of a model directory that lists the unusable cells.
-CELL_ERRORS_FILE = "cell_errors.jsonl"
+from polymodal.workflows.run_folder import CELL_ERRORS_FILE, RunData, RunFolder, sources, write_run
 
 
 @check_arguments
@@ -61,15 +57,18 @@ def fit(
     init_from: directory of a saved model whose preparation and weights initialize the model (recipe key
         `training.init_from`)
     root: base folder of media paths in cells; default: the folder of each table file
-    out: model directory to write
-    resume: continue from the checkpoint in `out`; a complete run is only loaded
-    overwrite: replace the model in `out`
+    out: model directory to write; only one process can write it
+    resume: continue from the checkpoint in `out`; a complete run of the same recipe and data is only loaded
+    overwrite: replace the model in `out` when the new one is complete
     progress: show progress bars on standard error
 
     Returns the model. Its `metrics` and `run` hold the content of `metrics.json` and `run.json`.
 
     Raises:
         RecipeError, DataError, TrainingError: the message states what is wrong, where, and what to do.
+        OutputError: `out` is not empty and neither `resume` nor `overwrite` is set; it holds other files; another
+            process writes it; or the disk is full.
+        ArtifactError: the run to resume has another recipe or other data.
 
     A column of which more than 5 % of the cells cannot be used causes a `BadCellsWarning` before training.
 
@@ -84,9 +83,10 @@ def fit(
         'accuracy'
     """
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
+    folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, unlabeled, *sources(chosen)])
     tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
     plan, splits = plan_run(chosen, tables, as_targets(target))
-    return run_plan(plan, splits, RunFolder.from_arguments(out, resume, overwrite), Progress(progress))
+    return run_plan(plan, splits, folder, Progress(progress))
 
 
 @check_arguments
@@ -128,29 +128,31 @@ def pretrain(
         options = [find("objective", name, "objectives").Options() for name in named]
         recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
+    folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, *sources(chosen)])
     tables = open_tables(data, validation=validation, test=test, root=root)
     plan, splits = plan_run(_without_outputs(chosen, tables.train), tables, [], pretraining=True)
-    return run_plan(plan, splits, RunFolder.from_arguments(out, resume, overwrite), Progress(progress))
+    return run_plan(plan, splits, folder, Progress(progress))
 
 
 def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progress: Progress) -> Model:
     """Prepare, train, score and write the model of a complete plan."""
-    out.create()
-    if out.is_complete:
-        return out.read(plan.recipe)
+    data = RunData.of(plan.recipe, splits)
     begun = time.perf_counter()
-    with scratch_folder() as folder:
+    with out.writing(data) as work, scratch_folder() as folder:
+        if work.is_complete:
+            return out.read(plan.recipe, data)
         experiment = prepare_experiment(
             plan.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress
         )
         warn_bad_columns(experiment.bad_columns, out.path and out.path / CELL_ERRORS_FILE)
         prepared = time.perf_counter()
-        model = train_model(experiment, folder=out.path, resume=out.resume, progress=progress, log_parameters=True)
+        model = train_model(experiment, folder=work.path, resume=out.resume, progress=progress, log_parameters=True)
         scores = score_model(experiment, model, progress=progress)
-        record = _complete_record(plan, experiment, model, scores)
+        record = _complete_record(plan, experiment, model, scores, data)
         spent = Durations(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
         model.run = replace(record, seconds=spent)
-        out.write(experiment, model, scores)
+        if work.path is not None:
+            write_run(work.path, experiment, model, scores)
     return model
 
 
@@ -190,89 +192,6 @@ def plan_fit(
     return plan_run(as_recipe(recipe, settings), tables, as_targets(target))
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """The model directory of a run. Without a path, nothing is written.
-
-    resume: continue from the checkpoint in the folder
-    overwrite: replace the model in the folder
-    """
-
-    path: Path | None
-    resume: bool = False
-    overwrite: bool = False
-
-    @classmethod
-    def from_arguments(cls, out: Path | str | None, resume: bool, overwrite: bool) -> RunFolder:
-        """The folder of the arguments of `fit`.
-
-        Raises:
-            RecipeError: `resume` or `overwrite` is set without `out`.
-        """
-        if out is None and (resume or overwrite):
-            raise RecipeError("", "resume and overwrite need `out`, the directory of the run")
-        return cls(None if out is None else Path(out), resume, overwrite)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the run to resume is complete."""
-        there = self.resume and self.path is not None and (self.path / "manifest.json").is_file()
-        return there and self.path is not None and not (self.path / "checkpoint.safetensors").is_file()
-
-    def create(self) -> None:
-        """Create or empty the folder.
-
-        Raises:
-            PolymodalError: the folder is not empty and neither `resume` nor `overwrite` is set, or it is not a model
-                directory.
-        """
-        folder = self.path
-        if folder is None:
-            return
-        if folder.is_dir() and any(folder.iterdir()) and not self.resume:
-            if not self.overwrite:
-                raise PolymodalError(f"{folder} is not empty: set resume or overwrite, or choose another directory")
-            if not any((folder / name).exists() for name in ("log.jsonl", "manifest.json", "checkpoint.safetensors")):
-                raise PolymodalError(
-                    f"{folder} is not a model directory and is not overwritten: choose another directory"
-                )
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def read(self, recipe: Recipe) -> Model:
-        """The model of a complete run.
-
-        Raises:
-            ArtifactError: the model belongs to another recipe.
-        """
-        assert self.path is not None
-        model = Model.load(self.path)
-        chosen = {
-            key: getattr(model.recipe.training, key) for key in ("precision", "num_threads")
-        }  # chosen by measurement
-        training = recipe.training.model_copy(update=chosen)
-        if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
-            raise ArtifactError(
-                f"{self.path} holds a complete run of another recipe: set overwrite, or choose another directory"
-            )
-        return model
-
-    def write(self, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> None:
-        """Write the model, the unusable cells, the model card and the report; delete checkpoints."""
-        if self.path is None:
-            return
-        from polymodal.report.card import write_card  # templates and charts are only needed at the end of a run
-        from polymodal.report.report import write_report
-
-        model.save(self.path)
-        with (self.path / CELL_ERRORS_FILE).open("w", encoding="utf-8") as file:
-            file.writelines(experiment.cell_errors.json_lines())
-        write_card(self.path, model)
-        write_report(self.path, experiment, model, scores)
-        for folder in (self.path, self.path / "teacher", *self.path.glob("round-*")):
-            (folder / "checkpoint.safetensors").unlink(missing_ok=True)
-
-
 def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
     """The recipe without its outputs. The columns of the outputs are ignored."""
     targets = {column for spec in recipe.outputs.values() for column in spec.columns}
@@ -280,15 +199,17 @@ def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
     return recipe.model_copy(update={"outputs": {}, "data": recipe.data.model_copy(update={"ignore_columns": ignored})})
 
 
-def _complete_record(plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores]) -> RunRecord:
+def _complete_record(
+    plan: Plan, experiment: Experiment, model: Model, scores: dict[str, SplitScores], data: RunData
+) -> RunRecord:
     """The training record, completed with the plan, the tables, the network and the scores."""
     tasks, cell_errors = experiment.preparation.tasks, experiment.cell_errors
     return replace(
         model.run,
         environment=Environment.current(),
         roles=tuple(plan.roles),
-        splits={name: SplitRecord(split.table.name, len(split)) for name, split in experiment.tables.items()},
-        fingerprints=experiment.fingerprints(),
+        splits=data.splits,
+        fingerprints={split.table: split.fingerprint for split in data.splits.values()},
         parameters=count_parameters(model.network),
         inputs={name: modality.describe() for name, modality in experiment.preparation.modalities.items()},
         task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from polymodal.checkpoint.directory_kinds import MULTITASK_GAIN
 from polymodal.checkpoint.model_directory import write_json
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.output_file import OutputFile, paths_in
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import DataError, PolymodalError, RecipeError
+from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
@@ -59,10 +63,16 @@ class MultitaskGain:
             "recipe": self.recipe.to_dict(),
         }
 
-    def save(self, folder: Path | str) -> Path:
-        """Write `multitask_gain.json` into `folder`."""
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+        """Write `multitask_gain.json` into `folder`.
+
+        overwrite: replace an existing file
+
+        Raises:
+            OutputError: the file exists and `overwrite` is not set, or cannot be written.
+        """
         path = Path(folder) / FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
+        OutputFile(path, overwrite).check()
         write_json(path, self.to_dict())
         return path
 
@@ -78,6 +88,7 @@ def multitask_gain(
     test: Any = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> MultitaskGain:
     """Train one model for all outputs and one model for each output, and compare them on the same rows.
@@ -91,11 +102,12 @@ def multitask_gain(
 
     data, target, recipe, settings, validation, test, root, progress: as in `fit`
     out: folder for `multitask_gain.json` and the models, in `multitask`, `single-task-1`, `single-task-2`, ...
+    overwrite: replace the result in `out` when the new one is complete
 
     Raises:
         RecipeError, DataError, TrainingError: as `fit`; also for a recipe with fewer than two outputs, or with a
         teacher.
-        PolymodalError: `out` already holds a result.
+        OutputError: `out` is not empty and `overwrite` is not set; it holds other files; or another process writes it.
 
     Example:
         >>> import polymodal
@@ -105,37 +117,42 @@ def multitask_gain(
         >>> sorted(result.outputs)
         ['kind', 'price']
     """
-    if out is not None and (Path(out) / FILE).exists():
-        raise PolymodalError(f"{Path(out) / FILE} already exists: choose another directory or delete it")
+    directory = None
+    if out is not None:
+        directory = OutputDirectory(Path(out), MULTITASK_GAIN, overwrite, inputs=paths_in(data, validation, test))
+        directory.check()
     shown = Progress(progress)
     plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, validation=validation, test=test, root=root)
-    names = list(plan.recipe.outputs)
-    if len(names) < 2:
+    if len(plan.recipe.outputs) < 2:
         raise RecipeError("outputs", "the multitask gain needs two or more outputs")
     if plan.recipe.privileged or plan.recipe.training.distillation.teacher is not None:
         raise RecipeError("training.distillation", "the multitask gain does not support a teacher: remove it")
-    with scratch_folder() as folder:
-        full_experiment = prepare_experiment(
-            plan.recipe, parts, folder=folder, cache=media_cache_folder(), progress=shown
-        )
-        experiments = {name: _single_task_experiment(full_experiment, name) for name in names}
-        multitask_model = train_model(full_experiment, progress=shown, title="train all outputs", log_parameters=True)
-        split_name = "test" if "test" in full_experiment.splits else "validation"
-        predicted = _distributions(full_experiment, multitask_model, split_name)
-        found, costs = {}, {}
-        for number, (name, experiment) in enumerate(experiments.items()):
-            model = train_model(experiment, progress=shown, title=f"train {name} only")
-            single_task = _distributions(experiment, model, split_name)[name]
-            found[name] = _compared(full_experiment, name, split_name, predicted[name], single_task)
-            costs[name] = _cost(model)
-            if out is not None:
-                model.save(Path(out) / f"single-task-{number + 1}")
+    with nullcontext() if directory is None else directory.writing() as work, scratch_folder() as folder:
+        experiment = prepare_experiment(plan.recipe, parts, folder=folder, cache=media_cache_folder(), progress=shown)
+        return _compare_models(experiment, work, shown)
+
+
+def _compare_models(full_experiment: Experiment, work: Path | None, progress: Progress) -> MultitaskGain:
+    """Train the models, save them into `work`, and compare them."""
+    names = list(full_experiment.recipe.outputs)
+    experiments = {name: _single_task_experiment(full_experiment, name) for name in names}
+    multitask_model = train_model(full_experiment, progress=progress, title="train all outputs", log_parameters=True)
+    split_name = "test" if "test" in full_experiment.splits else "validation"
+    predicted = _distributions(full_experiment, multitask_model, split_name)
+    found, costs = {}, {}
+    for number, (name, experiment) in enumerate(experiments.items()):
+        model = train_model(experiment, progress=progress, title=f"train {name} only")
+        single_task = _distributions(experiment, model, split_name)[name]
+        found[name] = _compared(full_experiment, name, split_name, predicted[name], single_task)
+        costs[name] = _cost(model)
+        if work is not None:
+            model.save(work / f"single-task-{number + 1}")
     known = {name: {one: len(split.rows) for one, split in experiments[name].splits.items()} for name in names}
     rows = {"splits": {one: len(split.rows) for one, split in full_experiment.splits.items()}, "with_target": known}
     result = MultitaskGain(split_name, found, _cost(multitask_model), costs, rows, multitask_model.recipe)
-    if out is not None:
-        multitask_model.save(Path(out) / "multitask")
-        result.save(out)
+    if work is not None:
+        multitask_model.save(work / "multitask")
+        result.save(work)
     return result
 
 

@@ -23,7 +23,8 @@ from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.model.model import Model
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
-from polymodal.workflows.fit import RunFolder, run_plan
+from polymodal.workflows.fit import run_plan
+from polymodal.workflows.run_folder import RunFolder
 
 #: With fewer rows, the training rows are also the validation rows.
 MIN_SPLIT_ROWS = 10

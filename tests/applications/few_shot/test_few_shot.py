@@ -179,7 +179,7 @@ def test_invalid_arguments_are_rejected() -> None:
 def test_another_model_or_an_altered_head_is_refused(tmp_path: Path) -> None:
     place = aligned().save(tmp_path / "model")
     FewShot.fit(place, FEW, "what", input="picture").save(tmp_path / "head")
-    with pytest.raises(PolymodalError, match="contains a model"):
+    with pytest.raises(PolymodalError, match="holds a model directory"):
         FewShot.load(tmp_path / "head").save(place)
     with pytest.raises(ArtifactError, match="contains no few-shot head"):
         FewShot.load(place)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from polymodal.applications.search import Index, storage
-from polymodal.applications.search.manifest import write_lock
-from polymodal.core.errors import ArtifactError, DataError
+from polymodal.checkpoint.write_lock import WriteLock
+from polymodal.core.errors import ArtifactError, DataError, OutputError
 from search.vectors import clusters
 
 COLUMNS = {"name": ["a", "b", None, "d"] * 50}
@@ -96,7 +96,6 @@ def test_many_small_additions_leave_few_files(index: Index) -> None:
     assert state(Index.open(index.folder))[:2] == (list(range(380)), expected)
     assert {path.name for path in index.folder.iterdir()} == {
         "manifest.json",
-        "lock",
         *(file.name for file in index.manifest.files()),
     }
 
@@ -178,8 +177,11 @@ def test_an_open_index_does_not_change(index: Index) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 def test_one_process_changes_at_a_time(index: Index) -> None:
-    with write_lock(index.folder), pytest.raises(ArtifactError, match="another process"):
+    lock = WriteLock(index.folder)
+    lock.write({})
+    with pytest.raises(OutputError, match=rf"is being written by process {os.getpid()} on "):
         index.delete([0])
+    lock.release()
     assert index.delete([0]) == 1
 
 
@@ -224,12 +226,12 @@ def test_files_outside_the_index_are_not_opened(index: Index) -> None:
 
 
 def test_only_an_index_is_replaced(index: Index, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="contains an index"):
+    with pytest.raises(OutputError, match="holds a search index"):
         Index.build(index.folder, clusters(5))
     assert len(Index.build(index.folder, clusters(5), overwrite=True)) == 5
     other = tmp_path / "other"
     other.mkdir()
     (other / "letter.txt").write_text("dear")
-    with pytest.raises(ArtifactError, match="contains no index"):
+    with pytest.raises(OutputError, match="is not a search index, and is not overwritten"):
         Index.build(other, clusters(5), overwrite=True)
     assert (other / "letter.txt").read_text() == "dear"

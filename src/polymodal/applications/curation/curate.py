@@ -13,8 +13,9 @@ import numpy as np
 
 from polymodal.applications.curation.duplicates import find_near_duplicates
 from polymodal.applications.curation.mismatches import find_mismatches
-from polymodal.applications.curation.report import write_curation_report
+from polymodal.applications.curation.report import FILES, write_curation_report
 from polymodal.applications.curation.results import CurationResult, CurationRows
+from polymodal.checkpoint.output_file import check_reports, paths_in
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.paths import media_cache_folder, scratch_folder
@@ -36,12 +37,14 @@ class CurationOptions:
     inputs: inputs to search for duplicates; default: all
     threshold: minimum cosine similarity of near-duplicates; default: chosen from the data
     false_discovery_rate: accepted fraction of matching pairs among the flagged mismatches
+    overwrite: replace the files of an earlier report
     """
 
     find: Sequence[CurationCheck] | None = None
     inputs: Sequence[str] | None = None
     threshold: float | None = None
     false_discovery_rate: float = 0.1
+    overwrite: bool = False
 
 
 @check_arguments
@@ -68,8 +71,11 @@ def curate(
         RecipeError: the model has no such input; `find` contains mismatches and no objective of the model aligns
             inputs.
         DataError: a column is missing, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
+        OutputError: a file of the report exists and `options.overwrite` is not set, or it cannot be written.
     """
     options = options or CurationOptions()
+    if out is not None:
+        check_reports(Path(out), FILES, overwrite=options.overwrite, inputs=paths_in(data, against))
     names, pairs = _inputs_and_pairs(model, options)
     embedded = list(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
     sources = [("data", data), *([("against", against)] if against is not None else [])]

@@ -17,6 +17,7 @@ from polymodal.applications.curation.mismatches import Mismatches
 from polymodal.applications.curation.results import CurationResult, CurationRows
 from polymodal.checkpoint.model_directory import json_ready
 from polymodal.core.formatting import truncate
+from polymodal.core.writing import atomic_path, write_text
 from polymodal.modalities.base import Modality
 from polymodal.report.examples import MAX_COLUMNS, ExampleCell, thumbnail
 from polymodal.report.template import template
@@ -68,12 +69,15 @@ class MismatchesSection:
     pairs: list[PairPreview]
 
 
+#: The files of the report.
+FILES = ("duplicates.jsonl", "mismatches.jsonl", "curation.html")
+
+
 def write_curation_report(folder: Path, result: CurationResult, rows: CurationRows) -> None:
     """Write `duplicates.jsonl`, `mismatches.jsonl` and `curation.html` into `folder`, which is created if needed."""
-    folder.mkdir(parents=True, exist_ok=True)
     _write_lines(folder / "duplicates.jsonl", _groups(result, rows))
     _write_lines(folder / "mismatches.jsonl", _pairs(result, rows))
-    (folder / "curation.html").write_bytes(render(result, rows).encode("utf-8", "replace"))
+    write_text(folder / "curation.html", render(result, rows))
 
 
 def render(result: CurationResult, rows: CurationRows) -> str:
@@ -117,7 +121,7 @@ def _pairs(result: CurationResult, rows: CurationRows) -> Iterator[dict[str, Any
 
 
 def _write_lines(path: Path, values: Iterator[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
         for value in values:
             file.write(json.dumps(json_ready(value), ensure_ascii=False) + "\n")
 

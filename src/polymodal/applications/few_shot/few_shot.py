@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from scipy.special import softmax
 
 from polymodal._version import __version__
 from polymodal.applications.few_shot.classifier_task import EmbeddingClassifierTask, read_target, score_classification
 from polymodal.applications.few_shot.heads import HEADS, FewShotHead, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
+from polymodal.checkpoint.directory_kinds import FEW_SHOT
 from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import ArtifactError, DataError, PolymodalError, RecipeError, did_you_mean
+from polymodal.core.errors import ArtifactError, DataError, RecipeError, did_you_mean
 from polymodal.data.table.cell_error_summary import summarize_reasons
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -146,34 +150,42 @@ class FewShot:
         yield np.arange(len(table)), {self.task.columns[0]: probabilities}
 
     @check_arguments
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
         """Write `few_shot.json` and `head.safetensors` to `folder`. A model loaded from a directory is referenced by
-        its relative path and checksum; a model in memory is saved to `folder/model`.
+        its relative path and checksum; a model in memory, or in `folder` itself, is saved to `folder/model`.
+
+        overwrite: replace an existing classifier; it is unchanged until the new one is complete
 
         Raises:
-            PolymodalError: the folder contains a model.
+            OutputError: as `Model.save`.
         """
         folder = Path(folder)
-        if (folder / "manifest.json").exists():
-            raise PolymodalError(f"{folder} contains a model; choose another directory for the head")
-        folder.mkdir(parents=True, exist_ok=True)
-        model_folder = self.model_folder if self.model_folder is not None else self.model.save(folder / "model")
+        with OutputDirectory(folder, FEW_SHOT, overwrite).writing() as work:
+            self._write_files(work, folder.resolve())
+        return folder
+
+    def _write_files(self, work: Path, folder: Path) -> None:
+        """Write the files into `work`, which will be `folder`."""
+        model_folder = None if self.model_folder is None else self.model_folder.resolve()
+        if model_folder is None or model_folder.is_relative_to(folder):
+            model_folder, shown = self.model.save(work / "model"), "model"
+        else:
+            shown = os.path.relpath(model_folder, folder)
         arrays, hyperparameters = self.head.state()
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / ARRAYS)
+        write_tensors(work / ARRAYS, {name: torch.from_numpy(array) for name, array in arrays.items()})
         record = {
             "format": FORMAT,
             "polymodal": __version__,
-            "model": os.path.relpath(model_folder.resolve(), folder.resolve()),
+            "model": shown,
             "manifest": file_sha256(model_folder / "manifest.json"),
             "head": self.head.name,
             "hyperparameters": hyperparameters,
             "input": self.input,
             "target": self.task.columns[0],
             "task": self.task.save(),
-            "sha256": {ARRAYS: file_sha256(folder / ARRAYS)},
+            "sha256": {ARRAYS: file_sha256(work / ARRAYS)},
         }
-        write_json(folder / FILE, record)
-        return folder
+        write_json(work / FILE, record)
 
     @classmethod
     @check_arguments

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +15,12 @@ from polymodal.applications.search.hnsw_graph import HNSWGraph
 from polymodal.applications.search.ingest import as_matrix, match_schema, present_rows, read_metadata
 from polymodal.applications.search.manifest import EmbeddingSource, HNSWOptions, HNSWState, IndexManifest, read_manifest
 from polymodal.applications.search.rows import RowBatch, unit_vectors
-from polymodal.applications.search.storage import Storage, check_destination
+from polymodal.applications.search.storage import Storage
+from polymodal.checkpoint.directory_kinds import INDEX
+from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import DataError
+from polymodal.core.writing import write_errors
 
 #: Default: an index with at least this many rows is approximate.
 MIN_APPROXIMATE_ROWS = 100_000
@@ -67,10 +69,11 @@ class Index:
         dtype: number format of the vectors; float16 halves the file size, with similarities accurate to three digits
         graph: options of the HNSW graph of an approximate index
         source: the model that computed the vectors
-        overwrite: replace an existing index
+        overwrite: replace an existing index; it is unchanged until the new one is complete
 
         Raises:
-            ArtifactError: `folder` is not empty and contains no index, or contains an index and `overwrite` is not set.
+            OutputError: `folder` is not empty and contains no index, or contains an index and `overwrite` is not set;
+                another process writes it; or the disk is full.
             DataError: a vector is not finite or 0, or the columns do not match the vectors.
             MissingExtraError: the index is approximate, and usearch is not installed.
         """
@@ -86,19 +89,10 @@ class Index:
         present = present_rows(vectors)
         if not present.any():
             raise DataError("there are no vectors to index: all rows are missing")
-        check_destination(folder, overwrite)
-        temporary = folder.with_name(folder.name + ".part")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            Storage(temporary, manifest).write(
+        with OutputDirectory(folder, INDEX, overwrite).writing() as work, write_errors(folder):
+            Storage(work, manifest).write(
                 RowBatch(vectors, np.arange(len(vectors)), metadata, present, normalize=True), link=True
             )
-            if folder.exists():
-                shutil.rmtree(folder)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return cls.open(folder)
 
     @classmethod
@@ -234,7 +228,7 @@ class Index:
         are added to the graph.
 
         Raises:
-            ArtifactError: another process is changing the index.
+            OutputError: another process is changing the index, or the disk is full.
             DataError: a vector is not finite, is 0 or has another dimension; the columns do not match.
         """
         array = as_matrix(vectors, self.dim, "vectors")
@@ -256,7 +250,7 @@ class Index:
         Deleted rows are not found anymore. Their vectors stay in the files until `compact`.
 
         Raises:
-            ArtifactError: another process is changing the index.
+            OutputError: another process is changing the index, or the disk is full.
             DataError: a row does not exist; not exactly one of `ids` and `filter` is given; the condition is invalid.
         """
         if (ids is None) == (filter is None):
@@ -269,7 +263,7 @@ class Index:
         """Remove deleted rows from disk: write the remaining rows as one segment, and rebuild the graph.
 
         Raises:
-            ArtifactError: another process is changing the index.
+            OutputError: another process is changing the index, or the disk is full.
             DataError: no row is left.
         """
         with self._storage.transaction():

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
@@ -179,26 +177,6 @@ def remove_orphans(folder: Path, manifest: IndexManifest) -> None:
                     PermissionError
                 ):  # Windows cannot remove a mapped file; the next writer tries again
                     path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def write_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock for changes of the index.
-
-    Raises:
-        ArtifactError: another process is changing the index.
-    """
-    with (folder / "lock").open("wb") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ArtifactError(f"another process is changing {folder}; try again when it is done") from None
-            except OSError:
-                pass  # the file system has no locks
-        yield
 
 
 def _check(folder: Path, file: StoredFile) -> None:

@@ -12,15 +12,16 @@ from polymodal.applications.search.filter import evaluate_filter
 from polymodal.applications.search.hnsw_graph import HNSWGraph
 from polymodal.applications.search.manifest import (
     IndexManifest,
-    is_index,
     read_manifest,
     remove_orphans,
     sync_file,
-    write_lock,
     write_manifest,
 )
 from polymodal.applications.search.rows import BLOCK_ROWS, RowBatch, read_rows, write_segment
-from polymodal.core.errors import ArtifactError, DataError
+from polymodal.checkpoint.directory_kinds import INDEX
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.core.errors import DataError
+from polymodal.core.writing import write_errors
 
 #: Up to this many new rows are searched exactly in addition to the graph before they are added to it, so that small
 #: additions stay cheap.
@@ -132,8 +133,12 @@ class Storage:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Hold the write lock, and switch to the newest state of the index."""
-        with write_lock(self.folder):
+        """Hold the write lock, and switch to the newest state of the index.
+
+        Raises:
+            OutputError: another process is changing the index, or the disk is full.
+        """
+        with OutputDirectory(self.folder, INDEX, resume=True).writing(), write_errors(self.folder):
             newest = read_manifest(self.folder)
             remove_orphans(self.folder, newest)
             if newest.generation != self.manifest.generation:
@@ -182,13 +187,3 @@ class Storage:
         if (positions < 0).any():
             raise DataError(f"the index has no row {int(requested[positions < 0][0])}")
         return positions
-
-
-def check_destination(folder: Path, overwrite: bool) -> None:
-    """Raise ArtifactError if `folder` must not be overwritten."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not is_index(folder):
-        raise ArtifactError(f"{folder} exists and contains no index; choose another folder")
-    if not overwrite:
-        raise ArtifactError(f"{folder} contains an index; add to it, or replace it with overwrite=True (--overwrite)")

@@ -18,6 +18,9 @@ from polymodal.applications.search.embedding_source import (
 )
 from polymodal.applications.search.index import Index
 from polymodal.applications.search.ingest import select_metadata
+from polymodal.checkpoint.directory_kinds import INDEX
+from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.output_file import paths_in
 from polymodal.core.errors import DataError
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.table import Table, open_table
@@ -62,11 +65,13 @@ def index_table(
     the input, which are not in the index.
 
     Raises:
-        ArtifactError: the model cannot be loaded; `out` exists.
+        ArtifactError: the model cannot be loaded.
+        OutputError: as `Index.build`.
         DataError: a column is missing, or no row can be embedded.
         RecipeError: the model has no such input, or fewer dimensions.
     """
     options = options or IndexOptions()
+    OutputDirectory(Path(out), INDEX, overwrite, inputs=paths_in(data, model)).check()
     loaded = Model.load(model)
     check_input(loaded, options.input)
     table = _as_table(data, root)
@@ -92,7 +97,8 @@ def add_table(
     Returns the ids `[rows]` (-1 for rows without the input), and the numbers `[missing]` of the rows without the input.
 
     Raises:
-        ArtifactError: the directory does not contain the model; another process is changing the index.
+        ArtifactError: the directory does not contain the model.
+        OutputError: another process is changing the index.
         DataError: a column is missing or has another type.
     """
     loaded, source = load_source_model(index.manifest.source, model)

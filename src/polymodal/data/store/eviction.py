@@ -12,8 +12,8 @@ from pathlib import Path
 
 from polymodal.core.caller import warn_caller
 from polymodal.core.errors import PolymodalError
+from polymodal.core.locks import try_lock_exclusive
 from polymodal.core.paths import CacheWarning
-from polymodal.data.store.locks import try_lock_exclusive
 from polymodal.data.store.pack import CHECKSUM_BYTES, ENTRY_BYTES
 
 CACHE_VARIABLE = "POLYMODAL_CACHE_GIB"

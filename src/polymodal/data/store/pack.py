@@ -14,8 +14,8 @@ import xxhash
 
 from polymodal.core.checksum import FileIdentity, checked_files, content_checksum, file_identity
 from polymodal.core.errors import DataError
+from polymodal.core.locks import lock_shared
 from polymodal.core.paths import cache_writes
-from polymodal.data.store.locks import lock_shared
 
 KEY_BYTES = 16
 #: Bytes of an item in a `.keys` file: its key and its number of records.
