@@ -167,9 +167,8 @@ class Model:
         table = self.open(data, root, targets=True)
         cell_errors = CellErrors(strict)
         with scratch_folder() as folder:
-            yield Split.all_rows(
-                self.preparation.prepare(table, cell_errors, folder=folder, cache=media_cache_folder())
-            )
+            cache = media_cache_folder()
+            yield Split.all_rows(self.preparation.prepare(table, cell_errors, folder=folder, cache=cache))
         warn_cell_errors(cell_errors.errors)
 
     @check_arguments
@@ -344,17 +343,14 @@ class Model:
         overwrite: replace an existing model; it is unchanged until the new one is complete
 
         Raises:
-            OutputError: the folder is not empty and `overwrite` is not set, or it holds other files; another process
-                writes it; or the disk is full.
+            OutputError: the folder may not be replaced, another process writes it, or the disk is full.
         """
-        folder = Path(folder)
-        with OutputDirectory(folder, MODEL, overwrite).writing() as work:
+        with OutputDirectory(Path(folder), MODEL, overwrite).writing() as work:
             self.write_files(work)
-        return folder
+        return Path(folder)
 
     def write_files(self, folder: Path) -> None:
-        """Write the files of the model into a folder that is being written; the manifest is the last that prediction
-        needs."""
+        """Write the files of the model into a folder that is being written."""
         state = self.preparation.save(folder / "preparation")
         weights = self.weight_format.to_file(self.network.state_dict())
         write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format.model_dump())
