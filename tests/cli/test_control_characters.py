@@ -129,6 +129,23 @@ def test_escaped_cells_can_be_read(folder: Path) -> None:
     assert found["predictions"][0][TARGET] in LABELS
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", MODEL, BAD],
+        ["evaluate", MODEL, BAD],
+        ["compare", MODEL, MODEL, BAD],
+        ["curate", BAD, "--model", MODEL, "--out", "curated"],
+        ["index", BAD, "--model", MODEL, "--out", "notes", "--overwrite"],
+    ],
+)
+def test_warnings_are_printed_as_notes(folder: Path, words: list[str]) -> None:
+    """Also those that are raised at the end of a context manager: without a file and a line of code."""
+    lines = command(folder, *words).stderr.splitlines()
+    assert lines
+    assert [line for line in lines if not line.startswith("note  ")] == []
+
+
 def test_a_terminal_gets_colors_and_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "50")

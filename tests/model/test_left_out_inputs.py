@@ -16,6 +16,7 @@ from PIL import Image
 import polymodal
 from command_line import run_command
 from polymodal.core.errors import DataError
+from polymodal.data.table.cell_errors import BadCellsWarning
 from polymodal.model.model import Model
 from polymodal.model.rows import MissingColumnWarning
 
@@ -64,6 +65,18 @@ def test_several_inputs_are_named_in_one_warning_at_the_line_of_the_caller(model
     [one] = caught
     assert str(one.message).startswith("the rows have no columns 'photo', 'brand', 'price', 'size': these inputs of")
     assert (one.filename, one.lineno) == (__file__, line)
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "evaluate", "embed", "robustness"])
+def test_bad_cells_are_a_warning_at_the_line_of_the_caller(model: Model, method: str) -> None:
+    rows = [{**row(i), "kind": KINDS[i % 2]} for i in range(4)] + [{**row(4), "photo": b"no image", "kind": "red"}]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+        getattr(model, method)(rows)
+    [one] = [found for found in caught if found.category is BadCellsWarning]
+    assert (one.filename, one.lineno) == (__file__, line)
+    assert "1 cell could not be used and counts as missing: row 4" in str(one.message)
 
 
 def test_a_cell_that_one_row_leaves_out_needs_no_warning(model: Model) -> None:

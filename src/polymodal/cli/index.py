@@ -173,10 +173,14 @@ def index_delete(
 
 
 def _shown(columns: dict[str, Any]) -> dict[str, Any]:
-    """Cells of a result; a column called `rank`, `similarity` or `row` gets a space after its name."""
-    return {
-        f"{name} " if name in ("rank", "similarity", "row") else name: cell for name, cell in _plain(columns).items()
-    }
+    """Cells of a result; a column called `rank`, `similarity` or `row` gets a space after its name, or several."""
+    shown: dict[str, Any] = {}
+    for name, cell in _plain(columns).items():
+        title = name
+        while title in ("rank", "similarity", "row") or (title != name and title in columns):
+            title += " "
+        shown[title] = cell
+    return shown
 
 
 def _plain(columns: dict[str, Any]) -> dict[str, Any]:

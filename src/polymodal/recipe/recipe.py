@@ -160,7 +160,8 @@ class Recipe(SizedModel):
         return self.at_size(self.size).model_copy(update=sections)
 
     def check_components(self) -> None:
-        """Check a complete recipe: encoders match their modality, and paths in `training.param_groups` exist.
+        """Check a complete recipe: encoders match their modality, outputs and objectives have names of their own, and
+        paths in `training.param_groups` exist.
 
         Raises:
             RecipeError: with the path of the first wrong key.
@@ -180,6 +181,14 @@ class Recipe(SizedModel):
                 options.component.check_options(options, modalities)  # type: ignore[attr-defined]
             except RecipeError as error:
                 raise error.with_prefix(f"objectives.{index}") from None
+        for name in self.outputs:
+            for options in self.objectives:
+                if name == options.name or name.startswith(f"{options.name}."):
+                    raise RecipeError(
+                        f"outputs.{name}",
+                        f"the losses of this output and of the objective {options.name!r} would have one name; give "
+                        f"the output another name, and its column as columns: [{name}]",
+                    )
         if self.task_tokens and self.outputs:
             self._check_task_tokens()
         known = self.param_group_paths()
