@@ -9,15 +9,20 @@ import pytest
 import torch
 from torch import nn
 
+from laws.checkpoints import checkpoint
+from laws.samples import experiment, sample_table, trained
 from polymodal import fit, load
+from polymodal.checkpoint.training_state_file import write_checkpoint
 from polymodal.core.checksum import read_signed, sign
 from polymodal.core.errors import PolymodalWarning
 from polymodal.core.paths import CacheWarning
 from polymodal.datasets import make_exclusive_or
+from polymodal.model.make_network import make_network
 from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.autotune_store import keep_choice, read_choice
 from polymodal.runtime.compute import NO_BF16, autotune
 from polymodal.runtime.cpu_kernels import processor_name, supports_bf16
+from polymodal.training.trainer import Trainer
 from processors import can_limit, run_limited
 
 OPTIONS = TrainingOptions(precision="fp32")
@@ -134,3 +139,32 @@ def test_a_model_trained_in_bf16_predicts_on_every_processor(tmp_path: Path) -> 
         with pytest.warns(PolymodalWarning, match="trained in bf16, and this processor has no bf16 instructions"):
             found = load(tmp_path)
     assert abs(found.predict_proba(columns) - exact).max() < 0.05
+
+
+def test_the_record_has_the_format_of_stored_features(tmp_path: Path) -> None:
+    encoder = {"name": "pretrained_text", "checkpoint": checkpoint("text")}
+    columns, recipe = sample_table(["text"], ["classification"])
+    recipe["inputs"]["in_text"] |= {"modality": "text", "encoder": encoder}
+    formats = []
+    for number, cached in enumerate((True, False)):
+        training = {"epochs": 1, "feature_cache": {"enabled": cached}}
+        parts = dict.fromkeys(("train", "validation"), columns)
+        model = trained(parts, tmp_path / str(number), training=training, **recipe)
+        assert model.run.compute is not None
+        formats.append(model.run.compute.features)
+    assert formats == ["bf16" if supports_bf16() else "fp32", ""]
+
+
+def test_a_run_in_bf16_goes_on_in_what_the_processor_has(tmp_path: Path) -> None:
+    """A checkpoint of another machine: without bf16 instructions the run goes on in fp32, with a notice."""
+    columns, recipe = sample_table(["number"], ["regression"])
+    parts = dict.fromkeys(("train", "validation"), columns)
+    prepared = experiment(parts, tmp_path / "prepared", training={"epochs": 2}, **recipe)
+    network = make_network(prepared.recipe, prepared.preparation)
+    trainer = Trainer(prepared.recipe, network, prepared.preparation, prepared.splits, folder=tmp_path)
+    state = trainer.state_dict()
+    state.metadata["compute"] = {"precision": "bf16", "threads": 1, "reason": "set by the recipe", "device": "cpu"}
+    write_checkpoint(tmp_path / "checkpoint.safetensors", state)
+    history = trainer.run(resume=True)
+    assert trainer.compute.precision == ("bf16" if supports_bf16() else "fp32")
+    assert any(NO_BF16 in notice for notice in history.notices) != supports_bf16()
