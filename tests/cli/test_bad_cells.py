@@ -72,3 +72,14 @@ def test_no_usable_cell_ends_the_command(folder: Path) -> None:
     assert "the input 'photo' (image) has no usable cell" in " ".join(done.stderr.split())
     done = run_command(*call, "--json", cwd=folder)
     assert json.loads(done.stdout)["kind"] == "DataError"
+
+
+def test_the_plan_says_why_cells_are_bad(folder: Path) -> None:
+    """Before, it said how many there are and nothing else."""
+    for bad, refused in ((12, False), (40, True)):
+        done = run_command("plan", write(folder, bad), "--target", "kind", *QUICK, cwd=folder)
+        words = " ".join(done.stdout.split())
+        assert "column 'photo':" in words
+        assert "cannot be used" in words
+        assert "web addresses are not supported; download the file" in words
+        assert ("fit refuses an input without a usable cell" in words) == refused

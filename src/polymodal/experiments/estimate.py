@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from polymodal.core.formatting import count_noun
 from polymodal.data.partition import Split
+from polymodal.data.table.cell_error_summary import summarize_reasons
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.experiments.plan import Plan
@@ -42,6 +44,7 @@ class Estimate:
     preparation_seconds: reading and decoding all rows once, without cached results
     encoding_seconds: encoding all items with the frozen layers once, without cached results
     cell_errors: number of unusable cells in the sample
+    bad_cells: a sentence about the unusable cells of each column in the sample
     """
 
     parameters: int
@@ -54,6 +57,7 @@ class Estimate:
     epochs: int
     rows: dict[str, int]
     cell_errors: int
+    bad_cells: dict[str, str]
     compute: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,11 +75,7 @@ class Estimate:
             f"one-time cost (cached): preparation {_duration(self.preparation_seconds)}{encoding}\n"
             f"one epoch {_duration(self.epoch_seconds)}, at most {self.epochs} epochs: "
             f"{_duration(self.epochs * self.epoch_seconds)}"
-            + (
-                f"\n{self.cell_errors} cells of the sampled rows (at most {MAX_SAMPLE_ROWS:,}) are unusable"
-                if self.cell_errors
-                else ""
-            )
+            + "".join(f"\n{sentence}" for sentence in self.bad_cells.values())
         )
 
 
@@ -127,6 +127,7 @@ def estimate(plan: Plan, splits: dict[str, Split[Table]]) -> Estimate:
         epochs=epochs,
         rows={name: len(part.rows) for name, part in splits.items()},
         cell_errors=len(cell_errors.errors),
+        bad_cells=_bad_cells(cell_errors, len(sample)),
         compute=compute.reason,
     )
 
@@ -165,6 +166,17 @@ def _with_features(
         settings = FeatureSettings(recipe.training.feature_cache, recipe.data.limits)
         inputs[name] = encode_frozen_input(encoder, modality, inputs[name], settings, folder=None) or inputs[name]
     return replace(some, inputs=inputs), time.perf_counter() - begun
+
+
+def _bad_cells(cell_errors: CellErrors, rows: int) -> dict[str, str]:
+    """A sentence for each column with unusable cells in the sample of `rows` rows."""
+    sentences = {}
+    for column, count in cell_errors.counts().items():
+        reasons = summarize_reasons([error for error in cell_errors.errors if error.column == column])
+        consequence = "fit refuses an input without a usable cell. " if count == rows else ""
+        head = f"column {column!r}: {count_noun(count, 'cell')} of {count_noun(rows, 'sampled row')} cannot be used. "
+        sentences[column] = head + consequence + reasons
+    return sentences
 
 
 class _SavedTensorBytes:
