@@ -112,8 +112,9 @@ ON_PROCESSES = ["data.limits.timeout_seconds", "data.limits.memory_mib", "data.l
 OF_A_MODEL = ["training.distillation.teacher", "training.init_from"]
 #: Keys that only several data sets make live: here, the rows of the table in two unequal halves.
 OF_SEVERAL = ["data.sampling_temperature"]
-#: Keys whose effect is that the run is refused.
-REFUSING = ["data.strict", "training.device"]
+#: Keys whose effect is that the run is refused; limits that leave no usable cell are among them.
+LIMITS = ("megabytes", "megapixels", "seconds", "frames", "channels", "sampling_rate", "values")
+REFUSING = ["data.strict", "training.device", *(f"data.limits.{key}" for key in LIMITS)]
 #: Each section, and a mapping's model under one of its names.
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataOptions,

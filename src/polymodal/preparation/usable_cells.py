@@ -135,11 +135,9 @@ def _no_usable_cell(
     reasons = summarize_reasons(own, empty) + _root_advice(table, own)
     if unlearned and not own:
         reasons = "; ".join([*dict.fromkeys(unlearned.values()), *([reasons] if reasons else [])])
-    named = " and ".join(map(repr, columns))
-    where = f"columns {named}: " if len(columns) > 1 else ""
-    return DataError(
-        f"{where}{problem}. {reasons}. {advice}", column=columns[0] if len(columns) == 1 else None, file=table.name
-    )
+    where = f"columns {' and '.join(map(repr, columns))}: " if len(columns) > 1 else ""
+    text = f"{where}{problem}. {reasons[:1].upper()}{reasons[1:]}. {advice}"
+    return DataError(text, column=columns[0] if len(columns) == 1 else None, file=table.name)
 
 
 def _root_advice(table: Table, errors: Sequence[CellError]) -> str:
