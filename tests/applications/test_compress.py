@@ -143,6 +143,23 @@ def measured(dtype: str, size: float, score: float, latency: float = 1.0, many: 
     return FormatMeasurement(dtype, size, latency, many, score, 1.0)
 
 
+def test_a_form_that_changes_no_weight_is_not_chosen() -> None:
+    recipe = {
+        "hidden_size": 8,
+        "inputs": {"x": {"modality": "number", "columns": ["x0"], "encoder": "linear"}},
+        "fusion": "concat",
+        "training": {"epochs": 1, "num_threads": 1, "precision": "fp32"},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
+    }
+    small = fit({name: rows(60, 0)[name] for name in ("x0", "y")}, "y", recipe=recipe)
+    result = compress(small, rows(40, 1))
+    assert result.chosen == "fp32"
+    assert result.model.weight_format == FORMATS["fp32"]
+    assert [one.dtype for one in result.measurements] == ["fp32"]
+    with pytest.raises(PolymodalError, match="would change nothing"):
+        compress(small, rows(40, 1), dtype="int8_weight_only")
+
+
 def test_the_choice() -> None:
     full, half = measured("fp32", 4, 0.9), measured("bf16", 2, 0.9)
     assert _select([full, half, measured("int8_weight_only", 1, 0.898)], 0.005, True) == "int8_weight_only"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from damage import change_signed
 from polymodal.core.errors import ArtifactError, PolymodalError, RecipeError
 from polymodal.datasets.planted import make_planted_table
 from polymodal.model.distributions import to_raw_values
@@ -158,8 +158,10 @@ def test_an_altered_or_missing_file_is_found(members: list[Model], victim: str, 
 )
 def test_a_damaged_description_is_found(members: list[Model], change: Any, tmp_path: Path) -> None:
     folder = ensemble(members[:2]).save(tmp_path / "ensemble")
-    facts = json.loads((folder / "ensemble.json").read_text())
-    (folder / "ensemble.json").write_text(json.dumps(facts | change) if change else "[")
+    if change:
+        change_signed(folder / "ensemble.json", **change)
+    else:
+        (folder / "ensemble.json").write_text("[")
     with pytest.raises(ArtifactError):
         load(folder)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from laws.lm_checkpoints import TEMPLATE, language_model, save_tokenizer
-from polymodal.core.errors import RecipeError
+from polymodal.core.errors import DataError, RecipeError
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.generation.chat_template import ChatTemplate
@@ -213,6 +213,25 @@ def test_an_error_of_the_template_is_a_cell_error_of_its_row(tmp_path: Path) -> 
     found = Conversation("{s}", None, "{q}").prepare(given, codec, 100, "error")
     assert [one is None for one in found] == [True, False]
     assert "no system" in given.errors.errors[0].reason
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{{ messages[0].content[0].nothing() }}", "nothing"),
+        ("{{ messages[99] }}{{ 'a' + 1 }}", "TypeError"),
+        ("{% for m in messages %}{{ m }}", "unexpected|Unexpected end of template"),
+        ("{{ 1 +", "line 1"),
+    ],
+)
+def test_whatever_a_template_raises_names_the_checkpoint(template: str, problem: str, tmp_path: Path) -> None:
+    shutil.copytree(language_model("llama"), tmp_path / "chat")
+    save_tokenizer(tmp_path / "chat", template)
+    codec = TextTokenizer.from_checkpoint(str(tmp_path / "chat"))
+    with pytest.raises(DataError, match=problem) as caught:
+        ChatTemplate(codec).prompt(TURNS)
+    assert str(tmp_path / "chat") in str(caught.value)
 
 
 def test_a_checkpoint_without_a_template_reads_plain_lines(tmp_path: Path) -> None:

@@ -192,9 +192,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     write_checkpoint(path, TrainingState({"a": torch.ones(3)}, {"epoch": 1}))
     assert read_checkpoint(path).metadata == {"epoch": 1}
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(ArtifactError, match="damaged"):
-        read_checkpoint(path)
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], b"", whole + b"0", *(flipped(whole, place) for place in range(len(whole)))):
+        path.write_bytes(damaged)
+        with pytest.raises(ArtifactError, match=r"is damaged.*delete it to train from the start"):
+            read_checkpoint(path)
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
 def test_sample_weights_and_gaps_weigh_the_loss(tmp_path: Path) -> None:

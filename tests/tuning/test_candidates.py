@@ -65,7 +65,7 @@ def test_a_candidate_with_a_lost_array_is_refused(tmp_path: Path) -> None:
     divided = folds(data(40), "target", 2, [])
     candidate(divided, divided.reference.empty()).save(tmp_path, "0")
     next(tmp_path.glob("*.npy")).unlink()
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match="is missing"):
         Candidate.load(tmp_path, "0")
 
 

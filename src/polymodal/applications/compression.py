@@ -15,7 +15,7 @@ from polymodal.checkpoint.directory_kinds import MODEL
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.output_file import paths_in
-from polymodal.checkpoint.weight_format import WeightFormat
+from polymodal.checkpoint.weight_format import MIN_LARGE_SIZE, WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import media_cache_folder, scratch_folder
@@ -99,12 +99,13 @@ def compress(
     dtype: one of `FORMATS`; default: the smallest format whose score is at most `tolerance` (in units of the
         metric) below the score in fp32. int8_dynamic is preferred to int8_weight_only, which has the same size, only if
         it is at least 1.1 times as fast, for single rows or in batches. It is skipped if the processor does not support
-        int8.
+        int8. A format that changes no weight, since no matrix is large enough, is neither measured nor chosen.
     out: directory for the compressed model, with the measurements in `compression.json`
     overwrite: replace the model in `out`
 
     Raises:
-        PolymodalError: the model has no outputs, `dtype` is unknown, or this processor does not support int8_dynamic.
+        PolymodalError: the model has no outputs, `dtype` is unknown or changes nothing, or this processor does not
+            support int8_dynamic.
         DataError: a column is missing.
         OutputError: as `Model.save`.
     """
@@ -123,10 +124,17 @@ def compress(
             "int8_dynamic needs a processor and a build of torch that multiply 8-bit integers (on x86: VNNI), and "
             "would not be faster here; use int8_weight_only or bf16"
         )
+    weights = model.network.state_dict()
+    if dtype not in (None, "fp32") and not FORMATS[dtype].changes(weights):
+        raise PolymodalError(
+            f"{dtype} would change nothing: no weight matrix of this model has {MIN_LARGE_SIZE:,} numbers or more, and "
+            "smaller ones stay in fp32"
+        )
     keep_freed_memory()
     variants = {
         name: convert_model(model, weight_format)
         for name, weight_format in FORMATS.items()
+        if weight_format.weights == "fp32" or weight_format.changes(weights)
         if weight_format.arithmetic == "float" or supports_int8()
     }
     cell_errors = CellErrors()

@@ -6,7 +6,7 @@ preparation.json        vocabularies, statistics, classes
 preparation/            tokenizer files
 metrics.json            scores with intervals
 run.json                versions, data fingerprints, column roles, history, cell errors by column
-manifest.json           format version, dtype of the weights, and the SHA-256 of the files that prediction needs
+manifest.json           format version, dtype of the weights, and the SHA-256 of all files above and of its own content
 README.md               the model card
 report.html             the report
 """
@@ -16,19 +16,39 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from polymodal._version import __version__
+from polymodal.checkpoint.reading import parsing, read_tensors
 from polymodal.checkpoint.tensor_files import write_tensors
+from polymodal.checkpoint.weight_format import WeightFormat
+from polymodal.core.checksum import sign, signed_values
 from polymodal.core.errors import ArtifactError
+from polymodal.core.options import StrictModel
+from polymodal.core.record import read_record
 from polymodal.core.writing import write_text
 
-FORMAT = 3
+FORMAT: Final = 4
+MANIFEST = "manifest.json"
+#: The files of every model.
+REQUIRED = ("model.safetensors", "recipe.yaml", "preparation.json", "metrics.json", "run.json")
+
+
+class Manifest(StrictModel):
+    """The content of `manifest.json`.
+
+    polymodal: the version that wrote the model
+    sha256: the SHA-256 of each file by its path in the directory, with `/`
+    """
+
+    format: Literal[4] = FORMAT
+    polymodal: str = __version__
+    weight_format: WeightFormat
+    sha256: dict[str, str]
 
 
 def write_model_files(
@@ -36,48 +56,68 @@ def write_model_files(
     weights: dict[str, Tensor],
     recipe_yaml: str,
     preparation: dict[str, Any],
-    weight_format: dict[str, Any],
+    weight_format: WeightFormat,
 ) -> None:
-    """Write the files that prediction needs into `folder`, and the manifest last. Tokenizer files exist already.
+    """Write the weights, the recipe and the preparation into `folder`, and the manifest last. The other files exist
+    already: tokenizers, `metrics.json` and `run.json`.
 
     weight_format: dtype of the weights and of the products
     """
     write_tensors(folder / "model.safetensors", weights)
     write_text(folder / "recipe.yaml", recipe_yaml)
     write_json(folder / "preparation.json", preparation)
-    files = [folder / "model.safetensors", folder / "recipe.yaml", folder / "preparation.json"]
-    files += [path for path in sorted((folder / "preparation").rglob("*")) if path.is_file()]
-    sums = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
-    manifest = {"format": FORMAT, "polymodal": __version__, "weight_format": weight_format, "sha256": sums}
-    write_json(folder / "manifest.json", manifest)
+    names = [*REQUIRED, *_preparation_files(folder)]
+    manifest = Manifest(weight_format=weight_format, sha256={name: file_sha256(folder / name) for name in names})
+    write_signed(folder / MANIFEST, manifest.model_dump())
 
 
-def verify_model_files(folder: Path) -> dict[str, Any]:
-    """Check that all files exist and are unchanged; returns the dtype of the weights and of the products.
+def verify_model_files(folder: Path) -> WeightFormat:
+    """Check that all files exist, are listed in the manifest and are unchanged; returns the dtype of the weights and of
+    the products.
 
     Raises:
-        ArtifactError: the folder holds no model, a file is missing or was changed, or the format is newer.
+        ArtifactError: the folder holds no model, a file is missing, was changed or is not listed, or the format is
+            another.
     """
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.is_file():
+    path = folder / MANIFEST
+    if not path.is_file():
         raise ArtifactError(f"{folder} is not a model directory: it has no manifest.json")
-    manifest = read_json(manifest_path)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
-        raise ArtifactError(f"{manifest_path} is damaged")
-    if manifest.get("format") != FORMAT:
+    values = read_json(path)
+    if isinstance(values, dict) and values.get("format") != FORMAT:
         raise ArtifactError(
-            f"{folder} has format {manifest.get('format')}, written by polymodal {manifest.get('polymodal')}; "
+            f"{folder} has format {values.get('format')}, written by polymodal {values.get('polymodal')}; "
             f"this is polymodal {__version__}, which reads format {FORMAT}"
         )
-    for name, expected in manifest["sha256"].items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ArtifactError(f"{manifest_path} refers to a file outside the model directory: {name}")
-        if not path.is_file():
-            raise ArtifactError(f"{path} is missing")
-        if file_sha256(path) != expected:
-            raise ArtifactError(f"{path} was changed after the model was saved; restore it or train again")
-    return dict(manifest.get("weight_format", {}))
+    manifest = read_record(Manifest, unsigned(values, path), path)
+    unlisted = [name for name in (*REQUIRED, *_preparation_files(folder)) if name not in manifest.sha256]
+    if unlisted:
+        raise ArtifactError(f"{path} does not list {unlisted[0]}, so this file cannot be checked; save the model again")
+    for name, expected in manifest.sha256.items():
+        verify_file(folder, name, expected)
+    return manifest.weight_format
+
+
+def verify_file(folder: Path, name: str, sha256: str) -> None:
+    """Check that the file `name` in `folder` exists and has this SHA-256.
+
+    Raises:
+        ArtifactError: it does not, or it is outside of the folder.
+    """
+    path = folder / name
+    with parsing(folder / MANIFEST):  # a name may hold characters that no file name may have
+        inside, exists = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    if not inside:
+        raise ArtifactError(f"{folder} refers to a file outside of it: {name}")
+    if not exists:
+        raise ArtifactError(f"{path} is missing")
+    if file_sha256(path) != sha256:
+        raise ArtifactError(f"{path} was changed after it was saved; restore it or save it again")
+
+
+def _preparation_files(folder: Path) -> list[str]:
+    """The files in `preparation/`, except hidden ones, which the system puts into folders."""
+    found = sorted((folder / "preparation").rglob("*"))
+    return [path.relative_to(folder).as_posix() for path in found if path.is_file() and path.name[0] != "."]
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -86,16 +126,30 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         ArtifactError: the file cannot be read.
     """
-    try:
-        return load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{folder / 'model.safetensors'} cannot be read: {error}") from None
+    return read_tensors(folder / "model.safetensors")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON; NaN and infinities become null."""
     text = json.dumps(json_ready(value), ensure_ascii=False, indent=1, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def write_signed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own checksum, which `unsigned` verifies."""
+    write_json(path, sign(json_ready(values)))
+
+
+def unsigned(values: Any, path: Path) -> dict[str, Any]:
+    """The values of a file that `write_signed` wrote, without their checksum.
+
+    Raises:
+        ArtifactError: they were changed.
+    """
+    found = signed_values(values)
+    if found is None:
+        raise ArtifactError(f"{path} was changed after it was saved, or is damaged; restore it or save it again")
+    return found
 
 
 def json_ready(value: Any) -> Any:
@@ -117,7 +171,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from None
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from polymodal.checkpoint.tensor_files import write_tensors
+from polymodal.core.checksum import content_checksum
 from polymodal.core.errors import ArtifactError
 
 
@@ -40,11 +41,12 @@ def write_checkpoint(path: Path, state: TrainingState) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    write_tensors(path, state.tensors, {"metadata": json.dumps(state.metadata)})
+    text = json.dumps(state.metadata)
+    write_tensors(path, state.tensors, {"metadata": text, "checksum": _checksum(state.tensors, text)})
 
 
 def read_checkpoint(path: Path) -> TrainingState:
-    """Read a state written by `write_checkpoint`.
+    """Read a state written by `write_checkpoint`, and compare its content with its checksum.
 
     Raises:
         ArtifactError: the file is damaged.
@@ -53,9 +55,21 @@ def read_checkpoint(path: Path) -> TrainingState:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return TrainingState(tensors, json.loads(metadata["metadata"]))
-    except (SafetensorError, KeyError) as error:
+        text = metadata["metadata"]
+        if _checksum(tensors, text) != metadata["checksum"]:
+            raise ValueError("its content does not have its checksum")
+        return TrainingState(tensors, json.loads(text))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete it to train from the start") from None
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """The checksum of the names, dtypes, shapes and values of tensors in any order, and of a text."""
+    parts = [text.encode()]
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        parts += [f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), content_checksum([values.data])]
+    return content_checksum(b"%d " % len(part) + part for part in parts).hex()
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

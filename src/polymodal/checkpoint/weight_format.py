@@ -60,6 +60,10 @@ class WeightFormat(StrictModel):
             found[name] = dequantize(tensor, scale) if scale is not None else _as_float(tensor)
         return found
 
+    def changes(self, weights: dict[str, Tensor]) -> bool:
+        """Whether any of these weights is rounded; small models have no matrix that is large enough."""
+        return self.weights != "fp32" and any(map(_large, weights.values()))
+
     def apply_to(self, network: nn.Module) -> None:
         """Make the large linear layers of a network with fp32 weights compute in this format, in place.
 

@@ -20,15 +20,15 @@ CHECKSUMS = "checksums.json"
 #: Bytes that are read at once.
 _CHUNK = 1 << 20
 
-#: A content of a file: its path, inode, size and time of change.
-FileIdentity = tuple[str, int, int, int]
-#: The files whose content this process has compared with its checksum.
+#: A state of a file: its path, inode, size and time of change, and the checksum that it should have.
+FileIdentity = tuple[str, int, int, int, str]
+#: The files whose content this process has compared with their checksums.
 checked_files: set[FileIdentity] = set()
 
 
-def file_identity(path: Path, status: os.stat_result) -> FileIdentity:
+def file_identity(path: Path, status: os.stat_result, checksum: str) -> FileIdentity:
     """The identity of a file in `checked_files`."""
-    return str(path), status.st_ino, status.st_size, status.st_mtime_ns
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns, checksum
 
 
 def content_checksum(parts: Iterable[bytes | memoryview]) -> bytes:
@@ -54,7 +54,7 @@ def is_unchanged(path: Path, checksum: str) -> bool:
     """Whether there is a file with this `file_checksum`. A process reads a file once, and again if it was changed."""
     if not path.is_file():
         return False
-    identity = file_identity(path, path.stat())
+    identity = file_identity(path, path.stat(), checksum)
     if identity not in checked_files and file_checksum(path) != checksum:
         return False
     checked_files.add(identity)
@@ -90,5 +90,5 @@ def read_signed(path: Path) -> dict[str, Any] | None:
 
 
 def _digest(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()  # as half of a surrogate pair is written

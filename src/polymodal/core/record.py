@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from polymodal.core.errors import ArtifactError
 
@@ -20,6 +20,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+#: A finite number above 0.
+PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 #: A finite number, or None in place of NaN and infinity, which JSON does not have.
 FiniteOrNone = Annotated[float | None, BeforeValidator(_finite)]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from polymodal.core.errors import DataError
@@ -23,6 +24,9 @@ class ChatTemplate:
     Token ids equal those of the reference (`apply_chat_template` of transformers) without the begin token, which the
     decoder adds. If the content of a turn contains the spelling of a control token, the segments are encoded
     separately, so that only the template's own control tokens become control tokens.
+
+    Raises:
+        DataError: the template has a syntax error.
     """
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
@@ -32,9 +36,11 @@ class ChatTemplate:
             {} if checkpoint is None else checkpoint.files.get("tokenizer_config", {})
         )
         source = self._tokenizer_config.get("chat_template")
-        if isinstance(source, list):  # several templates by name
-            source = next((item["template"] for item in source if item["name"] == "default"), source[0]["template"])
-        self._template = None if source is None else _environment().from_string(source)
+        self._checkpoint = "" if checkpoint is None else checkpoint.name
+        with self._errors("cannot be read"):
+            if isinstance(source, list):  # several templates by name
+                source = next((item["template"] for item in source if item["name"] == "default"), source[0]["template"])
+            self._template = None if source is None else _environment().from_string(source)
 
     def prompt(self, turns: Sequence[tuple[str, str]]) -> list[int]:
         """The token ids before the reply.
@@ -72,10 +78,23 @@ class ChatTemplate:
         messages = [{"role": role, "content": content} for role, content in turns]
         special = {key: _content(value) for key, value in self._tokenizer_config.items() if key.endswith("_token")}
         assert self._template is not None
-        try:
+        with self._errors("rejects this conversation"):
             return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt, **special)
-        except TemplateError as error:
-            raise DataError(f"the chat template of the checkpoint rejects this conversation: {error}") from None
+
+    @contextmanager
+    def _errors(self, problem: str) -> Iterator[None]:
+        """A template is a program of the checkpoint: whatever it raises is a DataError."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            reason = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+            line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+            raise DataError(
+                f"the chat template of the checkpoint {self._checkpoint!r} (chat_template of its tokenizer_config) "
+                f"{problem}: {reason}{line}"
+            ) from error
 
     def _encode(self, text: str) -> list[int]:
         """The token ids of a text, including its control tokens."""

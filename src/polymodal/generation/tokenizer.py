@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from polymodal.core.errors import RecipeError
+from polymodal.checkpoint.model_directory import read_json, verify_model_files
+from polymodal.checkpoint.reading import parsing
+from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.generation.control_tokens import control_tokens, without_control_tokens
 from polymodal.modalities.bpe import PAD_TOKEN, disable_special_tokens, train_bpe
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
@@ -81,20 +82,22 @@ class TextTokenizer:
         Raises:
             RecipeError: `folder` is not a model directory, or the model does not have exactly one text output.
         """
-        state = Path(folder) / "preparation.json"
+        path = Path(folder) / "preparation.json"
         try:
-            outputs: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))["outputs"]
-            found = [
-                (index, output["tokenizer"]) for index, output in enumerate(outputs.values()) if "tokenizer" in output
-            ]
-            if len(found) != 1:
-                problem = f"the model in {folder} has {len(found)} text outputs; exactly one is required"
-                raise RecipeError("tokenizer", problem)
-            index, saved = found[0]
-            file = Path(folder) / "preparation" / f"output{index}" / "tokenizer.json"
+            verify_model_files(Path(folder))
+            with parsing(path):
+                outputs: dict[str, Any] = read_json(path)["outputs"]
+                states = enumerate(outputs.values())
+                found = [(index, state["tokenizer"]) for index, state in states if "tokenizer" in state]
+        except ArtifactError as error:
+            raise RecipeError("tokenizer", str(error)) from None
+        if len(found) != 1:
+            problem = f"the model in {folder} has {len(found)} text outputs; exactly one is required"
+            raise RecipeError("tokenizer", problem)
+        index, saved = found[0]
+        file = Path(folder) / "preparation" / f"output{index}" / "tokenizer.json"
+        with parsing(file):
             return cls.load(file.read_text(encoding="utf-8"), saved)
-        except (OSError, ValueError, KeyError) as error:
-            raise RecipeError("tokenizer", f"{folder} is not a model directory: {error}") from None
 
     @classmethod
     def _from_checkpoint_config(cls, tokenizer: Tokenizer, checkpoint: CheckpointConfig) -> TextTokenizer:

@@ -13,6 +13,7 @@ import PIL.Image
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.options import SizedModel, sized_field
@@ -37,6 +38,12 @@ from polymodal.recipe.data import LimitOptions
 MAX_SAMPLED_FILES = 200
 #: Formats that only have audio. Videos are audio inputs only if the recipe sets this modality.
 _AUDIO_ONLY = ("WAV", "FLAC", "MP3", "AAC", "OGG")
+
+
+class AudioState(TypedDict):
+    """The saved state: the configuration of the checkpoint."""
+
+    checkpoint: CheckpointConfig | None
 
 
 @register
@@ -226,6 +233,8 @@ class Audio(MediaModality):
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
         return spectrogram_image(item["values"].mean(axis=1) / 32_768)
+
+    state_type = AudioState
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {"checkpoint": None if self.card is None else self.card.to_dict()}

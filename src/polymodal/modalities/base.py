@@ -155,6 +155,9 @@ class Modality(ABC):
         """Maximum bytes of one prepared item, which bounds blocks of rows. 0: negligible."""
         return 0.0
 
+    #: The structure of the saved state, which is checked before `load`.
+    state_type: ClassVar[Any] = dict[str, Any]
+
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
         """Write large state (a tokenizer) into `folder` and return the rest, JSON-ready."""

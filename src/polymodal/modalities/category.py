@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
@@ -25,6 +26,12 @@ from polymodal.modalities.cell_parsing import LabelIndex, read_distinct
 from polymodal.modalities.text import looks_like_identifiers
 
 MISSING, RARE, FIRST_LABEL = 0, 1, 2
+
+
+class CategoryState(TypedDict):
+    """The saved state: the labels of each column."""
+
+    labels: list[list[str]]
 
 
 @register
@@ -128,10 +135,14 @@ class Category(Modality):
         """`sizes`: vocabulary size of each column, including missing and rare labels."""
         return {"sizes": [FIRST_LABEL + len(column) for column in self.labels]}
 
+    state_type = CategoryState
+
     def save(self, folder: Path) -> dict[str, Any]:
         return {"labels": self.labels}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
+        if len(state["labels"]) != len(self.columns):
+            raise ValueError(f"labels of {len(state['labels'])} columns, not {len(self.columns)}")
         self._set_labels(state["labels"])
 
     def describe(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 import numpy as np
 import torch
 from PIL import Image as Pillow
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import SizedModel, sized_field
@@ -34,6 +35,13 @@ from polymodal.recipe.data import LimitOptions
 #: Number of images whose sizes are read.
 MAX_SAMPLED_FILES = 200
 IMAGE_SIZES = (32, 64, 96, 128, 160, 192, 224)
+
+
+class ImageState(TypedDict):
+    """The saved state: the size of the images, or the configuration of the checkpoint that sets it."""
+
+    side: NotRequired[PositiveInt]
+    checkpoint: NotRequired[CheckpointConfig]
 
 
 @register
@@ -165,6 +173,8 @@ class Image(MediaModality):
         """`height`, `width` and `channels` of an image; `checkpoint`, its configuration, if there is one."""
         plain = {"height": self.image_size, "width": self.image_size, "channels": 3}
         return plain if self.card is None else {**plain, "checkpoint": self.card.to_dict()}
+
+    state_type = ImageState
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {"side": self.image_size} if self.card is None else {"checkpoint": self.card.to_dict()}

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat
+from typing_extensions import TypedDict
 
+from polymodal.core.record import PositiveFinite
 from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.data.table.block import RowBlock
@@ -24,6 +26,22 @@ from polymodal.modalities.cell_parsing import read_numbers
 # A column with at least this skewness counts as skewed (0 is symmetric, 2 is an exponential distribution).
 SKEWNESS_THRESHOLD = 1.5
 _KEY_NAME = re.compile(r"(^|[_\W])(id|ids|key|uuid|guid|index|idx|row|rownum)$|[a-z]I[dD]$", re.IGNORECASE)
+
+
+class ColumnStatistics(TypedDict):
+    """The saved statistics of a column; `std` is None if it is constant, `logarithm` if it is not transformed."""
+
+    mean: FiniteFloat
+    std: PositiveFinite | None
+    logarithm: PositiveFinite | None
+    seen: bool
+
+
+class NumberState(TypedDict):
+    """The saved state: the statistics and the number format of each column."""
+
+    statistics: list[ColumnStatistics]
+    formats: list[NumberFormat]
 
 
 @register
@@ -163,10 +181,14 @@ class Number(Modality):
         """`columns`: the number of columns."""
         return {"columns": len(self.columns)}
 
+    state_type = NumberState
+
     def save(self, folder: Path) -> dict[str, Any]:
         return {"statistics": self.statistics, "formats": [format.to_dict() for format in self.formats]}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
+        if not len(state["statistics"]) == len(state["formats"]) == len(self.columns):
+            raise ValueError(f"the statistics or formats are not those of {len(self.columns)} columns")
         self.statistics = state["statistics"]
         self.formats = [NumberFormat(**format) for format in state["formats"]]
 

@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NotRequired, Self
 
 import numpy as np
 import xxhash
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from tokenizers import Tokenizer
+from typing_extensions import TypedDict
 
+from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
@@ -37,6 +39,13 @@ TRAINING_CHARACTERS = 20_000_000
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+class TextState(TypedDict):
+    """The saved state, without the tokenizer: the maximum number of tokens, and the configuration of the checkpoint."""
+
+    max_length: PositiveInt
+    checkpoint: NotRequired[CheckpointConfig]
 
 
 @register
@@ -218,6 +227,8 @@ class Text(Modality):
         self.tokenizer.no_truncation()
         return self.tokenizer.to_str()
 
+    state_type = TextState
+
     def save(self, folder: Path) -> dict[str, Any]:
         (folder / "tokenizer.json").write_text(self._json(), encoding="utf-8")
         state: dict[str, Any] = {"max_length": self.max_length}
@@ -231,7 +242,8 @@ class Text(Modality):
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise ArtifactError(f"{file} is missing (the tokenizer of column {self.column!r})")
-        self.tokenizer = disable_special_tokens(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        with parsing(file):
+            self.tokenizer = disable_special_tokens(Tokenizer.from_str(file.read_text(encoding="utf-8")))
         if "checkpoint" in state:
             self._set_checkpoint_tokenizer(
                 CheckpointTokenizer(self.tokenizer, CheckpointConfig.from_dict(state["checkpoint"]))

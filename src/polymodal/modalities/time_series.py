@@ -10,11 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import PIL.Image
 import torch
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import SizedModel, sized_field
+from polymodal.core.record import PositiveFinite
 from polymodal.core.registry import register
 from polymodal.data.media.time_series import SeriesLayout, TimeSeriesRequest, build_series, read_cell
 from polymodal.data.store.items import PreparedInput
@@ -38,6 +40,13 @@ from polymodal.recipe.data import LimitOptions
 CHUNK_ITEMS = 256
 #: The options of augmentation, in the order in which they are applied.
 AUGMENTATIONS = ("random_crop", "time_mask", "gain", "jitter")
+
+
+class SeriesState(TypedDict):
+    """The saved state: the statistics of each channel."""
+
+    mean: list[FiniteFloat]
+    std: list[PositiveFinite]
 
 
 @register
@@ -274,11 +283,15 @@ class TimeSeries(MediaModality):
         """`channels`; `steps`: maximum number of steps; `rate`: steps per second, if no channel holds the time."""
         return {"channels": self.channels, "steps": self.max_steps, "rate": self.options.sampling_rate}
 
+    state_type = SeriesState
+
     def save(self, folder: Path) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         self.mean, self.std = (np.array(state[name]) for name in ("mean", "std"))
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"statistics of {len(self.mean)} and {len(self.std)} channels, not {self.channels}")
 
     def describe(self) -> str:
         named = self.options.channels

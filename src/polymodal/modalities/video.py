@@ -8,8 +8,9 @@ from typing import Any, Literal, Self, cast
 
 import numpy as np
 import PIL.Image
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.options import Size, SizedModel, sized_field
@@ -36,6 +37,13 @@ from polymodal.recipe.data import LimitOptions
 #: Number of files opened to detect the media of a column.
 MAX_SAMPLED_FILES = 50
 _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".apng"})
+
+
+class VideoState(TypedDict):
+    """The saved state: the size of the frames, and the configuration of the checkpoint."""
+
+    image_size: PositiveInt
+    checkpoint: CheckpointConfig | None
 
 
 @register
@@ -207,6 +215,8 @@ class Video(MediaModality):
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
         return frame_strip(item["pixels"])
+
+    state_type = VideoState
 
     def save(self, folder: Path) -> dict[str, Any]:
         return {"image_size": self.image_size, "checkpoint": None if self.card is None else self.card.to_dict()}

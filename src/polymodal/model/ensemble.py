@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import Field
 from torch import Tensor
 
 from polymodal._version import __version__
 from polymodal.checkpoint.directory_kinds import ENSEMBLE
-from polymodal.checkpoint.model_directory import FORMAT, file_sha256, read_json, write_json
+from polymodal.checkpoint.model_directory import (
+    FORMAT,
+    MANIFEST,
+    file_sha256,
+    read_json,
+    unsigned,
+    verify_file,
+    write_signed,
+)
 from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.reading import parsing, read_tensors
 from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, DataError, RecipeError
+from polymodal.core.options import StrictModel
+from polymodal.core.record import read_record
 from polymodal.data.partition import groups_of
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -34,6 +44,16 @@ FILE = "ensemble.json"
 WEIGHTS = "combination.safetensors"
 #: Combination methods that are fitted on data.
 FITTED_METHODS = ("weighted", "product", "stack")
+
+
+class EnsembleRecord(StrictModel):
+    """The content of `ensemble.json`: the number of members, and the SHA-256 of their manifests and of the weights."""
+
+    format: Literal[4] = FORMAT
+    polymodal: str = __version__
+    method: CombineRule
+    members: int = Field(ge=2, le=1000)
+    sha256: dict[str, str]
 
 
 class Ensemble:
@@ -132,7 +152,7 @@ class Ensemble:
             sums[manifest] = file_sha256(folder / manifest)
         write_tensors(folder / WEIGHTS, self.combiner.state_dict())
         metadata = {"format": FORMAT, "polymodal": __version__, "method": self.method, "members": len(self.members)}
-        write_json(folder / FILE, metadata | {"sha256": sums | {WEIGHTS: file_sha256(folder / WEIGHTS)}})
+        write_signed(folder / FILE, metadata | {"sha256": sums | {WEIGHTS: file_sha256(folder / WEIGHTS)}})
 
     @classmethod
     @check_arguments
@@ -145,31 +165,25 @@ class Ensemble:
             ArtifactError: a file is missing or altered, or the format is not supported.
         """
         folder = Path(folder)
-        metadata = read_json(folder / FILE)
-        if not isinstance(metadata, dict) or not {"format", "method", "members", "sha256"} <= metadata.keys():
-            raise ArtifactError(f"{folder / FILE} is corrupt")
-        if metadata["format"] != FORMAT:
+        path = folder / FILE
+        values = read_json(path)
+        if isinstance(values, dict) and values.get("format") != FORMAT:
             raise ArtifactError(
-                f"{folder} has format {metadata['format']}, written by polymodal {metadata.get('polymodal')}; "
+                f"{folder} has format {values.get('format')}, written by polymodal {values.get('polymodal')}; "
                 f"this is polymodal {__version__}, which reads format {FORMAT}"
             )
-        count, method = metadata["members"], metadata["method"]
-        names = [f"members/{index}/manifest.json" for index in range(count)] if isinstance(count, int) else []
-        if not names or method not in get_args(CombineRule) or set(metadata["sha256"]) != {*names, WEIGHTS}:
-            raise ArtifactError(f"{folder / FILE} is corrupt")
-        for name, expected in metadata["sha256"].items():
-            if not (folder / name).is_file():
-                raise ArtifactError(f"{folder / name} is missing")
-            if file_sha256(folder / name) != expected:
-                raise ArtifactError(
-                    f"{folder / name} was changed after the ensemble was saved; restore it or build it again"
-                )
+        record = read_record(EnsembleRecord, unsigned(values, path), path)
+        names = [f"members/{index}/{MANIFEST}" for index in range(record.members)]
+        if set(record.sha256) != {*names, WEIGHTS}:
+            raise ArtifactError(f"{path} does not list the files of {record.members} members; save the ensemble again")
+        for name, expected in record.sha256.items():
+            verify_file(folder, name, expected)
         members = [Model.load((folder / name).parent, device=device) for name in names]
-        combiner = _combiner(method, members)
-        try:
-            combiner.load_state_dict(load_file(folder / WEIGHTS))
-        except (SafetensorError, RuntimeError) as error:
-            raise ArtifactError(f"{folder / WEIGHTS} does not fit the members: {error}") from None
+        for index, member in enumerate(members[1:], start=1):
+            _check_member(members[0], member, index)
+        with parsing(folder / WEIGHTS):
+            combiner = _combiner(record.method, members)
+            combiner.load_state_dict(read_tensors(folder / WEIGHTS))
         return cls(members, combiner)
 
     @property

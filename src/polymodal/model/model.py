@@ -20,12 +20,14 @@ from polymodal.checkpoint.model_directory import (
     write_model_files,
 )
 from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.reading import parsing
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
-from polymodal.core.errors import ArtifactError, PolymodalError, PolymodalWarning
+from polymodal.core.errors import PolymodalError, PolymodalWarning
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
+from polymodal.core.record import read_record
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -353,9 +355,9 @@ class Model:
         """Write the files of the model into a folder that is being written."""
         state = self.preparation.save(folder / "preparation")
         weights = self.weight_format.to_file(self.network.state_dict())
-        write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format.model_dump())
         write_json(folder / "metrics.json", self.metrics)
         self.run.write(folder)
+        write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format)
 
     @classmethod
     @check_arguments
@@ -365,24 +367,24 @@ class Model:
         device: device for prediction: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` uses an accelerator if available
 
         Raises:
-            ArtifactError: a file is missing or altered, the format is not supported, or `run.json` has an unknown key.
+            ArtifactError: a file is missing, altered, not in the manifest, or does not hold what was saved; or the
+                format is not supported.
             RecipeError: the device is not available.
         """
         folder = Path(folder)
-        weight_format = WeightFormat(**verify_model_files(folder))
-        recipe = Recipe.read(folder / "recipe.yaml")
+        weight_format = verify_model_files(folder)
+        metrics = read_record(dict[str, Any], read_json(folder / "metrics.json"), folder / "metrics.json")
+        run = RunRecord.read(folder)
+        with parsing(folder / "recipe.yaml"):
+            recipe = Recipe.read(folder / "recipe.yaml")
         preparation = Preparation(recipe)
-        preparation.load(folder / "preparation", read_json(folder / "preparation.json"))
-        network = make_network(recipe, preparation)
-        try:
+        preparation.load(folder)
+        with parsing(folder):
+            network = make_network(recipe, preparation)
             network.load_state_dict(weight_format.from_file(read_weights(folder)))
-        except RuntimeError as error:
-            raise ArtifactError(f"the weights in {folder} do not match its recipe: {error}") from None
         network.eval().to(resolve_device(device, "device"))
         weight_format.apply_to(network)
-        scores = folder / "metrics.json"
-        metrics = read_json(scores) if scores.is_file() else {}
-        model = cls(recipe, preparation, network, metrics, RunRecord.read(folder), weight_format)
+        model = cls(recipe, preparation, network, metrics, run, weight_format)
         if model.compute.precision != recipe.training.precision == "bf16":
             warn_caller(
                 "the model was trained in bf16, and this processor has no bf16 instructions: predictions are computed "

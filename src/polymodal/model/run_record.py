@@ -213,10 +213,10 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """The record in a model directory; an empty record if there is none.
+        """The record in a model directory.
 
         Raises:
             ArtifactError: the file cannot be read, or a key is unknown or has the wrong type.
         """
         path = folder / FILE
-        return read_record(cls, read_json(path), path) if path.is_file() else cls()
+        return read_record(cls, read_json(path), path)

@@ -23,6 +23,7 @@ from polymodal.data.table.table import Table
 from polymodal.modalities.base import Modality
 from polymodal.modalities.media import MediaModality
 from polymodal.preparation.feature_cache import FeatureItems
+from polymodal.preparation.saved_state import SavedPreparation
 from polymodal.preparation.training_root import TrainingRoot
 from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.base import Task
@@ -306,15 +307,20 @@ class Preparation:
         root = {} if self.training_root is None else {"root": asdict(self.training_root)}
         return {"columns": self.column_kinds, "inputs": inputs, "outputs": tasks, **root}
 
-    def load(self, folder: Path, state: dict[str, Any]) -> None:
-        """Restore what `save` wrote."""
-        self.column_kinds = dict(state["columns"])
-        self.training_root = TrainingRoot.from_dict(state["root"]) if "root" in state else None
+    def load(self, folder: Path) -> None:
+        """Restore the state in a model directory.
+
+        Raises:
+            ArtifactError: a file does not hold what was saved.
+        """
+        saved = SavedPreparation(folder)
+        self.column_kinds = dict(saved.state.columns)
+        root = saved.state.root
+        self.training_root = None if root is None else TrainingRoot.from_dict(root)
         for i, (name, modality) in enumerate(self.modalities.items()):
-            modality.load(folder / f"input{i}", state["inputs"][name])
+            saved.load_modality(modality, name, i)
         for i, (name, task) in enumerate(self.tasks.items()):
-            task.read_files(folder / f"output{i}")
-            task.load(state["outputs"][name])
+            saved.load_task(task, name, i)
 
     def _blocks(
         self,

@@ -219,6 +219,9 @@ class Task(ABC):
     def read_files(self, folder: Path) -> None:  # noqa: B027
         """Read the files of `write_files`; called before `load`."""
 
+    #: The structure of the saved state, which is checked before `load`.
+    state_type: ClassVar[Any] = dict[str, Any]
+
     @abstractmethod
     def save(self) -> dict[str, Any]:
         """Fitted state, JSON-compatible."""

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.registry import register
@@ -43,6 +44,13 @@ def _label_texts(weights: Any) -> Any:
 
 
 ClassWeights = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_label_texts)]
+
+
+class ClassificationState(TypedDict):
+    """The saved state: the labels, and the number of training rows of each."""
+
+    labels: list[Label]
+    rows: list[PositiveInt]
 
 
 @register
@@ -222,6 +230,8 @@ class ClassificationTask(Task):
     @property
     def class_labels(self) -> list[Any]:
         return list(self.labels.values)
+
+    state_type = ClassificationState
 
     def save(self) -> dict[str, Any]:
         return {"labels": self.labels.values, "rows": self.rows.tolist()}

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.record import PositiveFinite
 from polymodal.core.registry import register
 from polymodal.core.types import Space, TimeGrid
 from polymodal.data.table.block import RowBlock
@@ -24,7 +26,15 @@ from polymodal.metrics.events import EventCounts, Events, SegmentCounts
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.event_cells import EventSpan, read_event_spans, silences_between
 from polymodal.tasks.event_timeline import decode_events, event_coverage, events_from_coverage
-from polymodal.tasks.labels import LabelVocabulary, first_problem, label_key, label_text, parse_cells, summarize_labels
+from polymodal.tasks.labels import (
+    Label,
+    LabelVocabulary,
+    first_problem,
+    label_key,
+    label_text,
+    parse_cells,
+    summarize_labels,
+)
 
 #: Maximum number of cells of a timeline with default resolution, and of any timeline.
 DEFAULT_MAX_CELLS, MAX_CELLS = 2_000, 20_000
@@ -32,6 +42,18 @@ DEFAULT_MAX_CELLS, MAX_CELLS = 2_000, 20_000
 MIN_RESOLUTION = 0.01
 #: Default duration, as a multiple of the latest event end in the training rows.
 DURATION_MARGIN = 1.05
+
+
+class EventState(TypedDict):
+    """The saved state: the labels, the timeline (frames and seconds), times in seconds, and the mean of each cell."""
+
+    labels: list[Label]
+    grid: tuple[PositiveInt, PositiveFinite]
+    min_event_seconds: FiniteFloat
+    min_gap_seconds: FiniteFloat
+    segment_seconds: PositiveFinite
+    collar: FiniteFloat
+    mean_coverage: list[FiniteFloat]
 
 
 @register
@@ -274,6 +296,8 @@ class EventDetectionTask(Task):
     def classes(self) -> list[str]:
         """Labels of a cell; value `cell * labels + label` of a prediction is one of them in one cell."""
         return [label_text(label) for label in self.labels.values]
+
+    state_type = EventState
 
     def save(self) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import register
@@ -29,6 +30,12 @@ from polymodal.tasks.labels import read_label
 NO_GROUP = 0
 #: Number of anchors that are compared with all rows at once.
 ANCHORS_PER_CHUNK = 1024
+
+
+class MetricLearningState(TypedDict):
+    """The saved state: notes about the targets."""
+
+    notes: list[str]
 
 
 @register
@@ -146,6 +153,8 @@ class MetricLearningTask(Task):
     @property
     def classes(self) -> list[str]:
         return [str(index) for index in range(self.output_size)]
+
+    state_type = MetricLearningState
 
     def save(self) -> dict[str, Any]:
         return {"notes": self._notes}

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError
 from polymodal.core.registry import register
@@ -31,6 +32,14 @@ from polymodal.tasks.labels import (
 )
 
 Sequence = list | tuple | set | frozenset | np.ndarray
+
+
+class MultilabelState(TypedDict):
+    """The saved state: the labels, the number of training rows of each, and of all."""
+
+    labels: list[Label]
+    positives: list[PositiveInt]
+    rows: PositiveInt
 
 
 @register
@@ -193,6 +202,8 @@ class MultilabelClassificationTask(Task):
     @property
     def class_labels(self) -> list[Any]:
         return list(self.labels.values)
+
+    state_type = MultilabelState
 
     def save(self) -> dict[str, Any]:
         return {"labels": self.labels.values, "positives": self.positives.tolist(), "rows": self.rows}

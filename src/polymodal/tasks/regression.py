@@ -8,11 +8,13 @@ from decimal import Decimal
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError
+from polymodal.core.record import PositiveFinite
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
@@ -25,6 +27,17 @@ from polymodal.tasks.classification import MAX_INTEGER_CLASSES
 
 # A bad cell: position in the block, column and reason.
 Problem = tuple[int, str, str]
+
+
+class RegressionState(TypedDict):
+    """The saved state: the statistics of each column."""
+
+    mean: list[FiniteFloat]
+    std: list[PositiveFinite]
+    target_mean: list[FiniteFloat]
+    constant_loss: FiniteFloat
+    notes: list[str]
+    formats: list[NumberFormat]
 
 
 @register
@@ -198,6 +211,8 @@ class RegressionTask(Task):
             Metric("spearman", regression.spearman, bounds=(-1.0, 1.0)),
         ]
 
+    state_type = RegressionState
+
     def save(self) -> dict[str, Any]:
         return {
             "mean": self.mean.tolist(),
@@ -210,6 +225,8 @@ class RegressionTask(Task):
 
     def load(self, state: dict[str, Any]) -> None:
         self.mean, self.std, self.target_mean = (np.array(state[name]) for name in ("mean", "std", "target_mean"))
+        if {len(self.mean), len(self.std), len(self.target_mean), len(state["formats"])} != {len(self.columns)}:
+            raise ValueError(f"the statistics or formats are not those of {len(self.columns)} columns")
         self.constant_loss, self._notes = state["constant_loss"], state["notes"]
         self.formats = [NumberFormat(**format) for format in state["formats"]]
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.options import SizedModel, sized_field
@@ -36,6 +37,18 @@ from polymodal.tasks.text_targets import TextTarget, object_array, read_referenc
 DEFAULT_MAX_LENGTH = 512
 #: Characters of scripts without spaces between words.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
+
+
+class GeneratedTextState(TypedDict):
+    """The saved state, without the backend of the tokenizer."""
+
+    tokenizer: dict[str, Any]
+    end: NonNegativeInt
+    max_new_tokens: PositiveInt
+    baseline_loss: FiniteFloat
+    most_frequent: str
+    choices: list[str]
+    num_truncated: NonNegativeInt
 
 
 @register
@@ -278,6 +291,8 @@ class TextGenerationTask(GenerativeTask):
     @property
     def metrics(self) -> list[Metric]:
         return self._metrics
+
+    state_type = GeneratedTextState
 
     def save(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from polymodal.checkpoint.model_directory import read_weights, verify_model_files
-from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.nn.decoders.base import Decoder, SavedDecoder
 from polymodal.nn.layers.named_modules import module_key
@@ -32,7 +31,7 @@ def find_saved_decoder(folder: Path, kind: str) -> SavedDecoder:
         RecipeError: the model does not exist, or it has no such decoder.
     """
     try:
-        weight_format = WeightFormat(**verify_model_files(folder))
+        weight_format = verify_model_files(folder)
         recipe = Recipe.read(folder / "recipe.yaml")
         weights = weight_format.from_file(read_weights(folder))
     except PolymodalError as error:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import MissingExtraError
 from polymodal.core.writing import write_errors
 
@@ -58,8 +59,11 @@ def _until(path: Path, step: int) -> list[str]:
     """The lines of a log up to `step`; a last line that a kill cut short goes too."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line).get("step", 0) > step:
+        if not line.endswith("\n"):
             break
+        with parsing(path):
+            if json.loads(line).get("step", 0) > step:
+                break
         lines.append(line)
     return lines
 

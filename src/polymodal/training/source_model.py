@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polymodal.checkpoint.model_directory import file_sha256, read_json, read_weights, verify_model_files
+from polymodal.checkpoint.model_directory import file_sha256, read_weights, verify_model_files
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.options import Options
 from polymodal.core.registry import build, find
 from polymodal.preparation.preparation import Preparation
+from polymodal.preparation.saved_state import SavedPreparation
 from polymodal.pretrained.fine_tuning import FineTuningOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.tasks.base import Task
@@ -53,7 +54,7 @@ class SourceModel:
         if not (folder / "manifest.json").is_file():
             state = "holds no model" if folder.is_dir() else "does not exist"
             raise RecipeError(INIT_FROM_KEY, f"{folder} {state}: give a directory written by `fit` or `pretrain`")
-        weight_format = WeightFormat(**verify_model_files(folder))
+        weight_format = verify_model_files(folder)
         return cls(folder, Recipe.read(folder / "recipe.yaml"), file_sha256(folder / "manifest.json"), weight_format)
 
     def weights(self) -> dict[str, Any]:
@@ -147,13 +148,12 @@ class SourceModel:
 
     def load_modalities(self, preparation: Preparation) -> list[str]:
         """Load the fitted modalities of matching inputs; return the names of these inputs."""
-        state, names = read_json(self.folder / "preparation.json"), self.matching_inputs(preparation.recipe)
+        saved, names = SavedPreparation(self.folder), self.matching_inputs(preparation.recipe)
         for name in names:
-            index = list(self.recipe.inputs).index(name)
-            preparation.modalities[name].load(self.folder / "preparation" / f"input{index}", state["inputs"][name])
+            saved.load_modality(preparation.modalities[name], name, list(self.recipe.inputs).index(name))
             ours, theirs = preparation.recipe.inputs[name].columns, self.recipe.inputs[name].columns
-            for column, saved in zip(ours, theirs, strict=True):  # cells are read as the saved model learned them
-                preparation.column_kinds[column] = state["columns"][saved]
+            for column, source in zip(ours, theirs, strict=True):  # cells are read as the saved model learned them
+                preparation.column_kinds[column] = saved.state.columns[source]
         return names
 
     def load_tasks(self, preparation: Preparation) -> None:
@@ -188,9 +188,7 @@ class SourceModel:
     def _task(self, name: str, columns: list[str]) -> Task:
         """The fitted task of the saved model."""
         task: Task = build("task", self.recipe.outputs[name].task, f"outputs.{name}", columns=columns)
-        index = list(self.recipe.outputs).index(name)
-        task.read_files(self.folder / "preparation" / f"output{index}")
-        task.load(read_json(self.folder / "preparation.json")["outputs"][name])
+        SavedPreparation(self.folder).load_task(task, name, list(self.recipe.outputs).index(name))
         return task
 
     def _matches(self, name: str, spec: InputSpec) -> bool:

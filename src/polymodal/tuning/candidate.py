@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polymodal.checkpoint.model_directory import json_ready, read_json, write_json
-from polymodal.core.errors import ArtifactError
+from polymodal.checkpoint.model_directory import file_sha256, json_ready, read_json, unsigned, verify_file, write_signed
+from polymodal.checkpoint.reading import parsing
 from polymodal.core.writing import atomic_path
 
 #: A trial (a network of all inputs), a unimodal network (or the best unimodal ensemble), or a baseline.
@@ -62,26 +62,28 @@ class Candidate:
         for index, values in enumerate(self.distributions.values()):
             with atomic_path(folder / f"{stem}.{index}.npy") as part, part.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
-        write_json(folder / f"{stem}.json", self.to_dict())
+        sums = [file_sha256(folder / f"{stem}.{index}.npy") for index in range(len(self.distributions))]
+        write_signed(folder / f"{stem}.json", self.to_dict() | {"sha256": sums})
 
     @classmethod
     def load(cls, folder: Path, stem: str) -> Candidate:
         """Load a candidate that was written by `save`.
 
         Raises:
-            ArtifactError: a file is missing or cannot be read.
+            ArtifactError: a file is missing, was changed, or cannot be read.
         """
-        values = read_json(folder / f"{stem}.json")
-        try:
-            outputs = values.pop("outputs")
+        path = folder / f"{stem}.json"
+        values = unsigned(read_json(path), path)
+        with parsing(path):
+            outputs, sums = values.pop("outputs"), values.pop("sha256")
+            for index, checksum in enumerate(sums):
+                verify_file(folder, f"{stem}.{index}.npy", checksum)
             distributions = {
                 name: np.load(folder / f"{stem}.{index}.npy", allow_pickle=False) for index, name in enumerate(outputs)
             }
             scores = {"score": _number(values["score"])}
             fold_scores = [_number(value) for value in values["fold_scores"]]
             return cls(**{**values, **scores, "fold_scores": fold_scores, "distributions": distributions})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{folder / stem}.json and its arrays cannot be read: {error!r}") from None
 
 
 def _number(value: float | None) -> float:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polymodal.checkpoint.model_directory import json_ready, read_json, write_json
-from polymodal.core.errors import ArtifactError, DataError, PolymodalError
+from polymodal.checkpoint.model_directory import json_ready, read_json, unsigned, write_signed
+from polymodal.checkpoint.reading import parsing
+from polymodal.core.errors import DataError, PolymodalError
 from polymodal.core.paths import cache_folder
+from polymodal.core.record import read_record
 from polymodal.core.writing import atomic_path
 from polymodal.data.table.table import Table, open_table
 from polymodal.experiments.plan import make_plan
@@ -44,15 +46,16 @@ class SearchSpec:
 
     def write(self, folder: Path) -> None:
         """Write `search.json` atomically."""
-        write_json(folder / FILE, asdict(self))
+        write_signed(folder / FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> SearchSpec:
-        """Read `search.json`. Raise ArtifactError if the folder contains no search."""
-        try:
-            return cls(**read_json(folder / FILE))
-        except TypeError as error:
-            raise ArtifactError(f"{folder / FILE} is corrupt: {error}") from None
+        """Read `search.json`. Raise ArtifactError if the folder contains no search, or the file was changed."""
+        path = folder / FILE
+        values = unsigned(read_json(path), path)
+        with parsing(path):
+            spec = cls(**values)
+            return read_record(cls, asdict(spec), path)
 
     def difference(self, other: SearchSpec) -> str | None:
         """The first field that differs from another search; None if the searches are the same."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import MissingExtraError, PolymodalError, TrainingError
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.pareto import OBJECTIVES
@@ -76,6 +77,7 @@ class Study:
 
         Raises:
             MissingExtraError: Optuna is not installed.
+            ArtifactError: the journal is damaged.
         """
         optuna = require_optuna()
         self.optuna, self.folder, self.space = optuna, folder, space
@@ -83,14 +85,15 @@ class Study:
         self.objectives = list(objectives)
         journal, path = optuna.storages.journal, str(folder / JOURNAL)
         backend = journal.JournalFileBackend(path, lock_obj=journal.JournalFileOpenLock(path))
-        self.storage = optuna.storages.JournalStorage(backend)
-        self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=STUDY_NAME,
-            directions=["maximize"] * len(self.objectives),
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=WARMUP_FOLDS),
-        )
+        with parsing(folder / JOURNAL):
+            self.storage = optuna.storages.JournalStorage(backend)
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=STUDY_NAME,
+                directions=["maximize"] * len(self.objectives),
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=MIN_COMPLETE_TRIALS, n_warmup_steps=WARMUP_FOLDS),
+            )
 
     def enqueue_initial(self, max_trials: int | None) -> None:
         """Enqueue the initial points, and the unfinished trials of an earlier run. One process must call this before

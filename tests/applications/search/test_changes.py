@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from damage import change_signed
 from polymodal.applications.search import Index, storage
 from polymodal.checkpoint.write_lock import WriteLock
 from polymodal.core.errors import ArtifactError, DataError, OutputError
@@ -206,14 +206,14 @@ def test_modified_files_are_rejected(index: Index) -> None:
         ("format", 99, "format 99"),
         ("kind", "other", "is not an index"),
         ("dim", 23, "contains float32"),
-        ("dim", "many", "is corrupt"),
-        ("dtype", "float64", "is corrupt"),
-        ("next_id", None, "is corrupt"),
+        ("dim", "many", "IndexManifest: dim"),
+        ("dtype", "float64", "IndexManifest: dtype"),
+        ("next_id", None, "IndexManifest: next_id"),
     ],
 )
 def test_a_changed_manifest_is_refused(index: Index, key: str, value: object, message: str) -> None:
     path = index.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    change_signed(path, **{key: value})
     with pytest.raises(ArtifactError, match=message):
         Index.open(index.folder)
 
@@ -221,6 +221,9 @@ def test_a_changed_manifest_is_refused(index: Index, key: str, value: object, me
 def test_files_outside_the_index_are_not_opened(index: Index) -> None:
     path = index.folder / "manifest.json"
     path.write_text(path.read_text().replace("segment-000001.ids.npy", "../segment-000001.ids.npy"))
+    with pytest.raises(ArtifactError, match="was changed"):
+        Index.open(index.folder)
+    change_signed(path)
     with pytest.raises(ArtifactError, match="outside"):
         Index.open(index.folder)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from polymodal.applications.search import Index, exact
 from polymodal.applications.search.exact import exact_search
 from polymodal.applications.search.rows import unit_vectors
+from polymodal.core.errors import DataError
 from search.vectors import brute, clusters
 
 
@@ -80,7 +81,10 @@ def test_opening_maps_the_vectors(tmp_path: Path) -> None:
 
 def test_more_rows_are_sought_than_there_are(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "index", clusters(3))
-    hits = index.search(clusters(1), 5)
-    assert sorted(hits.ids[0][:3]) == [0, 1, 2]
-    np.testing.assert_array_equal(hits.ids[0][3:], [-1, -1])
-    assert np.isneginf(hits.similarity[0][3:]).all()
+    for top_k in (5, 10**9, 2**62):
+        hits = index.search(clusters(1), top_k)
+        assert sorted(hits.ids[0]) == [0, 1, 2]
+        assert hits.similarity.shape == (1, 3)
+    for top_k in (0, -1):
+        with pytest.raises(DataError, match="top_k must be at least 1"):
+            index.search(clusters(1), top_k)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from pydantic import FiniteFloat
 from scipy.special import softmax
 
 from polymodal._version import __version__
@@ -18,22 +17,54 @@ from polymodal.applications.few_shot.classifier_task import EmbeddingClassifierT
 from polymodal.applications.few_shot.heads import HEADS, FewShotHead, LinearProbe, Prototypes, TipAdapter
 from polymodal.applications.few_shot.zero_shot import ZeroShot, aligned_inputs
 from polymodal.checkpoint.directory_kinds import FEW_SHOT
-from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
+from polymodal.checkpoint.model_directory import (
+    MANIFEST,
+    file_sha256,
+    read_json,
+    unsigned,
+    verify_file,
+    write_signed,
+)
 from polymodal.checkpoint.output_directory import OutputDirectory
+from polymodal.checkpoint.reading import parsing, read_tensors
 from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, DataError, RecipeError, did_you_mean
+from polymodal.core.options import StrictModel
+from polymodal.core.record import read_record
 from polymodal.data.table.cell_error_summary import summarize_reasons
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.model.embedding import embed_table
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
+from polymodal.tasks.classification import ClassificationState
 
 FILE, ARRAYS = "few_shot.json", "head.safetensors"
-FORMAT = 2
+FORMAT: Final = 3
 
 HeadName = Literal["prototypes", "linear", "tip"]
+
+
+class HeadRecord(StrictModel):
+    """The content of `few_shot.json`.
+
+    model: the directory of the model, relative to that of the classifier
+    manifest: the SHA-256 of the manifest of the model
+    task: the state of the task
+    sha256: the SHA-256 of the file with the arrays
+    """
+
+    format: Literal[3] = FORMAT
+    polymodal: str = __version__
+    model: str
+    manifest: str
+    head: HeadName
+    hyperparameters: dict[str, FiniteFloat]
+    input: str | None
+    target: str
+    task: ClassificationState
+    sha256: dict[str, str]
 
 
 class FewShot:
@@ -185,7 +216,7 @@ class FewShot:
             "task": self.task.save(),
             "sha256": {ARRAYS: file_sha256(work / ARRAYS)},
         }
-        write_json(work / FILE, record)
+        write_signed(work / FILE, record)
 
     @classmethod
     @check_arguments
@@ -200,26 +231,25 @@ class FewShot:
         folder = Path(folder)
         if not (folder / FILE).is_file():
             raise ArtifactError(f"{folder} contains no few-shot head: {FILE} is missing")
-        record = read_json(folder / FILE)
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{folder / FILE} is corrupt, or has a format that this version of polymodal cannot read"
-            )
-        model_folder = Path(model) if model is not None else folder / record["model"]
-        if not (model_folder / "manifest.json").is_file():
+        path = folder / FILE
+        values = read_json(path)
+        if isinstance(values, dict) and values.get("format") != FORMAT:
+            raise ArtifactError(f"{path} has a format that this version of polymodal cannot read; fit the head again")
+        record = read_record(HeadRecord, unsigned(values, path), path)
+        model_folder = Path(model) if model is not None else folder / record.model
+        if not (model_folder / MANIFEST).is_file():
             raise ArtifactError(f"the model of {folder} is not in {model_folder}; pass its new directory as `model`")
-        if file_sha256(model_folder / "manifest.json") != record["manifest"]:
+        if file_sha256(model_folder / MANIFEST) != record.manifest:
             raise ArtifactError(f"{model_folder} is not the model that {folder} was fitted on; fit the head again")
-        if not (folder / ARRAYS).is_file() or file_sha256(folder / ARRAYS) != record["sha256"][ARRAYS]:
-            raise ArtifactError(f"{folder / ARRAYS} is missing or was modified; fit the head again")
-        try:
-            arrays = load_file(folder / ARRAYS)
-        except SafetensorError as error:
-            raise ArtifactError(f"{folder / ARRAYS} cannot be read: {error}") from None
-        task = EmbeddingClassifierTask(record["target"])
-        task.load(record["task"])
-        head = HEADS[record["head"]].from_state(arrays, record["hyperparameters"])
-        return cls(Model.load(model_folder), head, task, input=record["input"], folder=model_folder)
+        verify_file(folder, ARRAYS, record.sha256.get(ARRAYS, ""))
+        loaded = Model.load(model_folder)
+        with parsing(path):
+            task = EmbeddingClassifierTask(record.target)
+            task.load(dict(record.task))
+            arrays = {name: tensor.numpy() for name, tensor in read_tensors(folder / ARRAYS).items()}
+            head = HEADS[record.head].from_state(arrays, record.hyperparameters)
+            _columns(loaded, record.input)
+        return cls(loaded, head, task, input=record.input, folder=model_folder)
 
 
 def _columns(model: Model, input: str | None) -> list[str]:

@@ -167,19 +167,23 @@ class Index:
         exact: bool = False,
         ef_search: int | None = None,
     ) -> SearchResults:
-        """The `top_k` most similar rows for each of `queries [queries, dim]` (or for one query `[dim]`).
+        """The `top_k` most similar rows for each of `queries [queries, dim]` (or for one query `[dim]`), or all rows if
+        the index has fewer.
 
         filter: condition on metadata columns, such as `price < 10 and color == 'red'` (see `search.filter`)
         exact: compare with every row, also in an approximate index
         ef_search: number of candidates of the graph search, if larger than the value the index was built with
 
-        Fewer than `top_k` rows are returned only if fewer rows meet the condition.
+        The results have fewer than `top_k` columns only if the index has fewer rows. Places are empty (-1) only if
+        fewer rows meet the condition.
 
         Raises:
-            DataError: a query is not finite, is 0 or has another dimension; the condition is invalid.
+            DataError: `top_k` is less than 1; a query is not finite, is 0 or has another dimension; the condition is
+                invalid.
         """
         if top_k < 1:
             raise DataError(f"top_k must be at least 1, not {top_k}")
+        top_k = min(top_k, max(1, len(self)))
         matrix = as_matrix(queries, self.dim, "queries")
         if not present_rows(matrix).all():
             raise DataError("the query is all NaN", row=int(present_rows(matrix).argmin()))

@@ -1,7 +1,7 @@
 """The manifest of an index directory. A change writes new files first, then replaces the manifest atomically.
 
-manifest.json                format, dimension and type of the vectors, the model, and the files below with their
-                             sizes and checksums
+manifest.json                format, dimension and type of the vectors, the model, the files below with their sizes and
+                             checksums, and the checksum of its own content
 segment-N.vectors.npy        [rows, dim] unit vectors, float32 or float16, in the order of their ids
 segment-N.ids.npy            [rows] int64, ascending, greater than the ids of all earlier segments
 segment-N.columns.arrow      the metadata columns, uncompressed, so that they can be memory-mapped
@@ -19,13 +19,15 @@ import os
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from polymodal._version import __version__
-from polymodal.checkpoint.model_directory import file_sha256, read_json, write_json
+from polymodal.checkpoint.model_directory import file_sha256, read_json, unsigned, write_signed
+from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import ArtifactError
+from polymodal.core.record import read_record
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 KIND: Final = "polymodal index"
 MANIFEST_FILE = "manifest.json"
 #: Files up to this many bytes are checked by their checksum when an index is opened. Larger files are checked only by
@@ -95,7 +97,7 @@ class IndexManifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     kind: Literal["polymodal index"] = KIND
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     polymodal: str = __version__
     generation: int = 0
     dim: int = Field(ge=1)
@@ -139,12 +141,7 @@ def read_manifest(folder: Path) -> IndexManifest:
             f"{folder} has format {raw.get('format')}, written by polymodal {raw.get('polymodal')}; this is polymodal "
             f"{__version__}, which reads format {FORMAT}; build the index again"
         )
-    try:
-        manifest = IndexManifest.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        location = ".".join(map(str, first["loc"]))
-        raise ArtifactError(f"{path} is corrupt: {location}: {first['msg']}") from None
+    manifest = read_record(IndexManifest, unsigned(raw, path), path)
     for file in manifest.files():
         _check(folder, file)
     return manifest
@@ -160,7 +157,7 @@ def is_index(folder: Path) -> bool:
 def write_manifest(folder: Path, manifest: IndexManifest) -> None:
     """Replace the manifest atomically, then remove files that are not in it."""
     part = folder / f"{MANIFEST_FILE}.part"
-    write_json(part, manifest.model_dump())
+    write_signed(part, manifest.model_dump())
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(folder / MANIFEST_FILE)
@@ -183,7 +180,9 @@ def _check(folder: Path, file: StoredFile) -> None:
     path = folder / file.name
     if Path(file.name).name != file.name:
         raise ArtifactError(f"{folder / MANIFEST_FILE} contains a file outside of the index: {file.name}")
-    if not path.is_file():
+    with parsing(folder / MANIFEST_FILE):  # a name may hold characters that no file name may have
+        exists = path.is_file()
+    if not exists:
         raise ArtifactError(f"{path} is missing; build the index again")
     modified = path.stat().st_size != file.bytes or (file.sha256 is not None and file_sha256(path) != file.sha256)
     if modified:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.applications.search.manifest import IndexManifest, IndexSegment, sync_file
+from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import ArtifactError
 from polymodal.metrics.retrieval import normalize_rows
 
@@ -113,7 +114,8 @@ def read_rows(folder: Path, manifest: IndexManifest) -> IndexRows:
     live = None
     if manifest.deleted is not None:
         live = ~np.isin(all_ids, read_array(folder / manifest.deleted.name))
-    return IndexRows(vectors, all_ids, pa.concat_tables(tables) if tables else None, live)
+    with parsing(folder):
+        return IndexRows(vectors, all_ids, pa.concat_tables(tables) if tables else None, live)
 
 
 def write_segment(folder: Path, number: int, batches: list[RowBatch], manifest: IndexManifest) -> IndexSegment:
@@ -154,27 +156,21 @@ def read_array(path: Path) -> np.ndarray:
     Raises:
         ArtifactError: the file cannot be read.
     """
-    try:
+    with parsing(path):
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
 
 
 def _memory_map(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    try:
+    with parsing(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise ArtifactError(f"{path} contains {array.dtype} {array.shape}, not {dtype} {shape}; build the index again")
     return array
 
 
 def _columns(path: Path, rows: int) -> pa.Table:
-    try:
+    with parsing(path):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from None
     if len(table) != rows:
         raise ArtifactError(f"{path} has {len(table)} rows, not {rows}; build the index again")
     return table

@@ -70,7 +70,7 @@ def list_packs(folder: Path) -> list[PackFiles]:
         for entry in sorted(os.scandir(store), key=lambda entry: entry.name):
             if os.path.splitext(entry.name)[1] not in _SUFFIXES:
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # it is gone, or a link to itself
                 status = entry.stat()
                 groups.setdefault(entry.name.partition(".")[0], []).append((Path(entry.path), status))
         for group in groups.values():
@@ -154,7 +154,7 @@ def _remove(pack: PackFiles) -> bool:
                         return False
             for path in (*([pack.keys] if pack.keys else []), *pack.files):
                 path.unlink(missing_ok=True)
-        except (PermissionError, IsADirectoryError):
+        except OSError:  # of another user, or not a file
             return False
     return True
 

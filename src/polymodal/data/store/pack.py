@@ -27,6 +27,10 @@ CHECKSUM_BYTES = 16 + 8
 FieldTypes = dict[str, tuple[np.dtype, tuple[int, ...]]]
 
 
+#: Errors of the system for a file that cannot be read, now or later.
+_UNREADABLE = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EIO}
+
+
 class DamagedPackError(Exception):
     """The content of a pack is not what was written. `MediaStore` removes the pack, and its items are made again."""
 
@@ -134,7 +138,7 @@ class Pack:
                     return None
                 if status.st_size != int(np.prod(shape)) * dtype.itemsize:
                     raise DamagedPackError
-                identity = file_identity(path, status)
+                identity = file_identity(path, status, self.checksum.hex())
                 if status.st_size == 0:
                     return np.empty(shape, dtype), identity
                 return np.memmap(file, dtype, mode="r", shape=shape).view(np.ndarray), identity
@@ -166,9 +170,9 @@ def _write(path: Path, parts: list[bytes] | list[memoryview]) -> None:
 def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (PermissionError, IsADirectoryError):
-        raise DamagedPackError from None
     except OSError as error:
+        if error.errno in _UNREADABLE:
+            raise DamagedPackError from None
         if error.errno != errno.EMFILE:
             raise
         raise DataError(
