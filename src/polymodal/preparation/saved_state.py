@@ -9,6 +9,7 @@ from polymodal.checkpoint.model_directory import read_json
 from polymodal.checkpoint.reading import parsing
 from polymodal.core.options import StrictModel
 from polymodal.core.record import read_record
+from polymodal.data.table.cell_kinds import CellKind
 from polymodal.modalities.base import Modality
 from polymodal.tasks.base import Task
 
