@@ -209,7 +209,7 @@ def test_a_start_that_is_not_there_or_was_altered_is_refused(start: Path, tmp_pa
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
-    with pytest.raises(ArtifactError, match="was changed after the model was saved"):
+    with pytest.raises(ArtifactError, match="was changed after it was saved"):
         fit(few(), "kind", init_from=copy)
 
 
