@@ -367,19 +367,17 @@ class Model:
         device: device for prediction: `cpu`, `cuda` (or `cuda:1`, ...), `mps`; `auto` uses an accelerator if available
 
         Raises:
-            ArtifactError: a file is missing, altered, not in the manifest, or does not hold what was saved; or the
-                format is not supported.
+            ArtifactError: a file is missing, altered, unlisted or malformed, or the format is not supported.
             RecipeError: the device is not available.
         """
         folder = Path(folder)
         weight_format = verify_model_files(folder)
         metrics = read_record(dict[str, Any], read_json(folder / "metrics.json"), folder / "metrics.json")
         run = RunRecord.read(folder)
-        with parsing(folder / "recipe.yaml"):
-            recipe = Recipe.read(folder / "recipe.yaml")
-        preparation = Preparation(recipe)
-        preparation.load(folder)
         with parsing(folder):
+            recipe = Recipe.read(folder / "recipe.yaml")
+            preparation = Preparation(recipe)
+            preparation.load(folder)
             network = make_network(recipe, preparation)
             network.load_state_dict(weight_format.from_file(read_weights(folder)))
         network.eval().to(resolve_device(device, "device"))
