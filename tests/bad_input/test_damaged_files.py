@@ -118,17 +118,19 @@ def test_checkpoints(tmp_path: Path) -> None:
     check(folder, content, 300, tmp_path, seed=3)
 
 
-def test_a_damaged_checkpoint_is_not_resumed(tmp_path: Path) -> None:
-    settings = {"training.epochs": 2, "training.save_steps": 1, "training.num_threads": 1}
+def test_a_damaged_checkpoint_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"training.epochs": 2, "training.num_threads": 1}
     columns = {name: COLUMNS[name] for name in ("length", "grade")}
-    fit(columns, "grade", settings=settings, out=tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("polymodal.workflows.fit.score_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        fit(columns, "grade", settings=settings, out=tmp_path / "run")
     path = tmp_path / "run" / "checkpoint.safetensors"
-    write_checkpoint(path, TrainingState({"network.x": torch.ones(4000)}, {"fingerprint": "none"}))
-    content = bytearray(path.read_bytes())
-    content[-20] ^= 1
-    path.write_bytes(content)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
     with pytest.raises(ArtifactError, match=r"checkpoint\.safetensors is damaged .* delete it to train from the start"):
         fit(columns, "grade", settings=settings, out=tmp_path / "run", resume=True)
+    path.write_bytes(whole)
+    fit(columns, "grade", settings=settings, out=tmp_path / "run", resume=True)
 
 
 def test_few_shot_classifiers(model: Model, tmp_path: Path) -> None:
