@@ -118,12 +118,17 @@ def test_checkpoints(tmp_path: Path) -> None:
     check(folder, content, 300, tmp_path, seed=3)
 
 
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_damaged_checkpoint_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"training.epochs": 2, "training.num_threads": 1}
     columns = {name: COLUMNS[name] for name in ("length", "grade")}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("polymodal.workflows.fit.score_model", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        fit(columns, "grade", settings=settings, out=tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("polymodal.workflows.fit.score_model", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit(columns, "grade", settings=settings, out=tmp_path / "run")
     path = tmp_path / "run" / "checkpoint.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
