@@ -26,10 +26,14 @@ def test_both_directions_of_every_pair() -> None:
     assert list(first) == ["recall@1", "recall@5", "recall@10", "median_rank", "map"]
     assert first["recall@1"] == {
         "value": 1.0,
-        "low": 1.0,
+        "low": pytest.approx(0.025 ** (1 / 30)),
         "high": 1.0,
         "baseline": pytest.approx(1 / 30),
         "greater_is_better": True,
+        "rows": 30,
+        "unknown_class_rows": 0,
+        "training_rows": 0,
+        "left_out": {},
     }
     assert not first["median_rank"]["greater_is_better"]
     assert first["median_rank"]["baseline"] == 15

@@ -176,12 +176,12 @@ def test_without_a_test_part(tmp_path: Path) -> None:
 
 
 def test_rows_without_target_and_no_bootstrap(tmp_path: Path) -> None:
-    """A test part in which the target is missing has no score, and the report says so."""
+    """A test part in which one of two targets is missing has no score of it, and the report says so."""
     data = planted.make_planted_table(80, 0)
-    del data["grade"]
     test = {name: list(values) for name, values in data.items()}
     test["price"] = [None] * 80
-    model, page, html = run(tmp_path / "m", data, "price", "evaluation.bootstrap_samples=0", test=test)
+    model, page, html = run(tmp_path / "m", data, ["price", "grade"], "evaluation.bootstrap_samples=0", test=test)
+    assert model.metrics["test"]["price"]["rmse"]["left_out"] == {"missing_target": 80}
     check_self_contained(page, html)
     assert "The RMSE is undefined on the test rows." in page.words
     assert "No test row is wrong." in page.words

@@ -22,6 +22,7 @@ from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.evaluation.scores import score_metric
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
@@ -189,10 +190,10 @@ def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) 
                     predictions[dtype] = task.distribution(outputs[name].values)
                 else:
                     predictions[dtype] = task.distribution(_predict(variant, prepared, rows)[name].values)
-    value, present = prepared.targets[name]
+    targets = OutputTargets.of(Split.all_rows(prepared), name)
     measurements = []
     for dtype, variant in variants.items():
-        score = score_metric(task.metrics[0], task, predictions[dtype], value, present, prepared.weight)
+        score = score_metric(task.metrics[0], task, predictions[dtype], targets)
         measurements.append(
             FormatMeasurement(
                 dtype,

@@ -24,7 +24,7 @@ from polymodal.cli.options import (
 )
 from polymodal.cli.output import print_result, rows_table, scores_table, separated
 from polymodal.core.formatting import format_interval, format_score, metric_name
-from polymodal.core.terminal import labeled_lines
+from polymodal.core.terminal import labeled_lines, plain_text
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -149,6 +149,7 @@ def cross_validate(
 def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as_json: Json = False) -> None:
     """Compare two models on the same labeled rows with paired tests."""
     from polymodal.model.model import Model
+    from polymodal.report.model_summary import ScoreRow, count_sentences
     from polymodal.workflows.model_comparison import compare as run
 
     found = run(Model.load(first), Model.load(second), data, root=root)
@@ -165,4 +166,5 @@ def compare(first: ModelDir, second: ModelDir, data: Data, root: Root = None, as
         for output, metrics in found.items()
         for metric, result in metrics.items()
     ]
-    print_result({"comparison": found}, [rows_table(rows)], as_json=as_json)
+    counts = {output: ScoreRow.counts_of(next(iter(metrics.values()))) for output, metrics in found.items() if metrics}
+    print_result({"comparison": found}, [rows_table(rows), *map(plain_text, count_sentences(counts))], as_json=as_json)

@@ -23,6 +23,7 @@ from polymodal.cli.options import (
 )
 from polymodal.cli.output import print_result, rows_table
 from polymodal.core.formatting import format_interval, format_score
+from polymodal.core.terminal import plain_text
 
 if TYPE_CHECKING:
     from polymodal.workflows.multitask_gain import MultitaskGain
@@ -64,6 +65,8 @@ def multitask_gain(
 
 def gain_tables(result: MultitaskGain) -> list[RenderableType]:
     """The gain of the leading metrics of each output, and the cost of each model."""
+    from polymodal.report.model_summary import ScoreRow, count_sentences
+
     gains = [
         {
             "output": output if position == 0 else "",
@@ -86,7 +89,8 @@ def gain_tables(result: MultitaskGain) -> list[RenderableType]:
             ("sum of single", summed),
         )
     ]
-    return [rows_table(gains), "", rows_table(costs)]
+    counts = {output: ScoreRow.counts_of(next(iter(metrics.values()))) for output, metrics in result.outputs.items()}
+    return [rows_table(gains), *map(plain_text, count_sentences(counts)), "", rows_table(costs)]
 
 
 def verdict(one: dict[str, Any]) -> str:

@@ -137,9 +137,29 @@ def strata(recipe: Recipe, table: Table) -> np.ndarray | None:
 
 
 def groups_of(recipe: Recipe, table: Table) -> np.ndarray | None:
-    """The group number of each row, `[rows]`, for the cluster bootstrap; None without `data.split.group_column`."""
+    """The group number of each row, `[rows]`, for the cluster bootstrap; None without `data.split.group_column`.
+
+    Raises:
+        DataError: the table lacks the column, so that the rows that belong together are not known.
+    """
     column = recipe.data.split.group_column
-    return None if column is None or column not in table.columns else _codes(table, column)
+    if column is None:
+        return None
+    if column not in table.columns:
+        raise DataError(
+            "the rows are scored with this group column (data.split.group_column), and it is missing. Add it; a "
+            "different value in each row makes the rows independent",
+            column=column,
+            file=table.name,
+        )
+    return _codes(table, column)
+
+
+def group_values(table: Table, column: str, rows: np.ndarray) -> list[Any]:
+    """The group of each of `rows`, as a hashable value; None without one."""
+    values = table.values(column, rows)
+    cells = values.to_pylist() if isinstance(values, pa.ChunkedArray) else list(values)
+    return [repr(cell) if isinstance(cell, list | dict) else None if cell != cell else cell for cell in cells]
 
 
 def _cells(table: Table, column: str) -> list[Any]:

@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 from polymodal.core.record import RECORD_CONFIG
 from polymodal.data.partition import Split
 from polymodal.evaluation.scores import Score, score_output
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.inference.predictions import Predictions
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -15,7 +16,7 @@ from polymodal.tasks.base import Task
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class DataSetScores:
-    """The number of rows of a data set with the target, and their scores by metric."""
+    """The number of scored rows of a data set, and their scores by metric."""
 
     rows: int
     scores: dict[str, Score]
@@ -46,23 +47,13 @@ def score_data_sets(
         return found
     of = prepared.data_set[rows]
     for output, task in tasks.items():
-        value, present = prepared.targets[output]
-        known = present[rows]
-        having = [number for number in range(len(names)) if (known & (of == number)).any()]
+        targets = OutputTargets.of(split, output)
+        having = [number for number in range(len(names)) if (targets.present & (of == number)).any()]
         if len(having) < 2:
             continue
         distribution, found[output] = task.distribution(predictions[output].values), {}
         for number in having:
-            own = known & (of == number)
-            scores = score_output(
-                task,
-                distribution[own],
-                value[rows[own]],
-                present[rows[own]],
-                None if prepared.weight is None else prepared.weight[rows[own]],
-                options,
-                seed=seed,
-                groups=None if prepared.groups is None else prepared.groups[rows[own]],
-            )
-            found[output][names[number]] = DataSetScores(int(own.sum()), scores)
+            own = of == number
+            scores = score_output(task, distribution[own], targets.select(own), options, seed=seed)
+            found[output][names[number]] = DataSetScores(targets.select(own).counts(task).rows, scores)
     return found

@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 
 from polymodal.data.partition import Split
-from polymodal.evaluation.scores import output_class_details, score_metric, score_output, score_perplexity
+from polymodal.evaluation.scores import (
+    output_class_details,
+    perplexity_value,
+    score_metric,
+    score_output,
+    score_perplexity,
+)
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
-from polymodal.metrics.text.perplexity import PERPLEXITY
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
@@ -31,28 +37,13 @@ def score_predictions(
 
     If the table has groups, the intervals use the cluster bootstrap.
     """
-    prepared, rows = split.table, split.rows
-    groups = None if prepared.groups is None else prepared.groups[rows]
     scores: Scores = {}
     for name, task in tasks.items():
-        value, present = prepared.targets[name]
-        found = score_output(
-            task,
-            task.distribution(predictions[name].values),
-            value[rows],
-            present[rows],
-            _weight(split),
-            options,
-            seed=seed,
-            groups=groups,
-        )
+        targets = OutputTargets.of(split, name)
+        found = score_output(task, task.distribution(predictions[name].values), targets, options, seed=seed)
         losses = predictions[name].losses
         if losses is not None:
-            known = present[rows]
-            clusters = None if groups is None else groups[known]
-            found["perplexity"] = score_perplexity(
-                losses.numpy()[known], _weights(split)[known], task.baseline_loss(), options, seed=seed, groups=clusters
-            )
+            found["perplexity"] = score_perplexity(losses.numpy(), targets, task, options, seed=seed)
         scores[name] = {metric: score.model_dump() for metric, score in found.items()}
     return scores
 
@@ -65,31 +56,27 @@ def add_unimodal_scores(
     split: Split[PreparedTable],
 ) -> None:
     """Add the scores of predictions from only `input_name`: `scores[output][metric]["unimodal"][input_name]`."""
-    rows = split.rows
     for name, task in tasks.items():
-        value, present = split.table.targets[name]
+        targets = OutputTargets.of(split, name)
         distribution = task.distribution(predictions[name].values)
         for metric in task.metrics:
-            score = score_metric(metric, task, distribution, value[rows], present[rows], _weight(split))
+            score = score_metric(metric, task, distribution, targets)
             unimodal = scores[name][metric.name].setdefault("unimodal", {})
             unimodal[input_name] = float(score) if np.isfinite(score) else None
         losses = predictions[name].losses
         if losses is not None:
-            known = present[rows]
-            score = PERPLEXITY.score(losses.numpy()[known], losses.numpy()[known], _weights(split)[known])
-            scores[name]["perplexity"].setdefault("unimodal", {})[input_name] = score if np.isfinite(score) else None
+            score_of_texts = perplexity_value(losses.numpy(), targets)
+            scores[name]["perplexity"].setdefault("unimodal", {})[input_name] = score_of_texts
 
 
 def class_details(
     tasks: dict[str, Task], predictions: dict[str, Predictions], split: Split[PreparedTable]
 ) -> dict[str, Any]:
     """The confusion matrix and per-class scores of each classification output, by output."""
-    found = {}
-    for name, task in tasks.items():
-        value, present = split.table.targets[name]
-        distribution = task.distribution(predictions[name].values)
-        found[name] = output_class_details(task, distribution, value[split.rows], present[split.rows], _weight(split))
-    return found
+    return {
+        name: output_class_details(task, task.distribution(predictions[name].values), OutputTargets.of(split, name))
+        for name, task in tasks.items()
+    }
 
 
 def evaluate(
@@ -110,15 +97,3 @@ def evaluate(
                 scores, name, tasks, predictor.predict(split, hidden_inputs=frozenset(inputs) - {name}), split
             )
     return scores, predictions
-
-
-def _weight(split: Split[PreparedTable]) -> np.ndarray | None:
-    """The sample weights, `[rows]`; None for equal weights."""
-    weight = split.table.weight
-    return None if weight is None else weight[split.rows]
-
-
-def _weights(split: Split[PreparedTable]) -> np.ndarray:
-    """The sample weights, `[rows]` float64; 1 for equal weights."""
-    weight = _weight(split)
-    return np.ones(len(split)) if weight is None else weight.astype(np.float64)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.data.partition import groups_of
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import reorder_classes
 from polymodal.evaluation.scores import Score, score_metric, score_output
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.metrics.base import Metric
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
@@ -35,7 +36,7 @@ class GroundTruth:
         self.tasks: dict[str, Task] = preparation.tasks
         self.cell_errors = CellErrors(recipe.data.strict)
         self.truth: PreparedTable = preparation.prepare(table, self.cell_errors, folder=None, cache=None)
-        self.groups = groups_of(recipe, table)
+        self.groups = self.truth.groups
 
     def empty(self) -> dict[str, np.ndarray]:
         """A distribution `[rows, k]` of each output, filled with NaN."""
@@ -47,23 +48,15 @@ class GroundTruth:
 
     def value(self, name: str, metric: Metric, distribution: np.ndarray, rows: np.ndarray) -> float:
         """One metric of output `name` over `rows` of `distribution [all rows, k]`; NaN if undefined."""
-        value, present = self.truth.targets[name]
-        weight = None if self.truth.weight is None else self.truth.weight[rows]
-        return score_metric(metric, self.tasks[name], distribution[rows], value[rows], present[rows], weight)
+        return score_metric(metric, self.tasks[name], distribution[rows], self.targets(name, rows))
 
     def scores(
         self, name: str, distribution: np.ndarray, options: EvaluationOptions, seed: int, rows: np.ndarray | None = None
     ) -> dict[str, Score]:
         """Every metric of output `name` with intervals over `rows` (None: all) of `distribution [all rows, k]`."""
         rows = np.arange(self.rows) if rows is None else rows
-        value, present = self.truth.targets[name]
-        return score_output(
-            self.tasks[name],
-            distribution[rows],
-            value[rows],
-            present[rows],
-            None if self.truth.weight is None else self.truth.weight[rows],
-            options,
-            seed=seed,
-            groups=None if self.groups is None else self.groups[rows],
-        )
+        return score_output(self.tasks[name], distribution[rows], self.targets(name, rows), options, seed=seed)
+
+    def targets(self, name: str, rows: np.ndarray | None = None) -> OutputTargets:
+        """The targets of output `name` on `rows` (None: all)."""
+        return OutputTargets.of(Split(self.truth, np.arange(self.rows) if rows is None else rows), name)

@@ -23,7 +23,7 @@ def score_objectives(predictor: Predictor, split: Split[PreparedTable], recipe: 
     for key, (loss, baseline) in predictor.losses(
         split, rows=options.batch_size or 64, group_by_item=options.group_by_item
     ).items():
-        one = Score(value=loss, low=None, high=None, baseline=baseline, greater_is_better=False)
+        one = Score(value=loss, low=None, high=None, baseline=baseline, greater_is_better=False, rows=len(rows))
         scores[key] = {"loss": one.model_dump()}
     alignment = alignment_of(predictor.network)
     if alignment is None:

@@ -70,6 +70,7 @@ def _score_direction(
             high=_finite(found.high),
             baseline=_finite(baseline[metric.name]),
             greater_is_better=metric.greater_is_better,
+            rows=len(related.queries),
         ).model_dump()
     return scores
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from polymodal.data.partition import Split
 from polymodal.evaluation.evaluate import Scores, score_predictions
 from polymodal.evaluation.scores import score_metric
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
@@ -118,13 +119,10 @@ def _first_metrics(
     tasks: dict[str, Task], predictions: dict[str, Predictions], split: Split[PreparedTable]
 ) -> dict[str, float | None]:
     """The score of the first metric of every output."""
-    prepared, rows = split.table, split.rows
-    weight = None if prepared.weight is None else prepared.weight[rows]
     found: dict[str, float | None] = {}
     for name, task in tasks.items():
-        value, present = prepared.targets[name]
         distribution = task.distribution(predictions[name].values)
-        score = score_metric(task.metrics[0], task, distribution, value[rows], present[rows], weight)
+        score = score_metric(task.metrics[0], task, distribution, OutputTargets.of(split, name))
         found[name] = float(score) if np.isfinite(score) else None
     return found
 

@@ -6,24 +6,33 @@ import math
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from polymodal.core.caller import warn_caller
+from polymodal.core.errors import PolymodalWarning
+from polymodal.core.formatting import count_noun, join_words
 from polymodal.evaluation.intervals import Resampling, bootstrap
+from polymodal.evaluation.targets import OutputTargets, RowCounts
 from polymodal.metrics.base import Metric
 from polymodal.metrics.classification import confusion_matrix, per_class
 from polymodal.metrics.text.perplexity import PERPLEXITY
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
+#: The name of all classes that training did not see, in tables of classes.
+UNKNOWN_CLASSES = "(not in training)"
 
-class Score(BaseModel):
+
+class UndefinedScoreWarning(PolymodalWarning):
+    """A score is undefined, because predictions are not finite."""
+
+
+class Score(RowCounts):
     """One metric, JSON-ready; None for an undefined number.
 
     value, low, high: the score and its bootstrap interval
     baseline: the score of the best constant prediction (class frequencies, mean) on the same rows
+    rows, unknown_class_rows, left_out: as in `RowCounts`
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float | None
     low: float | None
@@ -35,23 +44,26 @@ class Score(BaseModel):
 def score_output(
     task: Task,
     distribution: np.ndarray,
-    target: np.ndarray,
-    present: np.ndarray,
-    weight: np.ndarray | None,
+    targets: OutputTargets,
     options: EvaluationOptions,
     *,
     seed: int = 0,
-    groups: np.ndarray | None = None,
+    counts: RowCounts | None = None,
 ) -> dict[str, Score]:
-    """The score of every metric of `task` by name, over rows with a target.
+    """The score of every metric of `task` by name, over the rows that can be scored.
 
     distribution: `[rows, k]`, from `task.distribution`
-    target, present: `[rows, ...]` and `[rows]` bool, from `task.prepare`
-    weight, groups: `[rows]`, or None for equal weights and independent rows
+    counts: the numbers of scored and other rows; None: those of `targets`
     """
-    predicted, truth, weights = _present(task, distribution, target, present, weight)
-    clusters = None if groups is None else groups[present]
-    baseline = baseline_scores(task, target, present, weight)
+    predicted, truth, weights = targets.arrays(task, distribution)
+    if predicted.dtype.kind == "f" and (broken := int((~np.isfinite(predicted)).any(1).sum())):
+        warn_caller(
+            f"{broken:,} of {count_noun(len(predicted), 'prediction')} of {join_words(task.columns)} are not finite, "
+            "so their scores are undefined",
+            UndefinedScoreWarning,
+        )
+    clusters = None if targets.groups is None else targets.groups[targets.scored(task)]
+    baseline, counts = baseline_scores(task, targets), counts or targets.counts(task)
     scores = {}
     for metric in task.metrics:
         found = bootstrap(
@@ -67,79 +79,81 @@ def score_output(
             high=_finite(found.high),
             baseline=_finite(baseline[metric.name]),
             greater_is_better=metric.greater_is_better,
+            **counts.model_dump(),
         )
     return scores
 
 
 def score_perplexity(
     losses: np.ndarray,
-    weight: np.ndarray,
-    baseline_nll: float,
+    targets: OutputTargets,
+    task: Task,
     options: EvaluationOptions,
     *,
     seed: int = 0,
-    groups: np.ndarray | None = None,
 ) -> Score:
-    """The perplexity of known texts, from the `losses [rows, 2]` of a generative model.
-
-    baseline_nll: nats per token of the best constant prediction, the token frequencies of the training texts
-    weight, groups: `[rows]`, or None for independent rows
-    """
+    """The perplexity of known texts, from the `losses [rows, 2]` of a generative model. Its baseline is that of the
+    best constant prediction, the token frequencies of the training texts."""
+    known = targets.present
     found = bootstrap(
         PERPLEXITY,
-        losses,
-        losses,
-        weight,
-        Resampling(options.bootstrap_samples, options.confidence_level, seed, groups),
+        losses[known],
+        losses[known],
+        _known_weights(targets),
+        Resampling(
+            options.bootstrap_samples,
+            options.confidence_level,
+            seed,
+            None if targets.groups is None else targets.groups[known],
+        ),
     )
+    without = known & (losses[:, 1] <= 0) & (True if targets.weight is None else targets.weight > 0)
     return Score(
         value=_finite(found.value),
         low=_finite(found.low),
         high=_finite(found.high),
-        baseline=_finite(math.exp(min(baseline_nll, 700.0))),
+        baseline=_finite(math.exp(min(task.baseline_loss(), 700.0))),
         greater_is_better=False,
+        **targets.counts(task).with_left_out("no_target_tokens", int(without.sum())).model_dump(),
     )
 
 
-def score_metric(
-    metric: Metric,
-    task: Task,
-    distribution: np.ndarray,
-    target: np.ndarray,
-    present: np.ndarray,
-    weight: np.ndarray | None = None,
-) -> float:
-    """One metric over rows with a target, without interval; NaN if undefined."""
-    return metric.score(*_present(task, distribution, target, present, weight))
+def perplexity_value(losses: np.ndarray, targets: OutputTargets) -> float | None:
+    """The perplexity of known texts without interval; None if undefined."""
+    known = losses[targets.present]
+    return _finite(PERPLEXITY.score(known, known, _known_weights(targets)))
 
 
-def baseline_scores(
-    task: Task, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None = None
-) -> dict[str, float]:
-    """Every metric of the constant prediction `task.baseline_prediction()` on rows with a target; NaN if undefined."""
-    baseline = task.baseline_predictions(len(present))
-    return {metric.name: score_metric(metric, task, baseline, target, present, weight) for metric in task.metrics}
+def score_metric(metric: Metric, task: Task, distribution: np.ndarray, targets: OutputTargets) -> float:
+    """One metric over the rows that can be scored, without interval; NaN if undefined."""
+    return metric.score(*targets.arrays(task, distribution))
 
 
-def output_class_details(
-    task: Task,
-    distribution: np.ndarray,
-    target: np.ndarray,
-    present: np.ndarray,
-    weight: np.ndarray | None = None,
-) -> dict[str, Any]:
+def baseline_scores(task: Task, targets: OutputTargets) -> dict[str, float]:
+    """Every metric of the constant prediction `task.baseline_prediction()` on the rows that can be scored; NaN if
+    undefined."""
+    baseline = task.baseline_predictions(len(targets))
+    return {metric.name: score_metric(metric, task, baseline, targets) for metric in task.metrics}
+
+
+def output_class_details(task: Task, distribution: np.ndarray, targets: OutputTargets) -> dict[str, Any]:
     """Per-class scores and the confusion matrix of a classification, JSON-ready; empty for numbers and texts.
 
-    classes: names of the k classes or labels
+    classes: names of the k classes or labels; `UNKNOWN_CLASSES` comes last, if rows have a class that training did not
+        see
     per_class: `precision`, `recall`, `f1`, `support` of each class (None if undefined)
     confusion: `[k][k]` summed weights, true class by row and predicted class by column; only for exclusive classes
     """
     if task.space in ("real", "text"):
         return {}
-    predicted, truth, weights = task.per_class_arrays(*_present(task, distribution, target, present, weight))
+    predicted, truth, weights = task.per_class_arrays(*targets.arrays(task, distribution))
+    classes, known = list(task.classes), predicted.shape[1]
+    if task.space == "categorical" and (truth >= known).any():
+        classes.append(UNKNOWN_CLASSES)
+        predicted, truth = np.pad(predicted, ((0, 0), (0, 1))), np.minimum(truth, known)
     table = per_class(predicted, truth, weights, task.threshold)
     found: dict[str, Any] = {
-        "classes": task.classes,
+        "classes": classes,
         "per_class": {name: [_finite(value) for value in values] for name, values in table.items()},
     }
     if task.space == "categorical":
@@ -147,12 +161,10 @@ def output_class_details(
     return found
 
 
-def _present(
-    task: Task, distribution: np.ndarray, target: np.ndarray, present: np.ndarray, weight: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distribution, truth and weight of the rows with a target."""
-    weights = np.ones(len(present)) if weight is None else weight.astype(np.float64)
-    return distribution[present], task.truth(target[present]), weights[present]
+def _known_weights(targets: OutputTargets) -> np.ndarray:
+    """The weights of the rows with a target, `[rows]` float64."""
+    rows = int(targets.present.sum())
+    return np.ones(rows) if targets.weight is None else targets.weight[targets.present].astype(np.float64)
 
 
 def _finite(value: float) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from polymodal.core.errors import DataError, RecipeError
+from polymodal.core.formatting import split_name
 from polymodal.core.progress import Progress
 from polymodal.data.leakage import SharedItems, shared_between, shared_items
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
+from polymodal.evaluation.targets import check_targets
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -74,6 +76,21 @@ class Experiment:
                 for name, split in self.splits.items()
             }
         )
+
+    def check_targets(self, splits: Collection[str]) -> None:
+        """Check that each of `splits` has a usable target, unless objectives are trained too.
+
+        Raises:
+            DataError: no target of a split is usable, or all its sample weights are 0.
+        """
+        if self.recipe.objectives:
+            return
+        for name, split in self.splits.items():
+            if name in splits:
+                table = self.tables[name].table
+                errors = [error for error in self.cell_errors.errors if error.table == table.name]
+                kind = f"{split_name(name)} row"
+                check_targets(self.preparation.tasks, split, kind, table.name, errors)
 
 
 def prepare_experiment(

@@ -247,9 +247,10 @@ def evaluate_round(trainer: Trainer, name: str, min_precision: float) -> SelfTra
         return SelfTrainingEval(validation, 1.0, None, 0)
     values, target = predictions[name].values[present], class_tensor(value[present])
     temperature = fit_temperature(values, target)
-    predicted, confidence = predict_with_confidence(values, temperature)
-    found = find_threshold(confidence, predicted == target.numpy(), min_precision)
-    return SelfTrainingEval(validation, temperature, found, int(present.sum()))
+    scored = trainer.preparation.tasks[name].scored_rows(value, present)  # unknown classes are wrong
+    predicted, confidence = predict_with_confidence(predictions[name].values[scored], temperature)
+    found = find_threshold(confidence, predicted == value[scored], min_precision)
+    return SelfTrainingEval(validation, temperature, found, int(scored.sum()))
 
 
 def assign_labels(

@@ -29,13 +29,16 @@ from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError, DataError, RecipeError
 from polymodal.core.options import StrictModel
 from polymodal.core.record import read_record
-from polymodal.data.partition import groups_of
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.class_alignment import have_same_classes, reorder_classes
 from polymodal.evaluation.scores import score_metric, score_output
+from polymodal.evaluation.targets import OutputTargets, add_to_scores, check_targets
+from polymodal.evaluation.training_rows import warn_training_rows
 from polymodal.model.distributions import distributions, to_raw_values, unwrap_single_output
 from polymodal.model.model import Model
+from polymodal.model.scored_tables import count_training_rows
 from polymodal.nn.fusion.combiner import Combiner, CombineRule
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
@@ -106,28 +109,21 @@ class Ensemble:
         """
         first = self.members[0]
         table = first.open(data, root, targets=True)
-        truth = _truth(first, table, strict)
+        trained = max(count_training_rows(member.run, member.preparation, table) for member in self.members)
+        warn_training_rows(trained, len(table), table.name)
+        truth = Split.all_rows(_truth(first, table, strict))
         each = self._each(table, strict)
         predicted = self.combine(each)
-        groups = groups_of(first.recipe, table)
         scores: dict[str, Any] = {}
         for name, task in self.tasks.items():
-            target = truth.targets[name]
-            found = score_output(
-                task,
-                predicted[name],
-                *target,
-                truth.weight,
-                first.recipe.evaluation,
-                seed=first.recipe.seed,
-                groups=groups,
-            )
+            targets = OutputTargets.of(truth, name)
+            found = score_output(task, predicted[name], targets, first.recipe.evaluation, seed=first.recipe.seed)
             scores[name] = {}
             for metric in task.metrics:
-                own = [score_metric(metric, task, member[name], *target, truth.weight) for member in each]
+                own = [score_metric(metric, task, member[name], targets) for member in each]
                 members = [float(score) if np.isfinite(score) else None for score in own]
                 scores[name][metric.name] = found[metric.name].model_dump() | {"members": members}
-        return scores
+        return add_to_scores(scores, training_rows=trained)
 
     @check_arguments
     def save(self, folder: Path | str, *, overwrite: bool = False) -> Path:
@@ -340,5 +336,6 @@ def _truth(first: Model, table: Table, strict: bool) -> PreparedTable:
     """The prepared targets and sample weights of every row of `table`."""
     cell_errors = CellErrors(strict)
     truth = first.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
+    check_targets(first.tasks, Split.all_rows(truth), "row", table.name, cell_errors.errors)
     warn_cell_errors(cell_errors.errors)
     return truth

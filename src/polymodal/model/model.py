@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,6 @@ from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
 from polymodal.core.errors import PolymodalError, PolymodalWarning
-from polymodal.core.paths import media_cache_folder, scratch_folder
-from polymodal.core.progress import Progress
 from polymodal.core.record import read_record
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
@@ -43,7 +40,7 @@ from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.alignment import Alignment
-from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
 from polymodal.tasks.base import Task
@@ -127,21 +124,20 @@ class Model:
         """Scores on rows with targets, by output and metric.
 
         Each score has a `value` with the interval `low` to `high`, the `baseline` (the score of the best constant
-        prediction), and the scores with only one input (`unimodal`). Objectives are scored by their loss, and aligned
-        inputs by cross-modal retrieval.
+        prediction), and the scores with only one input (`unimodal`). `rows` is the number of scored rows, `left_out`
+        the number of other rows by reason, and `unknown_class_rows` the number of scored rows whose class training did
+        not see; they count as wrong. `training_rows` is the number of rows on which the model was trained; if there are
+        any, a `TrainingRowsWarning` says so. Objectives are scored by their loss, and aligned inputs by cross-modal
+        retrieval.
 
         Raises:
-            DataError: an input or target column is missing, or (strict) a cell is unusable.
+            DataError: an input, target, weight or group column is missing, no row has a usable target, or (strict) a
+                cell is unusable.
         """
-        from polymodal.evaluation.evaluate import evaluate
-        from polymodal.evaluation.objective_scores import score_objectives
+        from polymodal.model.scored_tables import evaluate_table
 
-        options = self.recipe.evaluation
-        if options.unimodal_scores == "train":  # no training rows here, so the other inputs are hidden
-            options = options.model_copy(update={"unimodal_scores": "mask"})
-        with self._prepared(data, root, strict) as split:
-            scores, _ = evaluate(self.predictor, split, options, seed=self.recipe.seed)
-            return scores | score_objectives(self.predictor, split, self.recipe)
+        table = self.open(data, root, targets=True)
+        return evaluate_table(self.predictor, self.recipe, self.run, table, strict)
 
     @check_arguments
     def robustness(
@@ -153,25 +149,10 @@ class Model:
 
         For other arguments and errors, see `evaluate`.
         """
-        from polymodal.evaluation.robustness import count_passes, measure_robustness
+        from polymodal.model.scored_tables import measure_table_robustness
 
-        with (
-            self._prepared(data, root, strict) as split,
-            Progress(progress).task("remove and corrupt inputs", count_passes(self.preparation)) as advance,
-        ):
-            return measure_robustness(
-                self.predictor, split, self.recipe.evaluation, seed=self.recipe.seed, advance=advance
-            )
-
-    @contextmanager
-    def _prepared(self, data: Any, root: Path | str | None, strict: bool) -> Iterator[Split[PreparedTable]]:
-        """Prepared rows with targets. A warning at the end lists unusable cells."""
         table = self.open(data, root, targets=True)
-        cell_errors = CellErrors(strict)
-        with scratch_folder() as folder:
-            cache = media_cache_folder()
-            yield Split.all_rows(self.preparation.prepare(table, cell_errors, folder=folder, cache=cache))
-        warn_cell_errors(cell_errors.errors)
+        return measure_table_robustness(self.predictor, self.recipe, table, strict, progress)
 
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:

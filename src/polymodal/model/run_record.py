@@ -15,6 +15,7 @@ from polymodal.checkpoint.model_directory import read_json, write_json
 from polymodal.core.record import RECORD_CONFIG, FiniteOrNone, read_record, record_json
 from polymodal.data.leakage import SharedItems
 from polymodal.evaluation.data_sets import ByDataSet
+from polymodal.evaluation.training_rows import TrainingRows
 from polymodal.runtime.cpu_kernels import processor_name
 from polymodal.training.records import Epoch, SourceModelRecord
 
@@ -181,6 +182,8 @@ class RunRecord:
     notices: warnings for the user
     teacher, source_model, pseudo_labels: records of distillation, weight transfer and self-training; None if not used
     task_notes: notes of each task about its targets, by output
+    training_rows: hashes of the training rows, by which they are recognized in other tables
+    data_notes: notes on the rows: groups and rows that splits share, class labels that look alike
     shared_items: items that occur in two splits
     cell_errors: number of unusable cells
     data_sets: scores by split, output and data set, if the table has several data sets
@@ -203,6 +206,8 @@ class RunRecord:
     source_model: SourceModelRecord | None = None
     pseudo_labels: PseudoLabelRecord | None = None
     task_notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    training_rows: TrainingRows = field(default_factory=TrainingRows)
+    data_notes: tuple[str, ...] = ()
     shared_items: tuple[SharedItems, ...] = ()
     cell_errors: CellErrorCounts = field(default_factory=CellErrorCounts)
     data_sets: dict[str, ByDataSet] = field(default_factory=dict)

@@ -44,6 +44,7 @@ class PreparedTable:
     prompts: the prompt of each row (None if unusable) by output, for outputs with prompts
     data_set: `[rows]`, the index of the data set of each row; None for a single data set
     groups: `[rows]`, the index of the group (`data.split.group_column`) of each row; None without groups
+    unusable_targets: by output, `[rows]` bool: rows whose target cell cannot be used, in contrast to empty cells
     """
 
     inputs: dict[str, PreparedInput]
@@ -53,6 +54,7 @@ class PreparedTable:
     prompts: dict[str, np.ndarray] = field(default_factory=dict)
     data_set: np.ndarray | None = None
     groups: np.ndarray | None = None
+    unusable_targets: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.rows
@@ -170,12 +172,14 @@ class Preparation:
         targets: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.tasks}
         prompts: dict[str, list[np.ndarray]] = {}
         weights: list[np.ndarray] = []
+        unusable: dict[str, list[np.ndarray]] = {name: [] for name in self.tasks}
         for block in self.blocks(table, cell_errors, cache=cache, targets=True):
             part = self.prepare_block(block, targets=True)
             for name, prepared in part.inputs.items():
                 writers[name].append(prepared)
             for name, pair in part.targets.items():
                 targets[name].append(pair)
+                unusable[name].append(part.unusable_targets[name])
             for name, found in part.prompts.items():
                 prompts.setdefault(name, []).append(found)
             if part.weight is not None:
@@ -196,6 +200,7 @@ class Preparation:
             prompts={name: np.concatenate(parts) for name, parts in prompts.items()},
             data_set=table.data_set,
             groups=groups_of(self.recipe, table.read_with(self.column_kinds)),
+            unusable_targets={name: np.concatenate(parts) for name, parts in unusable.items()},
         )
 
     def blocks(
@@ -221,13 +226,18 @@ class Preparation:
         weight = self.recipe.data.weight_column if targets else None
         inputs = {name: modality.prepare(block) for name, modality in self.modalities.items()}
         prompts = {name: found for name, task in self.tasks.items() if (found := task.prompts(block)) is not None}
-        prepared = {name: task.prepare(block) for name, task in self.tasks.items()} if targets else {}
+        prepared, unusable = {}, {}
+        for name, task in self.tasks.items() if targets else ():
+            before = len(block.errors.errors)
+            prepared[name] = task.prepare(block)
+            wrong = [error.row for error in block.errors.errors[before:]]
+            unusable[name] = np.isin(block.rows, wrong)
         for name, found in prompts.items():
             if name in prepared:  # the target of an unusable prompt is excluded from the loss
                 value, present = prepared[name]
                 prepared[name] = (mask_targets(value, np.array([one is None for one in found], dtype=bool)), present)
         weights = _sample_weights(block, weight) if weight else None
-        return PreparedTable(inputs, prepared, weights, len(block), prompts)
+        return PreparedTable(inputs, prepared, weights, len(block), prompts, unusable_targets=unusable)
 
     def batch(
         self,

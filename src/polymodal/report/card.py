@@ -65,6 +65,7 @@ def render_card(model: Model) -> str:
     }
     environment.filters |= {"truncated": formatting.truncate}
     environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
+    environment.globals["count_sentence"] = lambda counts, split: counts.sentence(f"{formatting.split_name(split)} row")
     return environment.get_template("card.md.j2").render(
         version=__version__,
         title=title(model),
@@ -82,7 +83,7 @@ def render_card(model: Model) -> str:
         fingerprints=model.run.fingerprints,
         shared=[(one, shared_sentence(one)) for one in shared_items(model)],
         cell_errors=model.run.cell_errors,
-        notices=model.run.notices,
+        notices=(*model.run.data_notes, *model.run.notices),
         row=RawMarkdown(repr(_example(model))),
     )
 

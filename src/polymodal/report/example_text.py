@@ -12,11 +12,14 @@ from polymodal.tasks.base import Task
 from polymodal.tasks.conversation import read_history
 from polymodal.tasks.event_detection import EventDetectionTask
 
+#: The truth of a row whose class the task does not know.
+UNKNOWN_CLASS = "a class that training did not see"
+
 
 def describe_truth(task: Task, truth: Any) -> str:
     """The true value of one row; `truth` as in `Task.truth`."""
     if task.space == "categorical":
-        return truncate(task.classes[int(truth)])
+        return truncate(task.classes[int(truth)]) if truth < len(task.classes) else UNKNOWN_CLASS
     if task.space == "text":
         return truncate(" / ".join(truth))
     if isinstance(task, EventDetectionTask):
@@ -42,7 +45,7 @@ def describe_prediction(task: Task, answer: Any) -> str:
 def describe_error(task: Task, distribution: np.ndarray, truth: Any) -> str:
     """The error of one row: probabilities of classes or labels, or the error of numbers."""
     if task.space == "categorical":
-        given = distribution[int(truth)]
+        given = distribution[int(truth)] if truth < len(distribution) else 0.0
         return f"probability {distribution.max():.1%} for the prediction, {given:.1%} for the truth"
     if task.space == "text":
         return _text_note(distribution, truth)

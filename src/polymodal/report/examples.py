@@ -53,9 +53,9 @@ def worst_examples(preparation: Preparation, scored: SplitScores, output: str, m
     split, task = scored.split, preparation.tasks[output]
     distribution = task.distribution(scored.predictions[output].values)
     value, present = (array[split.rows] for array in split.table.targets[output])
-    truth = task.truth(value)
+    truth, counted = task.truth(value), task.scored_rows(value, present)
     return _examples(
-        preparation, scored, output, distribution, truth, worst_rows(task, distribution, truth, present)[:max_examples]
+        preparation, scored, output, distribution, truth, worst_rows(task, distribution, truth, counted)[:max_examples]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from polymodal.core.formatting import (
     metric_name,
     split_name,
 )
+from polymodal.evaluation.targets import RowCounts
 from polymodal.model.model import Model
 from polymodal.model.run_record import Environment
 
@@ -24,6 +26,7 @@ class ScoreRow:
 
     baseline: score of the best constant prediction
     unimodal: score with only one input, by input
+    counts: the numbers of scored and other rows
     """
 
     metric: str
@@ -33,6 +36,7 @@ class ScoreRow:
     baseline: float | None
     greater_is_better: bool
     unimodal: dict[str, float | None]
+    counts: RowCounts
 
     @classmethod
     def from_dict(cls, metric: str, score: dict[str, Any]) -> ScoreRow:
@@ -45,7 +49,13 @@ class ScoreRow:
             baseline=score.get("baseline"),
             greater_is_better=score["greater_is_better"],
             unimodal=score.get("unimodal") or {},
+            counts=cls.counts_of(score),
         )
+
+    @staticmethod
+    def counts_of(score: Mapping[str, Any]) -> RowCounts:
+        """The numbers of rows of a score as `metrics.json` holds it."""
+        return RowCounts(**{key: score[key] for key in RowCounts.model_fields if key in score})
 
     @property
     def name(self) -> str:
@@ -149,7 +159,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
     sentence = f"{lead.name} {format_score(lead.value)}"
     if lead.low is not None:
         sentence += f" ({model.recipe.evaluation.confidence_level:.0%} interval {format_interval(lead.low, lead.high)})"
-    sentence += f" on {count_noun(rows_of(model, part), split_name(part) + ' row')}"
+    sentence += f" on {count_noun(lead.counts.rows, split_name(part) + ' row')}"
     if lead.baseline is not None:
         sentence += f"; {baseline} {format_score(lead.baseline)}"
     single = lead.best_unimodal
@@ -157,6 +167,8 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
         sentence += f", the best single input ({single[0]}) {format_score(single[1])}"
     sentence = sentence[0].upper() + sentence[1:]
     sentences = [sentence + ("." if lead.greater_is_better else ". Lower is better.")]
+    if not lead.counts.is_plain:
+        sentences.append(lead.counts.sentence(f"{split_name(part)} row") + ".")
     if lead.baseline is not None and lead.low is not None and not lead.clearly_better_than(lead.baseline):
         sentences.append(
             f"The score is not clearly better than the {baseline}: these rows do not show that the model has learned "
@@ -172,6 +184,13 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
             "There are no test rows. The best epoch was selected on these validation rows, so the score is optimistic."
         )
     return sentences
+
+
+def count_sentences(counts: Mapping[str, RowCounts], kind: str = "row") -> list[str]:
+    """The numbers of scored and other rows by output, a sentence each; one sentence if they are equal."""
+    if len(set(map(repr, counts.values()))) <= 1:
+        return [one.sentence(kind) for one in list(counts.values())[:1]]
+    return [f"{output}: {one.sentence(kind)}" for output, one in counts.items()]
 
 
 def unimodal_method(model: Model) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from polymodal.core.formatting import format_score, metric_name, split_name
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, confidence_and_correctness, reliability_bins
@@ -77,9 +78,8 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
     task = model.preparation.tasks[name]
     detail = scored.detail.get(name, {})
     split = scored.split
-    value, present = (array[split.rows] for array in split.table.targets[name])
-    distribution = task.distribution(scored.predictions[name].values)[present]
-    truth = task.truth(value[present])
+    distribution = task.distribution(scored.predictions[name].values)
+    distribution, truth, _ = OutputTargets.of(split, name).arrays(task, distribution)
     bins = reliability_bins(*confidence_and_correctness(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
     lead = score_rows(model, part, name)[:1]

@@ -68,7 +68,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         cell_errors=cell_errors[:MAX_CELL_ERRORS],
         cell_error_count=len(cell_errors),
         cell_error_columns=experiment.cell_errors.counts(),
-        notices=model.run.notices,
+        notices=(*model.run.data_notes, *model.run.notices),
         unimodal_method=unimodal_method(model),
         confidence=model.recipe.evaluation.confidence_level if model.recipe.evaluation.bootstrap_samples else 0,
         facts=run_summary(model),

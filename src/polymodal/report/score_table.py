@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from polymodal.core.formatting import count_noun, format_interval, format_score, split_name, truncate
 from polymodal.core.terminal import plain_table, plain_text
 from polymodal.evaluation.data_sets import DataSetScores
 from polymodal.model.model import Model
-from polymodal.report.model_summary import ScoreRow, reported_split, rows_of, score_rows, scored_names
+from polymodal.report.model_summary import ScoreRow, count_sentences, reported_split, rows_of, score_rows, scored_names
 
 #: Metrics of each output, and single inputs: the best ones. With more than `MANY` outputs only the leading metric.
 MAX_METRICS, MAX_UNIMODAL, MANY = 4, 6, 8
 
 
-def model_score_table(model: Model) -> Table:
+def model_score_table(model: Model) -> RenderableType:
     """The leading scores of a trained model on its test rows, or on its validation rows if it has no test rows.
 
     First come the outputs, then the objectives, then the retrieval between aligned inputs.
@@ -26,7 +27,8 @@ def model_score_table(model: Model) -> Table:
     most = MAX_METRICS if len(names) <= MANY else 1
     return scores_table(
         {name: score_rows(model, part, name)[:most] for name in names},
-        f"Scores on {count_noun(rows_of(model, part), split_name(part) + ' row')}" if part else "No scores",
+        _title(model, part),
+        kind=f"{split_name(part)} row",
         data_sets=model.run.data_sets.get(part, {}),
         named=not model.recipe.outputs,
     )
@@ -36,14 +38,16 @@ def scores_table(
     scores: Mapping[str, Sequence[ScoreRow]],
     title: str = "",
     *,
+    kind: str = "row",
     data_sets: Mapping[str, Mapping[str, DataSetScores]] | None = None,
     named: bool = False,
-) -> Table:
+) -> RenderableType:
     """Score, interval and baseline of each metric, by output.
 
     Below the first metric of an output stand the scores of its single inputs, the best first, and those of each data
-    set.
+    set. Below the table stand the numbers of scored rows, if there is no title or rows were left out.
 
+    kind: what the rows are
     data_sets: scores by output and data set
     named: show the name of an output even if it is the only one
     """
@@ -69,7 +73,18 @@ def scores_table(
                 _add_details(table, row, (data_sets or {}).get(name, {}), several)
         if any(len(rows) > 1 for rows in scores.values()):
             table.add_section()
-    return table
+    counts = {name: rows[0].counts for name, rows in scores.items() if rows}
+    if not counts or (title and all(one.is_plain for one in counts.values())):
+        return table
+    return Group(table, *map(plain_text, count_sentences(counts, kind)))
+
+
+def _title(model: Model, part: str) -> str:
+    """`Scores on 40 test rows`: the scored rows, if they are the same for every output."""
+    scores = [score_rows(model, part, name)[:1] for name in scored_names(model, part)]
+    scored = {row.counts.rows for rows in scores for row in rows}
+    number = scored.pop() if len(scored) == 1 else rows_of(model, part)
+    return f"Scores on {count_noun(number, split_name(part) + ' row')}" if part else "No scores"
 
 
 def _add_details(table: Table, row: ScoreRow, data_sets: Mapping[str, DataSetScores], several: bool) -> None:

@@ -104,6 +104,11 @@ class Task(ABC):
         return self._notes
 
     @property
+    def warnings(self) -> list[str]:
+        """Sentences about the targets that a user should see before the training."""
+        return []
+
+    @property
     def threshold(self) -> float:
         """Decision threshold of labels that do not exclude each other."""
         return 0.5
@@ -159,6 +164,11 @@ class Task(ABC):
         """Rows that a score counts, `[rows]` bool. Default: the rows with a target. Classification adds the rows of
         classes that do not occur in training, which no prediction can get right."""
         return present
+
+    def counted_rows(self, value: np.ndarray) -> np.ndarray:
+        """Which of the scored rows change a metric, `[rows]` bool, from their prepared targets. Default: all. Metric
+        learning: the rows that share their group with another row."""
+        return np.ones(len(value), dtype=bool)
 
     @abstractmethod
     def loss(self, values: Tensor, target: Tensor) -> Tensor:

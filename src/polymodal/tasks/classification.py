@@ -13,6 +13,7 @@ from torch.nn import functional
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
+from polymodal.core.formatting import join_words
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
@@ -126,6 +127,20 @@ class ClassificationTask(Task):
         self._notes = summarize_labels(
             single, "class {!r} has 1 training row", "{} classes have 1 training row each, such as {!r}"
         )
+
+    @property
+    def warnings(self) -> list[str]:
+        """Classes whose labels differ by case or blanks only: they are different classes, perhaps by mistake."""
+        alike: dict[str, list[str]] = {}
+        for label in self.labels.values:
+            if isinstance(label, str):
+                alike.setdefault(" ".join(label.split()).casefold(), []).append(label)
+        return [
+            f"the classes {join_words([repr(label) for label in labels])} of column {self.columns[0]!r} differ by case "
+            "or blanks only, and are different classes"
+            for labels in alike.values()
+            if len(labels) > 1
+        ]
 
     def _class_weights(self) -> np.ndarray:
         """Weights `[k]` with a mean of 1 over the training rows."""

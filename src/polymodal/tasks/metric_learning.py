@@ -146,6 +146,10 @@ class MetricLearningTask(Task):
     def truth(self, value: np.ndarray) -> np.ndarray:
         return value
 
+    def counted_rows(self, value: np.ndarray) -> np.ndarray:
+        _, member, counts = np.unique(value, return_inverse=True, return_counts=True)
+        return np.asarray(counts[member] > 1)
+
     @property
     def metrics(self) -> list[Metric]:
         return leave_one_out_metrics()

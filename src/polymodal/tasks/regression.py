@@ -25,6 +25,9 @@ from polymodal.metrics.base import POSITIVE, Metric
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.classification import MAX_INTEGER_CLASSES
 
+# Largest number of a target, and its largest distance from the mean of the training rows in standard deviations. Their
+# squares are finite in fp64 (scores) and fp32 (losses).
+MAX_NUMBER, MAX_DEVIATIONS = 1e150, 1e18
 # A bad cell: position in the block, column and reason.
 Problem = tuple[int, str, str]
 
@@ -148,7 +151,13 @@ class RegressionTask(Task):
         present = np.isfinite(value).all(1)
         present[[position for position, _, _ in outside]] = False
         prepared = np.zeros(value.shape, dtype=np.float32)
-        prepared[present] = (self._transform(value[present]) - self.mean) / self.std
+        standard = np.zeros(value.shape)
+        standard[present] = (self._transform(value[present]) - self.mean) / self.std
+        for row, index in np.argwhere(np.abs(standard) > MAX_DEVIATIONS):
+            reason = f"{value[row, index]:g} is too far from the numbers of the training rows"
+            block.add_error(int(row), self.columns[index], reason)
+            present[row] = False
+        prepared[present] = standard[present]
         return prepared, present
 
     @property
@@ -244,4 +253,6 @@ def _read_number(cell: Any) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{number} is not a finite number")
+    if abs(number) > MAX_NUMBER:
+        raise ValueError(f"{number:g} is too large: give the target in larger units, up to {MAX_NUMBER:g}")
     return number

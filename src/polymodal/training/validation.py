@@ -54,8 +54,9 @@ def validate(tasks: dict[str, Task], predictions: dict[str, Predictions], split:
             losses[name] = loss
             skills.append(-loss / max(task.baseline_loss(), 1e-6))
             continue
-        distribution = task.distribution(predictions[name].values)[present]
-        truth, weight = task.truth(value[present]), np.ones(int(present.sum()))
+        scored = task.scored_rows(value, present)
+        distribution = task.distribution(predictions[name].values)[scored]
+        truth, weight = task.truth(value[scored]), np.ones(int(scored.sum()))
         metric = task.metrics[0]
         score = metric.score(distribution, truth, weight)
         metrics[f"{name}.{metric.name}"], losses[name] = score, loss

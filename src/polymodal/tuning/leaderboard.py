@@ -62,7 +62,8 @@ def leaderboard_table(entries: Sequence[LeaderboardEntry], folds: Folds) -> Tabl
     trials = [entry for entry in rank_entries(entries) if entry.status != "baseline"]
     baselines = [entry for entry in rank_entries(entries) if entry.status == "baseline"]
     shown = rank_entries([*trials[:MAX_ROWS], *baselines])
-    title = f"{len(folds)} folds, {len(folds.fold_of)} rows, {metric_name(metric.name)} of {folds.output}"
+    counts = folds.reference.targets(folds.output).counts(folds.tasks[folds.output])
+    title = f"{len(folds)} folds, {counts.sentence()}, {metric_name(metric.name)} of {folds.output}"
     if not metric.greater_is_better:
         title += " (lower is better)"
     table = plain_table(title)

@@ -188,6 +188,7 @@ def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress
         if warn:
             targets = set(experiment.preparation.target_columns)
             warn_bad_columns({name: found for name, found in experiment.bad_columns.items() if name not in targets})
+        experiment.check_targets(("train", "validation"))
         model = train_model(experiment, progress=progress)
         predictions = _predict_test(experiment, model)
         unimodal = {}
@@ -319,10 +320,8 @@ class _OutOfFold:
             task,
             self.distributions[name],
             self.unimodal[best][name],
-            self.ground_truth.truth.targets[name],
-            self.ground_truth.truth.weight,
+            self.ground_truth.targets(name),
             options,
             seed=self.recipe.seed,
-            groups=self.ground_truth.groups,
         )
         return {"best_input": best, "metrics": found}

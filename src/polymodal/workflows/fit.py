@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.core.argument_types import check_arguments
+from polymodal.core.caller import warn_caller
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
@@ -17,6 +18,7 @@ from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, Tables, as_recipe, as_targets, open_tables, with_init_from
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
+from polymodal.experiments.row_facts import RowsWarning, row_facts
 from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabeled
 from polymodal.experiments.train import train_model
@@ -144,11 +146,16 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
         experiment = prepare_experiment(
             plan.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress
         )
+        experiment.check_targets(("train", "validation", "test"))
         warn_bad_columns(experiment.bad_columns, out.path and out.path / CELL_ERRORS_FILE)
+        facts = row_facts(experiment)
+        for note in facts.notes:
+            warn_caller(note, RowsWarning)
         prepared = time.perf_counter()
         model = train_model(experiment, folder=work.path, resume=out.resume, progress=progress, log_parameters=True)
         scores = score_model(experiment, model, progress=progress)
         record = _complete_record(plan, experiment, model, scores, data)
+        record = replace(record, training_rows=facts.training_rows, data_notes=facts.notes)
         spent = Durations(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
         model.run = replace(record, seconds=spent)
         if work.path is not None:

@@ -10,13 +10,16 @@ import numpy as np
 
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError
-from polymodal.data.partition import groups_of
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.evaluation import paired_bootstrap
 from polymodal.evaluation.class_alignment import have_same_classes, reorder_classes
 from polymodal.evaluation.intervals import Resampling
+from polymodal.evaluation.targets import OutputTargets, add_to_scores, check_targets
+from polymodal.evaluation.training_rows import warn_training_rows
 from polymodal.model.distributions import distributions
 from polymodal.model.model import Model
+from polymodal.model.scored_tables import count_training_rows
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
 
@@ -31,12 +34,12 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
     data: rows with the inputs of both models and the targets, as in `Model.evaluate`
 
     Returns `result[output][metric]`: the scores `a` and `b`, `difference` = a - b with its interval `low` to `high`,
-    the `p_value` of the paired bootstrap, the exact `mcnemar` p-value (accuracy without groups; else None), and
-    `greater_is_better`. Undefined numbers are None.
+    the `p_value` of the paired bootstrap, the exact `mcnemar` p-value (accuracy without groups; else None),
+    `greater_is_better`, and the numbers of rows as in `Model.evaluate`. Undefined numbers are None.
 
     Raises:
         RecipeError: outputs or classes of the models differ.
-        DataError: a column of a model is missing.
+        DataError: a column of a model is missing, or no row has a usable target.
 
     Example:
         >>> import polymodal
@@ -49,46 +52,41 @@ def compare(a: Model, b: Model, data: Any, *, root: Path | str | None = None) ->
     """
     _check_outputs(a, b)
     table = b.open(a.open(data, root, targets=True))
+    trained = max(count_training_rows(model.run, model.preparation, table) for model in (a, b))
+    warn_training_rows(trained, len(table), table.name)
     cell_errors = CellErrors()
-    truth = a.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None)
+    truth = Split.all_rows(a.preparation.targets_only().prepare(table, cell_errors, folder=None, cache=None))
+    check_targets(a.preparation.tasks, truth, "row", table.name, cell_errors.errors)
     warn_cell_errors(cell_errors.errors)
     decided_a, decided_b = distributions(a, table), distributions(b, table)
-    groups = groups_of(a.recipe, table)
     found = {}
     for name, task in a.preparation.tasks.items():
         found[name] = compare_output(
             task,
             decided_a[name],
             reorder_classes(decided_b[name], b.preparation.tasks[name], task),
-            truth.targets[name],
-            truth.weight,
+            OutputTargets.of(truth, name),
             a.recipe.evaluation,
             seed=a.recipe.seed,
-            groups=groups,
         )
-    return found
+    return add_to_scores(found, training_rows=trained)
 
 
 def compare_output(
     task: Task,
     a: np.ndarray,
     b: np.ndarray,
-    target: tuple[np.ndarray, np.ndarray],
-    weight: np.ndarray | None,
+    targets: OutputTargets,
     options: EvaluationOptions,
     *,
     seed: int,
-    groups: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Every metric of one output for distributions `a` and `b` `[rows, k]`, in the format of `compare`.
-
-    target: prepared values `[rows, ...]` and `[rows]` bool, from `Task.prepare`; rows without a target are skipped
-    """
-    value, present = target
-    truth = task.truth(value[present])
-    weights = np.ones(len(present)) if weight is None else weight.astype(np.float64)
-    weights, a, b = weights[present], a[present], b[present]
-    groups = None if groups is None else groups[present]
+    """Every metric of one output for distributions `a` and `b` `[rows, k]`, in the format of `compare`, over the rows
+    that can be scored."""
+    scored, counts = targets.scored(task), targets.counts(task)
+    a, truth, weights = targets.arrays(task, a)
+    b = b[scored]
+    groups = None if targets.groups is None else targets.groups[scored]
     found = {}
     for metric in task.metrics:
         difference = paired_bootstrap.paired_difference(
@@ -106,6 +104,7 @@ def compare_output(
         found[metric.name] = {
             **{key: _defined(score) for key, score in scores.items()},
             "greater_is_better": metric.greater_is_better,
+            **counts.model_dump(),
         }
     return found
 

@@ -19,12 +19,14 @@ from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.experiments.arguments import RecipeLike
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
+from polymodal.tasks.base import Task
 from polymodal.workflows.fit import plan_fit
 from polymodal.workflows.model_comparison import compare_output
 
@@ -166,19 +168,22 @@ def _single_task_experiment(full_experiment: Experiment, name: str) -> Experimen
     preparation = Preparation(recipe)
     preparation.modalities = full_experiment.preparation.modalities
     preparation.tasks = {name: full_experiment.preparation.tasks[name]}
-    splits = {split_name: _with_target(split, name) for split_name, split in full_experiment.splits.items()}
+    splits = {
+        split_name: _with_target(split, name, preparation.tasks[name])
+        for split_name, split in full_experiment.splits.items()
+    }
     for split_name, split in splits.items():
         if not len(split.rows):
             raise DataError(f"no row of the {split_name} split has this target", column=recipe.outputs[name].columns[0])
     return replace(full_experiment, preparation=preparation, splits=splits)
 
 
-def _with_target(split: Split[PreparedTable], name: str) -> Split[PreparedTable]:
-    """The rows of a split with the target of one output, and only this target."""
+def _with_target(split: Split[PreparedTable], name: str, task: Task) -> Split[PreparedTable]:
+    """The rows of a split that can be scored for one output, and only its target."""
     prepared = split.table
     prompts = {output: found for output, found in prepared.prompts.items() if output == name}
     bare = replace(prepared, targets={name: prepared.targets[name]}, prompts=prompts)
-    return Split(bare, split.rows[prepared.targets[name][1][split.rows]])
+    return Split(bare, split.rows[task.scored_rows(*prepared.targets[name])[split.rows]])
 
 
 def _distributions(experiment: Experiment, model: Model, split_name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -198,21 +203,22 @@ def _compared(
 ) -> dict[str, dict[str, Any]]:
     """Every metric of one output on the rows with its target."""
     rows, single_distribution = single_task
-    prepared, recipe = full_experiment.splits[split_name].table, full_experiment.recipe
+    full_split, recipe = full_experiment.splits[split_name], full_experiment.recipe
+    task = full_experiment.preparation.tasks[name]
     kept = np.isin(multitask[0], rows)
-    value, present = prepared.targets[name]
     found = compare_output(
-        full_experiment.preparation.tasks[name],
+        task,
         multitask[1][kept],
         single_distribution,
-        (value[rows], present[rows]),
-        None if prepared.weight is None else prepared.weight[rows],
+        OutputTargets.of(Split(full_split.table, rows), name),
         recipe.evaluation,
         seed=recipe.seed,
-        groups=None if prepared.groups is None else prepared.groups[multitask[0]][kept],
     )
+    counts = OutputTargets.of(full_split, name).counts(task).model_dump()
     return {
-        metric: {"multitask": one["a"], "single_task": one["b"]} | {k: v for k, v in one.items() if k not in ("a", "b")}
+        metric: {"multitask": one["a"], "single_task": one["b"]}
+        | {k: v for k, v in one.items() if k not in ("a", "b")}
+        | counts
         for metric, one in found.items()
     }
 

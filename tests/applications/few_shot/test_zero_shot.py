@@ -82,7 +82,8 @@ def test_rows_without_the_input_have_no_class() -> None:
     assert np.isnan(classifier.predict_proba(rows)[3]).all()
     with pytest.warns(BadCellsWarning, match="row 6, column 'what'"):
         accuracy = classifier.evaluate(rows)["what"]["accuracy"]
-    assert (accuracy["rows"], accuracy["skipped"]) == (7, 1)
+    assert (accuracy["rows"], accuracy["skipped"], accuracy["unknown_class_rows"]) == (8, 1, 1)
+    assert accuracy["left_out"] == {"missing_target": 1, "missing_input": 1}
     with pytest.raises(DataError, match="a class of its own"):
         classifier.evaluate(rows, strict=True)
     with pytest.raises(DataError, match="whatt"):

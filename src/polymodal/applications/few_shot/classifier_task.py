@@ -10,6 +10,7 @@ from polymodal.core.errors import DataError
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.scores import score_output
+from polymodal.evaluation.targets import OutputTargets
 from polymodal.model.model import Model
 from polymodal.recipe.data import LimitOptions
 from polymodal.tasks.classification import ClassificationTask
@@ -62,27 +63,33 @@ def score_classification(
 ) -> dict[str, Any]:
     """All classification metrics as in `metrics.json`, over rows with a label and the input.
 
-    Accuracy also has `rows` and `correct`, the number of scored and correctly classified rows, `skipped`, the number of
-    rows with a label but without the input, `chance_level`, one over the number of classes, and `p_value`, the p-value
-    of the exact one-sided binomial test against this chance level.
+    Rows of a class that the classifier does not know count as wrong. Accuracy also has `correct`, the number of
+    correctly classified rows, `skipped`, the number of rows with a label but without the input, `chance_level`, one
+    over the number of classes, and `p_value`, the p-value of the exact one-sided binomial test against this chance
+    level.
 
     Raises:
         DataError: no row can be scored.
     """
     from scipy.stats import binomtest
 
-    scored = present & ~np.isnan(distribution).any(1)
-    rows, correct = int(scored.sum()), int((distribution[scored].argmax(1) == target[scored]).sum())
-    if not rows:
+    every = OutputTargets(target, present)
+    labeled = every.scored(task)
+    with_input = ~np.isnan(distribution).any(1)
+    scored = labeled & with_input
+    if not (present & with_input).any():
         raise DataError("no row has both the input and a known class", column=task.columns[0])
+    rows, correct = int(scored.sum()), int((distribution[scored].argmax(1) == target[scored]).sum())
     options, seed = model.recipe.evaluation, model.recipe.seed
-    results = score_output(task, distribution[scored], target[scored], scored[scored], None, options, seed=seed)
+    skipped = int(labeled.sum()) - rows
+    counts = every.counts(task).with_left_out("missing_input", skipped)
+    counts = counts.model_copy(update={"unknown_class_rows": int((scored & ~present).sum())})
+    results = score_output(task, distribution[scored], every.select(scored), options, seed=seed, counts=counts)
     scores = {name: score.model_dump() for name, score in results.items()}
     chance_level = 1 / task.output_size
     scores["accuracy"] |= {
-        "rows": rows,
         "correct": correct,
-        "skipped": int(present.sum()) - rows,
+        "skipped": skipped,
         "chance_level": chance_level,
         "p_value": float(binomtest(correct, rows, chance_level, alternative="greater").pvalue),
     }
