@@ -17,7 +17,7 @@ SETTINGS = ["training.epochs=16", "training.batch_size=32", "outputs.answer.task
 #: Changes to the shipped recipe.
 VARIANTS = {
     "with history": [],
-    "without history": ["outputs.answer.task.history=null", "data.ignore_columns=[history]"],
+    "without history": ["outputs.answer.task.history=null"],
 }
 TURNS = ("first question", "how many of those", "and how many others")
 

@@ -44,7 +44,6 @@ def aligned(shuffled: bool = False) -> Model:
         train["caption"] = np.random.default_rng(2).permutation(train["caption"]).tolist()
     recipe = {
         "inputs": {"picture": {"modality": "number", "columns": PICTURE}, "caption": "text"},
-        "data": {"ignore_columns": ["what"]},
         "objectives": [{"name": "contrastive"}],
         "hidden_size": 32,
         "training": {"epochs": 10, "batch_size": 64, "learning_rate": 0.005, "num_threads": 1, "precision": "fp32"},

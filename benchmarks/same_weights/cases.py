@@ -259,7 +259,8 @@ def training_options() -> Iterator[Case]:
     for balance in ("uncertainty", "gradnorm", "pcgrad"):
         yield _rows(f"training/{balance}", merged(both, {"training": {"loss_balancing": balance}}))
     for method, fusion in (("ogm_ge", "concat"), ("gradient_blending", "hybrid")):
-        balanced = {"fusion": fusion, "training": {"modality_balancing": {"method": method, "interval_epochs": 1}}}
+        interval = {"interval_epochs": 1} if method == "gradient_blending" else {}
+        balanced = {"fusion": fusion, "training": {"modality_balancing": {"method": method, **interval}}}
         yield _rows(f"training/{method}", merged(grade, balanced))
     yield _rows("training/chunks", merged(grade, {"training": {"grad_cache_chunk_size": 5}}))
     with_task_tokens = {"inputs": {"length": "number", "maker": "category"}, "task_tokens": True}

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from polymodal.core.needs import Needs
 from polymodal.core.options import Options
 
 from .markdown import first_sentence, table, table_cell
@@ -108,7 +109,9 @@ def plain(value: Any) -> str:
 def effect(field: FieldInfo) -> str:
     """The documentation of a field; that of the nested section where the field itself has none."""
     section, _ = nested_section(field.annotation)
-    return table_cell(field.description) if field.description else first_sentence(section) if section else ""
+    text = table_cell(field.description) if field.description else first_sentence(section) if section else ""
+    needed = " and ".join(table_cell(need.condition) for need in field.metadata if isinstance(need, Needs))
+    return f"{text} Needs: {needed}." if needed else text
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:

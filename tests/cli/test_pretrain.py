@@ -15,11 +15,19 @@ from typer.testing import CliRunner
 
 from polymodal.cli.commands import app
 from polymodal.core.errors import DataError, PolymodalError, RecipeError, TrainingError
+from setting_lists import replaced
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "yellow": (230, 220, 30)}
 SETTINGS = ["hidden_size=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=20"]
 SETTINGS += ["evaluation.unimodal_scores=none", "training.learning_rate=0.01"]
-QUICK = [word for setting in SETTINGS for word in ("--set", setting)]
+
+
+def quick(*settings: str) -> list[str]:
+    """The arguments of the shared settings and of others, which replace them."""
+    return [word for setting in replaced(SETTINGS, *settings) for word in ("--set", setting)]
+
+
+QUICK = quick()
 ROWS = 96
 
 
@@ -61,7 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     write("few.csv", rows[:40], ["photo", "colour"])
     halves = [row | {"caption" if place % 2 else "photo": ""} for place, row in enumerate(rows)]
     write("halves.csv", halves, ["photo", "caption"])
-    told("pretrain", "pairs.csv", "--out", "aligned", *QUICK, "--set", "training.epochs=10")
+    told("pretrain", "pairs.csv", "--out", "aligned", *quick("training.epochs=10"))
     yield folder
     os.chdir(before)
 
@@ -88,7 +96,7 @@ def test_an_index_answers_words_files_and_rows() -> None:
 
 
 def test_fit_goes_on_from_it() -> None:
-    call = ["few.csv", "--target", "colour", "--init-from", "aligned", *QUICK, "--set", "training.epochs=4"]
+    call = ["few.csv", "--target", "colour", "--init-from", "aligned", *quick("training.epochs=4")]
     told("fit", *call, "--out", "fitted", "--set", "training.param_groups.inputs.photo.encoder.freeze=true")
     assert json.loads(Path("fitted/run.json").read_text())["source_model"]["loaded"]
     assert told("predict", "fitted", "few.csv")["rows"] == 40
@@ -97,7 +105,7 @@ def test_fit_goes_on_from_it() -> None:
 
 
 def test_settings_reach_named_objectives() -> None:
-    call = ["pretrain", "pairs.csv", "--objective", "contrastive", *QUICK, "--set", "training.epochs=1"]
+    call = ["pretrain", "pairs.csv", "--objective", "contrastive", *quick("training.epochs=1")]
     told(*call, "--out", "warm", "--set", "objectives.0.temperature=0.2")
     assert "temperature: 0.2" in Path("warm/recipe.yaml").read_text()
     other = refused(RecipeError, *call, "--out", "x", "--set", "objectives.0.temprature=0.2")

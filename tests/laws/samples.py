@@ -25,6 +25,7 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table, open_table
 from polymodal.datasets.planted import make_planted_images
 from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.experiments.train import train_model
 from polymodal.model.make_network import make_network
@@ -32,6 +33,7 @@ from polymodal.model.model import Model
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.run_context import RunContext
 
 Columns = dict[str, list[Any]]
 
@@ -227,7 +229,9 @@ def table_of(columns: Columns | Table) -> Table:
 def prepare(columns: Columns, **recipe: Any) -> tuple[Preparation, PreparedTable]:
     """A fitted preparation of the complete recipe, and the prepared rows, in memory."""
     table = table_of(columns)
-    complete = make_plan(table, Recipe(**{"hidden_size": 16, "seed": 0, **recipe})).recipe
+    given = Recipe(**{"hidden_size": 16, "seed": 0, **recipe})
+    complete = make_plan(table, given).recipe
+    check_live_options(RunContext(complete, given))
     preparation = Preparation(complete)
     preparation.fit(table, np.arange(len(table)))
     return preparation, preparation.prepare(table, CellErrors(), folder=None, cache=None)

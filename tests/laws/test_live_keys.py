@@ -2,6 +2,8 @@
 
 As for options, other values come from each key's type and range. A key that changes nothing fails; one that is live
 only together with others has a line in `BESIDE`.
+
+`test_dead_keys.py` is the second half of the law.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from polymodal.core.progress import Progress, ProgressTask
 from polymodal.data.partition import make_splits
 from polymodal.data.table.concat import ConcatTable
 from polymodal.experiments.experiment import prepare_experiment
+from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.experiments.score import score_model
 from polymodal.experiments.train import train_model
@@ -34,6 +37,7 @@ from polymodal.preparation.feature_cache import feature_dtype
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
+from polymodal.recipe.run_context import RunContext
 from polymodal.recipe.training import FeatureCacheOptions, ParamGroupOptions, TrainingOptions
 
 ROWS = 48
@@ -252,7 +256,9 @@ def outcome(recipe: str, several: bool = False) -> str | None:
         folder = Path(name)
         try:
             data = in_two(table()) if several else table_of(table())
-            complete = make_plan(data, Recipe(**yaml.safe_load(recipe))).recipe
+            given = Recipe(**yaml.safe_load(recipe))
+            complete = make_plan(data, given).recipe
+            check_live_options(RunContext(complete, given, data_sets=len(data.data_sets) or 1))
             parts = make_splits(complete, data, None, None)
             complete = complete_schedule(complete, len(parts["train"].rows))
             quiet = Progress(False)

@@ -3,6 +3,9 @@
 Other values come from the type and range of each option, so a new option is held to this by existing. A choice or a
 switch must make a difference with each of its values, a number with one of several. A choice that is inferred from
 the data while it is unset may equal one of its values.
+
+The second half: outside of the context in which an option is live, it is refused. The context of `BESIDE` is left out,
+or that of `OUTSIDE` is set.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from laws.samples import sample, trained
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from laws.signature import of_component
 from polymodal.core.errors import PolymodalError
+from polymodal.core.needs import Needs
 from polymodal.core.registry import KINDS, components, find
 
 #: Options that are live only together with another option.
@@ -58,6 +62,36 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
         }.items()
     },
 }
+#: Contexts in which options that are live by default have no effect, or other modalities of an objective.
+OUTSIDE: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("modality", "audio", "max_seconds"): {"seconds": 300.0},
+    ("modality", "image", "max_image_size"): {"image_size": 1024},
+    ("modality", "video", "max_image_size"): {"image_size": 1024},
+    ("modality", "time_series", "max_steps"): {"num_steps": 100_000},
+    ("modality", "video", "frame_dropout"): {"num_frames": 1},
+    **{
+        ("encoder", name, option): {count: 0}
+        for name in ("audio_cnn", "audio_transformer", "conformer", "crnn")
+        for option, count in {"time_mask_seconds": "num_time_masks", "freq_mask_ratio": "num_freq_masks"}.items()
+    },
+    **{("encoder", "frame_encoder", option): {"temporal": "mean"} for option in ("num_layers", "num_heads", "dropout")},
+    **{("decoder", "timeline", option): {"num_layers": 0} for option in ("kernel_size", "dropout")},
+    ("task", "text_generation", "vocab_size"): {"token_type": "byte"},
+    ("task", "text_generation", "token_type"): {"checkpoint": language_model()},
+    ("objective", "cross_modal_distillation", "distance"): {"match": "relations"},
+    **{
+        ("objective", name, "anchor"): {"inputs": ["in_text", "in_number"]}
+        for name, objective in components("objective").items()
+        if "anchor" in objective.Options.model_fields
+    },
+}
+#: Options of `BESIDE` that are refused nowhere.
+NOT_REFUSED = {
+    ("modality", "time_series", "long_series"): "only the data decide whether a series is too long",
+    ("decoder", "encoder_decoder", "encoder_source"): "the sample network sets it",
+}
+#: Upper bounds of a default, which a set value may keep.
+BOUNDS = {"max_image_size": "image_size", "max_seconds": "seconds", "max_steps": "num_steps"}
 #: Options whose other values depend on the data (names of inputs, classes, characters).
 NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("fusion", "attention", "graph"): [[["in_text", "in_number"]]],
@@ -169,6 +203,29 @@ def test_every_option_is_live(kind: str, name: str, option: str) -> None:
     inferred = owner.model_fields[option].default is None and option not in given
     same = sum(not live for live in tried.values())
     assert same <= inferred if every else any(tried.values()), f"the same with {tried}"
+
+
+CONDITIONAL = [
+    (kind, name, option)
+    for kind, name, option in OPTIONS
+    if (kind, name, option) in {*BESIDE, *OUTSIDE} - NOT_REFUSED.keys()
+    or any(isinstance(one, Needs) for one in find(kind, name).Options.model_fields[option].metadata)
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "option"), CONDITIONAL)
+def test_an_option_without_effect_is_refused(kind: str, name: str, option: str) -> None:
+    key = (kind, name, option)
+    assert key in {*BESIDE, *OUTSIDE}, "name a context in which the option has no effect"
+    owner = find(kind, name).Options
+    inside = {"name": name, **BESIDE.get(key, {})}
+    outside = {"name": name, **OUTSIDE.get(key, {})}
+    values = [*NAMED.get(key, []), *([OTHERS[key]()] if key in OTHERS else []), *alternatives(owner, option, inside)]
+    limit = outside.get(BOUNDS.get(option, ""), float("inf"))
+    given = [value for value in values if value is not None and (limit == float("inf") or value < limit)]
+    assert given
+    accepted = [value for value in given if signature(kind, yaml.safe_dump({**outside, option: value})) is not None]
+    assert not accepted
 
 
 def test_the_signature_is_repeatable() -> None:

@@ -18,6 +18,7 @@ from polymodal.model.loading import load
 from polymodal.model.model import Model
 from polymodal.nn.fusion.combiner import CombineRule
 from polymodal.workflows.fit import fit
+from setting_lists import replaced
 
 TINY = [
     "hidden_size=16",
@@ -31,7 +32,7 @@ ROWS = make_planted_table(150, seed=5)
 
 
 def trained(data: dict[str, Any], targets: list[str], inputs: Any, *settings: str) -> Model:
-    return fit(data, targets, recipe={"inputs": inputs}, settings=[*TINY, *settings])
+    return fit(data, targets, recipe={"inputs": inputs}, settings=replaced(TINY, *settings))
 
 
 @pytest.fixture(scope="module")

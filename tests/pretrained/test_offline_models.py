@@ -47,7 +47,7 @@ def test_models_of_every_mode_load_without_checkpoint_or_network(tmp_path: Path)
     shutil.copytree(checkpoint("text"), model_folder)
     settings = {
         "training": {**FIXED, "epochs": 2},
-        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
         "hidden_size": 16,
     }
     expected = []
@@ -91,7 +91,7 @@ def test_other_modalities_load_without_their_checkpoint(modality: str, tmp_path:
     }
     settings = {
         "training": {**FIXED, "epochs": 2},
-        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
         "hidden_size": 16,
     }
     model = fit(columns, recipe={**recipe, **settings}, out=tmp_path / "model")
@@ -106,7 +106,7 @@ def test_training_changes_exactly_the_trainable_weights(tmp_path: Path) -> None:
     columns, recipe = sample_table(["text"], ["classification"], ROWS)
     settings = {
         "training": {**FIXED, "epochs": 2},
-        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "mask"},
+        "evaluation": {"bootstrap_samples": 20, "unimodal_scores": "none"},
         "hidden_size": 16,
     }
     original = load_file(Path(checkpoint("text")) / "model.safetensors")

@@ -23,7 +23,8 @@ from polymodal.datasets.scenes import make_scenes
 from polymodal.datasets.translations import make_translations
 from polymodal.datasets.video_summaries import make_video_summaries
 from polymodal.recipe.shipped import shipped_recipes
-from polymodal.workflows.fit import fit
+from polymodal.workflows.fit import fit, plan_fit
+from setting_lists import replaced
 
 ROWS = 24
 #: A few steps of a small network, and no resamples.
@@ -135,11 +136,12 @@ def test_every_shipped_recipe_is_tried() -> None:
 def test_a_recipe_trains_and_answers(name: str) -> None:
     make, settings = RECIPES[name]
     columns = make(ROWS)
-    model = fit(columns, recipe=name, settings=[*QUICK, *settings])
+    model = fit(columns, recipe=name, settings=replaced(QUICK, *settings))
     (output,) = model.recipe.outputs
     asked = {column: cells[:3] for column, cells in columns.items() if column != output}
     answers: list[Any] = model.predict(asked or {"row": [0, 1, 2]})  # a language model reads nothing of a row
     assert len(answers) == 3
+    assert plan_fit(columns, recipe=model.recipe.to_dict())[0].recipe == model.recipe  # a complete recipe fits again
     assert all(isinstance(answer, str) for answer in answers)
     assert model.run.steps >= 2 or model.recipe.training.epochs == 0
     scores = model.metrics["test"][output]

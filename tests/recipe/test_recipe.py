@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -121,6 +122,62 @@ def test_settings_may_be_a_mapping() -> None:
     changed = apply_overrides({"fusion": "gated"}, settings)
     assert changed == {"fusion": {"name": "gated", "dropout": 0.2}, "training": {"epochs": 5}}
     assert Recipe.read({}, {"training.epochs": 5}).training.epochs == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["seed=1", "seed=2"], "seed: it is set twice, to 1 and to 2"),
+        (["fusion.dropout=0.1", "fusion=gated"], "fusion: this setting undoes that of fusion.dropout"),
+        ("seed=1", "settings must be a list of texts or a mapping"),
+        ([3], "a setting must be KEY=VALUE"),
+    ],
+)
+def test_no_setting_is_lost(settings: Any, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        Recipe.read({}, settings)
+    assert Recipe.read({}, ["seed=1", "seed=1"]).seed == 1
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_key_given_twice_is_refused_with_its_lines(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"recipe{suffix}"
+    path.write_text('{"training": {"epochs": 5},\n "seed": 1,\n "training": {"learning_rate": 0.1}}')
+    with pytest.raises(RecipeError, match="the key 'training' is given in line 1 and in line 3"):
+        Recipe.read(path)
+
+
+def test_words_of_yaml_are_what_the_column_says(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "inputs: {no: number, 2026: {columns: [2026, on]}}\n"
+        "data: {ignore_columns: [yes, 007, 2026-01-01], strict: yes}\n"
+        "outputs: {y: {task: {name: classification, class_weights: {yes: 5, 1.50: 2}}}}\n"
+    )
+    recipe = Recipe.read(path, ["data.weight_column=off"])
+    assert list(recipe.inputs) == ["no", "2026"]
+    assert recipe.inputs["2026"].columns == ["2026", "on"]
+    assert recipe.data.ignore_columns == ["yes", "007", "2026-01-01"]
+    assert (recipe.data.strict, recipe.data.weight_column) == (True, "off")
+    assert recipe.outputs["y"].task.class_weights == {"yes": 5, "1.50": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("training.batch_size=true", "must be a number, not true"),
+        ("data.strict=1", "must be true or false, not 1"),
+        ("training.learning_rate=.nan", "finite number"),
+        ("training.num_threads=9999", "less than or equal to 512"),
+        ("seed=99999999999999999999999", "less than or equal to 4294967295"),
+        ("data.ignore_columns=[1.5]", "must be a text; write it in quotes"),
+        ("data.ignore_columns=[x, x]", "'x' is listed twice"),
+        ("outputs.y.task={name: classification, class_weights: {a: true}}", "must be a number, not true"),
+    ],
+)
+def test_values_of_another_kind_are_refused(setting: str, problem: str) -> None:
+    with pytest.raises(RecipeError, match=problem):
+        Recipe.read({}, [setting])
 
 
 @pytest.mark.parametrize("setting", ["training.epochs", "=3", "seed.deep=3", "a=[1"])

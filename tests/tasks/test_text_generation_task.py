@@ -324,8 +324,7 @@ def test_without_its_history_a_conversation_is_guessed() -> None:
         task = {"prompt": None, "instruction": "{ask}", "history": history, "metrics": ["exact_match"]}
         said = {**recipe(**task), "inputs": {"left": "category", "right": "category"}, "fusion": "concat"}
         said["training"] |= {"epochs": 14, "modality_dropout": 0}
-        ignored = [] if history else ["data.ignore_columns=[before]"]
-        model = polymodal.fit(pointed(300, seed=0), recipe=said, settings=ignored, test=pointed(80, seed=1))
+        model = polymodal.fit(pointed(300, seed=0), recipe=said, test=pointed(80, seed=1))
         return float(model.metrics["test"]["answer"]["exact_match"]["value"])
 
     assert score("before") >= 0.95

@@ -238,7 +238,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(
     place = shutil.copytree(start, tmp_path / "start")
     given = recipe(epochs=4, batch_size=8, save_steps=1, param_groups={ENCODER: {"freeze": frozen}})
     arguments: dict[str, Any] = {"recipe": given, "init_from": place}
-    whole = fit(few(), "kind", **arguments)
+    whole = fit(few(), "kind", out=tmp_path / "whole", **arguments)
     killed(5, monkeypatch, out=tmp_path / "run", **arguments)
     resumed = fit(few(), "kind", out=tmp_path / "run", resume=True, **arguments)
     for name, tensor in whole.network.state_dict().items():

@@ -25,6 +25,7 @@ from polymodal.training.monitor import Monitor
 from polymodal.training.optimizer import freeze_parts, make_optimizer, make_schedule
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
+from setting_lists import replaced
 
 SETTINGS = [
     "hidden_size=16",
@@ -36,7 +37,7 @@ SETTINGS = [
 
 
 def experiment(tmp_path: Path, *settings: str, rows: int = 240, target: Any = "target") -> Experiment:
-    plan, parts = plan_fit(planted.make_exclusive_or(rows, 0), target, settings=[*SETTINGS, *settings])
+    plan, parts = plan_fit(planted.make_exclusive_or(rows, 0), target, settings=replaced(SETTINGS, *settings))
     return prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
 
 
@@ -96,7 +97,9 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
 def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tmp_path: Path) -> None:
     columns = planted.make_exclusive_or(400, 0)
     columns["noise"] = np.random.default_rng(0).normal(size=400).tolist()
-    settings = [*SETTINGS, "training.loss_balancing=uncertainty", "training.epochs=30", "training.learning_rate=0.01"]
+    settings = replaced(
+        SETTINGS, "training.loss_balancing=uncertainty", "training.epochs=30", "training.learning_rate=0.01"
+    )
     plan, parts = plan_fit(columns, ["target", "noise"], settings=settings)
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
     run = trainer(one)
@@ -150,7 +153,7 @@ def test_the_monitor_notices_an_input_without_gradient() -> None:
 def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
     columns = planted.make_exclusive_or(300, 0)
     columns["target"] = np.random.default_rng(1).permutation(columns["target"]).tolist()
-    plan, parts = plan_fit(columns, "target", settings=[*SETTINGS, "training.learning_rate=0.00001"])
+    plan, parts = plan_fit(columns, "target", settings=replaced(SETTINGS, "training.learning_rate=0.00001"))
     one = prepare_experiment(plan.recipe, parts, folder=tmp_path, cache=None, progress=Progress(False))
     assert any("has not improved on its baseline after 3 epochs" in notice for notice in trainer(one).run().notices)
     assert not trainer(experiment(tmp_path / "good", "training.learning_rate=0.02", rows=600)).run().notices

@@ -9,6 +9,7 @@ import optuna
 import pytest
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.yaml_json import read_yaml
 from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.recipe.recipe import Recipe
@@ -64,8 +65,8 @@ def test_an_empty_space_is_refused() -> None:
         space({})
 
 
-def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
-    found = space({"training.learning_rate": {"low": "3e-4", "high": "1e-2", "log": True}})
+def test_small_numbers_of_a_yaml_file_are_numbers() -> None:
+    found = space(read_yaml("training.learning_rate: {low: 3e-4, high: 1e-2, log: true}"))
     assert found.dimensions["training.learning_rate"] == NumericDimension(3e-4, 1e-2, True)
     drawn = found.recipe({"training.learning_rate": 1e-5})
     assert drawn.training.learning_rate == 1e-5

@@ -17,6 +17,7 @@ from polymodal.datasets.planted import make_exclusive_or, make_planted_images, m
 from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.workflows.cross_validation import CrossValidation, _run_fold, cross_validate
+from setting_lists import replaced
 
 TINY = ["hidden_size=16", "training.num_threads=1", "training.precision=fp32", "evaluation.bootstrap_samples=100"]
 TWO_INPUTS = {
@@ -33,7 +34,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(data: dict[str, Any], target: str, *settings: str, recipe: Any = None, **more: Any) -> CrossValidation:
-    return cross_validate(data, target, recipe=recipe, settings=[*TINY, *settings], **more)
+    return cross_validate(data, target, recipe=recipe, settings=replaced(TINY, *settings), **more)
 
 
 def test_the_full_model_beats_single_inputs_where_both_are_needed(tmp_path: Path) -> None:

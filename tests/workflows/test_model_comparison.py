@@ -13,6 +13,7 @@ from polymodal.datasets.planted import make_exclusive_or, make_planted_table
 from polymodal.model.model import Model
 from polymodal.workflows.fit import fit
 from polymodal.workflows.model_comparison import compare
+from setting_lists import replaced
 
 TINY = [
     "hidden_size=16",
@@ -25,7 +26,7 @@ SIDES = {side: {"columns": [f"{side}{i}" for i in range(4)], "modality": "number
 
 
 def trained(data: dict[str, Any], target: str, *settings: str, recipe: Any = None) -> Model:
-    return fit(data, target, recipe=recipe, settings=[*TINY, *settings])
+    return fit(data, target, recipe=recipe, settings=replaced(TINY, *settings))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_columns_in_another_order_are_put_side_by_side() -> None:
         fit(
             data,
             recipe={"inputs": inputs, "outputs": {"size": {"columns": order, "task": "regression"}}},
-            settings=[*TINY, "training.epochs=5"],
+            settings=replaced(TINY, "training.epochs=5"),
         )
         for order in orders
     ]

@@ -77,7 +77,7 @@ def test_a_model_alone_is_the_one_that_fit_makes() -> None:
     single = fit(
         data,
         recipe={**RECIPE, "outputs": {"common": "classification"}},
-        settings=["training.epochs=3", "data.ignore_columns=[rare]"],
+        settings=["training.epochs=3"],
     )
     scores = single.metrics["test"]["common"]
     for metric, one in found.outputs["common"].items():

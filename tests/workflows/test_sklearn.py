@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.planted import make_exclusive_or, make_mixed, make_planted_table
 from polymodal.workflows.sklearn import PolymodalClassifier, PolymodalRegressor
+from setting_lists import replaced
 
 TINY = ["hidden_size=16", "training.epochs=6", "training.batch_size=16", "training.learning_rate=0.03"]
 
@@ -51,14 +52,14 @@ def frame(columns: dict[str, Any], *without: str) -> Any:
 def test_a_mixed_frame_is_learned_and_scored() -> None:
     data = make_planted_table(200, seed=0)
     X = frame(data, "grade", "price")
-    model = PolymodalClassifier(settings=[*TINY, "training.epochs=20"]).fit(X[:150], data["grade"][:150])
+    model = PolymodalClassifier(settings=replaced(TINY, "training.epochs=20")).fit(X[:150], data["grade"][:150])
     assert model.classes_.tolist() == ["large", "small"]
     assert list(model.feature_names_in_) == ["length", "weight", "maker", "useless"]
     assert set(model.model_.recipe.inputs) == {"numbers", "maker"}
     assert model.score(X[150:], data["grade"][150:]) > 0.85
     proba = model.predict_proba(X[150:])
     np.testing.assert_array_equal(model.predict(X[150:]), model.classes_[proba.argmax(1)])
-    regressor = PolymodalRegressor(settings=[*TINY, "training.epochs=20"]).fit(X[:150], data["price"][:150])
+    regressor = PolymodalRegressor(settings=replaced(TINY, "training.epochs=20")).fit(X[:150], data["price"][:150])
     assert regressor.score(X[150:], data["price"][150:]) > 0.9
 
 
@@ -153,12 +154,12 @@ def test_it_works_in_pipelines_searches_and_cross_validation() -> None:
     pipe = Pipeline([("scale", StandardScaler()), ("model", PolymodalClassifier(settings=TINY))])
     grid = {
         "model__settings": [
-            [*TINY, "training.epochs=1", "training.learning_rate=0.00001"],
-            [*TINY, "training.epochs=15"],
+            replaced(TINY, "training.epochs=1", "training.learning_rate=0.00001"),
+            replaced(TINY, "training.epochs=15"),
         ]
     }
     search = GridSearchCV(pipe, grid, cv=2).fit(X, y)
-    assert search.best_params_["model__settings"][-1] == "training.epochs=15"
+    assert search.best_params_["model__settings"][1] == "training.epochs=15"
     assert cross_val_score(pipe, X, y, cv=3, scoring="roc_auc").shape == (3,)
 
 

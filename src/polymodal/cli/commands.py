@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from polymodal._version import __version__
 from polymodal.cli import (
@@ -109,6 +109,32 @@ def _escaped_messages() -> Iterator[None]:
         raise
 
 
+class SettingCommand(TyperCommand):
+    """A command. The error for an unknown option that is a recipe key says how to set it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        known = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        unknown = [option for option in (word.partition("=")[0] for word in args) if option not in known]
+        if "--set" in known:
+            for option in unknown:
+                if option.startswith("--") and (key := recipe_key(option)):
+                    ctx.fail(f"No such option: {option}. It is a recipe key: write --set {key}=VALUE.")
+        return super().parse_args(ctx, args)
+
+
+def recipe_key(option: str) -> str:
+    """The recipe key that an unknown option may mean; empty if there is none.
+
+    >>> recipe_key("--device"), recipe_key("--seed"), recipe_key("--outt")
+    ('training.device', 'seed', '')
+    """
+    from polymodal.recipe.recipe import Recipe
+    from polymodal.recipe.training import TrainingOptions
+
+    name = option.lstrip("-").replace("-", "_")
+    return f"training.{name}" if name in TrainingOptions.model_fields else name if name in Recipe.model_fields else ""
+
+
 def command_hint(word: str, known: Iterable[str]) -> str:
     """The command that an unknown `word` may mean.
 
@@ -153,5 +179,5 @@ def polymodal(
 
 
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, cls=SettingCommand)(command)
 app.add_typer(weights.app, name="weights")

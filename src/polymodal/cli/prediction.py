@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -174,16 +173,19 @@ def generation_options(settings: list[str]) -> dict[str, Any]:
         RecipeError: a setting has no `=`, or its value or the file of a schema cannot be read.
     """
     from polymodal.core.errors import RecipeError
+    from polymodal.core.yaml_json import read_json
     from polymodal.recipe.overrides import apply_overrides
 
     regex = [one.partition("=")[2] for one in settings if one.partition("=")[0].strip() == "regex"]
     found = apply_overrides({}, [one for one in settings if one.partition("=")[0].strip() != "regex"])
+    if len(set(regex)) > 1:
+        raise RecipeError("regex", f"it is set twice, to {regex[0]!r} and to {regex[1]!r}; remove one")
     if regex:
-        found["regex"] = regex[-1]
+        found["regex"] = regex[0]
     schema = found.get("json_schema")
     if isinstance(schema, str):
         try:
-            found["json_schema"] = json.loads(Path(schema).read_text(encoding="utf-8"))
+            found["json_schema"] = read_json(Path(schema).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RecipeError("json_schema", f"the file {schema!r} cannot be read: {error}") from None
     return found

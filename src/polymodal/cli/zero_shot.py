@@ -88,16 +88,15 @@ def read_classes(path: Path) -> list[str] | dict[str, list[str]]:
     Raises:
         RecipeError: the file cannot be read.
     """
-    import yaml
-
     from polymodal.core.errors import RecipeError
+    from polymodal.core.yaml_json import TextFormatError, read_json, read_yaml
 
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix not in (".yaml", ".yml", ".json"):
             return [line.strip() for line in text.splitlines() if line.strip()]
-        found = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = read_json(text) if path.suffix == ".json" else read_yaml(text)
+    except (OSError, UnicodeDecodeError, TextFormatError) as error:
         raise RecipeError("classes", f"the file {path} cannot be read: {error}") from None
     if not isinstance(found, list | dict):
         raise RecipeError("classes", f"the file {path} must hold a list of names, or descriptions by name")

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from polymodal.core.strict_types import checked_kind, without_repeats
 
 Size = Literal["tiny", "small", "base"]
+#: Largest random seed: that of numpy and scikit-learn.
+MAX_SEED = 2**32 - 1
+#: Names without repetition.
+Names = Annotated[list[str], AfterValidator(without_repeats)]
 
 
 class StrictModel(BaseModel):
-    """A pydantic model that rejects unknown keys. The string below a field is its documentation."""
+    """A pydantic model that rejects unknown keys, true and false for numbers, numbers for true and false, and numbers
+    that are not finite. The string below a field is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_assignment=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, validate_assignment=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_kinds(cls, value: Any, info: ValidationInfo) -> Any:
+        return checked_kind(value, cls.model_fields[str(info.field_name)].annotation)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with the values of `update`, which must name fields; pydantic itself would accept any key here."""

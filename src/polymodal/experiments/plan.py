@@ -12,6 +12,7 @@ from polymodal.core.registry import build, components, find
 from polymodal.data.table.dates import why_unmatched
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
+from polymodal.experiments.column_checks import check_columns
 from polymodal.model.run_record import ColumnRole
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
@@ -82,10 +83,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         inputs = _infer_inputs(recipe, samples, taken, roles, start)
     if start is not None:
         start.check_inputs(inputs)
-    for name, spec_of_input in inputs.items():
-        shared = [column for column in spec_of_input.columns if column in reserved]
-        if shared:
-            raise RecipeError(f"inputs.{name}.columns", f"{shared[0]!r} is a target and cannot also be an input")
+    check_columns(recipe, outputs, inputs, roles)
     timed = [
         name
         for name, spec in outputs.items()
@@ -109,7 +107,8 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
             file=table.name,
         )
     objectives = recipe.objectives or (_infer_objectives(inputs) if pretraining else [])
-    complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives})
+    data = recipe.data.model_copy(update={"ignore_columns": []})  # all inputs are listed now
+    complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives, "data": data})
     if inputs and complete.uses_fusion:
         complete = complete.model_copy(update={"fusion": recipe.fusion or _infer_fusion(inputs, outputs, start)})
     complete = complete.with_size_defaults()
@@ -196,7 +195,7 @@ def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list
     if spec.task is None or not find("task", spec.task.name).is_generative:
         return
     task = build("task", spec.task, f"outputs.{name}.task", columns=spec.columns)
-    known = {role.column for role in roles}
+    known = {role.column for role in roles if role.role != "ignored"}
     for column in task.prompt_columns:
         samples.check(column, f"outputs.{name}.task")
         if column in spec.columns:

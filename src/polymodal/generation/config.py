@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from polymodal.core.options import StrictModel
+from polymodal.core.options import MAX_SEED, Names, StrictModel
 
 
 def override_config(config: GenerationConfig, changes: dict[str, Any], path: str) -> GenerationConfig:
@@ -61,9 +61,9 @@ class GenerationConfig(StrictModel):
     """Strings that end generation; the output does not include them."""
     num_return_sequences: int = Field(default=1, ge=1, le=1024)
     """Number of texts per row: several samples, or the best texts of beam search."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of the sampling; the draws of a row depend on it and on the number of the row in its table."""
-    choices: list[str] | None = None
+    choices: Names | None = None
     """Texts to which the output is limited."""
     regex: str | None = None
     """Regular expression that the whole text must match; without look-around and back-references."""
@@ -87,6 +87,8 @@ class GenerationConfig(StrictModel):
             raise ValueError("choices is empty; list at least one text")
         if self.stop_strings and (self.choices is not None or self.regex is not None or self.json_schema is not None):
             raise ValueError("stop_strings cannot be combined with choices, regex or json_schema; remove it")
+        if self.seed != 0 and self.temperature == 0:
+            raise ValueError("seed requires sampling; set temperature above 0")
         if self.length_penalty != 1 and self.num_beams == 1:
             raise ValueError("length_penalty requires beam search; set num_beams above 1")
         return self

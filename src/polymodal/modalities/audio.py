@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.needs import needs_bound
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.audio import AudioRequest, as_samples, audio_from_array, header_of_array
@@ -38,6 +39,9 @@ from polymodal.recipe.data import LimitOptions
 MAX_SAMPLED_FILES = 200
 #: Formats that only have audio. Videos are audio inputs only if the recipe sets this modality.
 _AUDIO_ONLY = ("WAV", "FLAC", "MP3", "AAC", "OGG")
+
+
+_BOUND = needs_bound("seconds", "max_seconds")
 
 
 class AudioState(TypedDict):
@@ -75,7 +79,7 @@ class Audio(MediaModality):
         in both."""
         seconds: float | None = Field(default=None, gt=0, le=600)
         """Maximum duration in seconds. Default: the 95th percentile of a sample, at most `max_seconds`."""
-        max_seconds: float = sized_field(10.0, 30.0, 30.0, gt=0, le=600)
+        max_seconds: Annotated[float, _BOUND] = sized_field(10.0, 30.0, 30.0, gt=0, le=600)
         """Upper bound of the default of `seconds`."""
         crop: Literal["start", "center"] = "start"
         """The part of longer audio that is used."""
@@ -95,6 +99,10 @@ class Audio(MediaModality):
         time_shift: float = Field(default=0.01, ge=0, le=1)
         """Augmentation: shift audio in time by up to this fraction of its length. Event targets are not shifted. 0:
         off."""
+
+        @property
+        def has_augmentation(self) -> bool:
+            return bool(self.time_shift or self.gain_db or self.noise_snr_db is not None)
 
     media = "audio"
     default_encoder = "audio_cnn"
@@ -182,10 +190,6 @@ class Audio(MediaModality):
         values = torch.from_numpy(items["values"]).transpose(1, 2)
         scaled = values.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 32_768)
         return {"values": scaled, "length": torch.from_numpy(items["length"])}
-
-    @property
-    def has_augmentation(self) -> bool:
-        return bool(self.options.time_shift or self.options.gain_db or self.options.noise_snr_db is not None)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         values, length, chosen = data["values"], data["length"], self.options

@@ -23,6 +23,11 @@ from polymodal.recipe.data import LimitOptions
 class ModalityOptions(Options):
     """Base of every modality's options."""
 
+    @property
+    def has_augmentation(self) -> bool:
+        """Whether training batches are changed at random under these options."""
+        return False
+
 
 class Modality(ABC):
     """Base of every modality. One instance serves one input of a recipe (one or more columns).
@@ -129,7 +134,7 @@ class Modality(ABC):
     @property
     def has_augmentation(self) -> bool:
         """Whether `augment` has an effect under these options."""
-        return False
+        return self.options.has_augmentation
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """Random augmentation of a training batch, drawn from torch's global generator. Never changes `data` in

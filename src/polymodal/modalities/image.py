@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.needs import needs_bound
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.formats import IMAGE_SUFFIXES
@@ -35,6 +36,9 @@ from polymodal.recipe.data import LimitOptions
 #: Number of images whose sizes are read.
 MAX_SAMPLED_FILES = 200
 IMAGE_SIZES = (32, 64, 96, 128, 160, 192, 224)
+
+
+_BOUND = needs_bound("image_size", "max_image_size")
 
 
 class ImageState(TypedDict):
@@ -63,7 +67,7 @@ class Image(MediaModality):
         image_size: int | None = Field(default=None, ge=32, le=1_024)
         """Target height and width. Default: that of the checkpoint; without one the largest of 32, 64, 96, 128, 160,
         192 and 224 that is at most `max_image_size` and at most the median shorter side of a sample."""
-        max_image_size: int = sized_field(64, 128, 224, ge=32, le=1_024)
+        max_image_size: Annotated[int, _BOUND] = sized_field(64, 128, 224, ge=32, le=1_024)
         """Upper bound of the default of `image_size`."""
         resize_mode: Literal["crop", "pad", "stretch"] = "crop"
         """How a rectangular image becomes a square: crop the ends, pad with bars (black, or white for images with
@@ -76,6 +80,10 @@ class Image(MediaModality):
         """Augmentation: change the brightness by up to this fraction."""
         contrast: float = Field(default=0.0, ge=0, le=1)
         """Augmentation: change the contrast by up to this fraction."""
+
+        @property
+        def has_augmentation(self) -> bool:
+            return bool(self.translate or self.horizontal_flip or self.brightness or self.contrast)
 
     media = "image"
     ragged = False
@@ -142,11 +150,6 @@ class Image(MediaModality):
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {"pixels": torch.from_numpy(items["pixels"]).permute(0, 3, 1, 2)}
-
-    @property
-    def has_augmentation(self) -> bool:
-        chosen = self.options
-        return bool(chosen.translate or chosen.horizontal_flip or chosen.brightness or chosen.contrast)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         pixels, chosen = data["pixels"], self.options

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.needs import needs_bound
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.record import PositiveFinite
 from polymodal.core.registry import register
@@ -40,6 +41,9 @@ from polymodal.recipe.data import LimitOptions
 CHUNK_ITEMS = 256
 #: The options of augmentation, in the order in which they are applied.
 AUGMENTATIONS = ("random_crop", "time_mask", "gain", "jitter")
+
+
+_BOUND = needs_bound("num_steps", "max_steps")
 
 
 class SeriesState(TypedDict):
@@ -77,7 +81,7 @@ class TimeSeries(MediaModality):
         """Steps per second, if no channel holds the time."""
         num_steps: int | None = Field(default=None, ge=1, le=100_000)
         """Maximum number of steps. Default: 1.2 times the longest of a sample, at most `max_steps`."""
-        max_steps: int = sized_field(256, 512, 1_024, ge=8, le=100_000)
+        max_steps: Annotated[int, _BOUND] = sized_field(256, 512, 1_024, ge=8, le=100_000)
         """Upper bound of the default of `num_steps`."""
         long_series: Literal["truncate", "pool"] = "truncate"
         """What happens to a longer series: its end is truncated, or neighboring steps are averaged."""
@@ -93,6 +97,10 @@ class TimeSeries(MediaModality):
         """Augmentation: crop up to this fraction of the steps, at the start and the end."""
         time_mask: float = Field(default=0.0, ge=0, le=1)
         """Augmentation: make a gap of up to this fraction of the steps."""
+
+        @property
+        def has_augmentation(self) -> bool:
+            return any(getattr(self, name) for name in AUGMENTATIONS)
 
     media: ClassVar[str] = "time_series"
     default_encoder = "inception_time"
@@ -253,10 +261,6 @@ class TimeSeries(MediaModality):
         """Includes the normalization, which `collate` applies."""
         learned = f"{self.mean.tolist()} {self.std.tolist()}"
         return f"{super().fingerprint(limits)}\n{self.options.normalization} {learned}"
-
-    @property
-    def has_augmentation(self) -> bool:
-        return any(getattr(self.options, name) for name in AUGMENTATIONS)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import PIL.Image
@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.needs import needs_above, needs_bound
 from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.data.media.formats import ANIMATIONS, FORMATS, VIDEO_SUFFIXES, detect_format
@@ -37,6 +38,9 @@ from polymodal.recipe.data import LimitOptions
 #: Number of files opened to detect the media of a column.
 MAX_SAMPLED_FILES = 50
 _ANIMATED_SUFFIXES = frozenset({".gif", ".webp", ".apng"})
+
+
+_BOUND = needs_bound("image_size", "max_image_size")
 
 
 class VideoState(TypedDict):
@@ -76,7 +80,7 @@ class Video(MediaModality):
         image_size: int | None = Field(default=None, ge=32, le=1_024)
         """Target height and width of frames. Default: the largest of 32, 64, 96, 128, 160, 192 and 224 that is at
         most `max_image_size` and at most the median shorter side of a sample."""
-        max_image_size: int = sized_field(64, 112, 160, ge=32, le=1_024)
+        max_image_size: Annotated[int, _BOUND] = sized_field(64, 112, 160, ge=32, le=1_024)
         """Upper bound of the default of `image_size`."""
         resize_mode: Literal["crop", "pad", "stretch"] = "crop"
         """How a rectangular frame becomes a square: crop the ends, pad with black bars, or stretch."""
@@ -84,8 +88,12 @@ class Video(MediaModality):
         """Augmentation: translate videos by up to this fraction of their size, all frames alike. 0: off."""
         horizontal_flip: bool = False
         """Augmentation: mirror half of the videos. Use only if left and right are equivalent."""
-        frame_dropout: float = Field(default=0.0, ge=0, lt=1)
+        frame_dropout: Annotated[float, needs_above("num_frames", 1)] = Field(default=0.0, ge=0, lt=1)
         """Augmentation: drop each frame with this probability."""
+
+        @property
+        def has_augmentation(self) -> bool:
+            return bool(self.frame_dropout or self.translate or self.horizontal_flip)
 
         def at_size(self, size: Size) -> Self:
             """Fill options that depend on the recipe's size. The number of frames stays unset if a checkpoint
@@ -175,10 +183,6 @@ class Video(MediaModality):
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         tensors = super().collate(items)
         return {**tensors, "pixels": tensors["pixels"].permute(0, 1, 4, 2, 3)}
-
-    @property
-    def has_augmentation(self) -> bool:
-        return bool(self.options.frame_dropout or self.options.translate or self.options.horizontal_flip)
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         chosen = self.options

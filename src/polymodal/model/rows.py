@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from polymodal.core.caller import warn_caller
 from polymodal.core.errors import DataError, PolymodalWarning, did_you_mean
 from polymodal.core.formatting import truncate
 from polymodal.core.paths import cache_folder
+from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.table.arrow_cache import SUFFIXES
 from polymodal.data.table.table import Table, open_table
 from polymodal.modalities.base import Modality
@@ -87,8 +87,8 @@ def _rows(data: Any, columns: list[str], modalities: Mapping[str, Modality]) -> 
     """Convert a dict of single cells or JSON text to rows. Other data do not change."""
     if isinstance(data, str) and data.lstrip().startswith(("{", "[")):
         try:
-            data = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            data = read_json(data)
+        except TextFormatError as error:
             raise DataError(f"the rows are not valid JSON: {error}") from None
     if isinstance(data, str) and Path(data).suffix.lower() not in SUFFIXES and not _exists(data):
         example = f", such as {{{columns[0]!r}: {truncate(data, 40)!r}}}" if columns else ""

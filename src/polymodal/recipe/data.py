@@ -2,59 +2,84 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 from pydantic import Field
 
-from polymodal.core.options import StrictModel
+from polymodal.core.needs import Needs, needs_input
+from polymodal.core.options import Names, StrictModel
+
+_MEDIA = needs_input("image", "audio", "video", "time_series")
 
 
 class LimitOptions(StrictModel):
     """Limits of one media cell, checked before and after decoding. A cell over a limit is a bad cell."""
 
-    megabytes: float = Field(default=64.0, gt=0)
+    megabytes: Annotated[float, _MEDIA] = Field(default=64.0, gt=0)
     """Largest file, or cell of bytes, in MiB."""
-    megapixels: float = Field(default=64.0, gt=0, le=178)
+    megapixels: Annotated[float, needs_input("image", "video")] = Field(default=64.0, gt=0, le=178)
     """Largest image or video frame, in millions of pixels. Pillow rejects more than 178."""
-    seconds: float = Field(default=600.0, gt=0)
+    seconds: Annotated[float, needs_input("audio", "video")] = Field(default=600.0, gt=0)
     """Longest audio or video, in seconds."""
-    frames: int = Field(default=36_000, ge=1)
+    frames: Annotated[int, needs_input("video")] = Field(default=36_000, ge=1)
     """Largest number of frames of a video or an animation."""
-    channels: int = Field(default=32, ge=1)
+    channels: Annotated[int, needs_input("audio")] = Field(default=32, ge=1)
     """Largest number of audio channels."""
-    sampling_rate: int = Field(default=192_000, ge=1)
+    sampling_rate: Annotated[int, needs_input("audio")] = Field(default=192_000, ge=1)
     """Highest sampling rate of audio, in Hz."""
-    values: int = Field(default=10_000_000, ge=1)
+    values: Annotated[int, needs_input("time_series")] = Field(default=10_000_000, ge=1)
     """Largest number of values in one time series."""
-    timeout_seconds: float = Field(default=60.0, gt=0)
+    timeout_seconds: Annotated[float, _MEDIA] = Field(default=60.0, gt=0)
     """Time limit to decode one cell, in seconds. After it the decoding process is stopped."""
-    memory_mib: int = Field(default=2_048, ge=256)
+    memory_mib: Annotated[int, _MEDIA] = Field(default=2_048, ge=256)
     """Memory limit for decoding, as address space in MiB in addition to Python and its libraries. Only on Linux."""
-    num_workers: int | None = Field(default=None, ge=1)
+    num_workers: Annotated[int | None, _MEDIA] = Field(default=None, ge=1)
     """Largest number of decoding processes, at most one per processor. Default: 8."""
+
+
+def _draws_test(_: Any, run: Any) -> bool:
+    return bool(run.draws_test or run.given.data.split.test_size == 0)
+
+
+def _stratifies(_: Any, run: Any) -> bool:
+    return bool(run.draws_rows and run.has_single_classification)
+
+
+_TEST = Needs("a run that draws test rows: without data.split.column and test table", _draws_test)
+_VALIDATION = Needs("neither data.split.column nor a validation table", lambda _, run: run.draws_validation)
+_GROUPS = Needs("a random split, or intervals", lambda _, run: run.draws_rows or run.has_intervals)
+_OWN_ROWS = Needs("no validation or test table", lambda _, run: not (run.has_validation or run.has_test))
 
 
 class SplitOptions(StrictModel):
     """Split of the rows if no validation or test table is given."""
 
-    column: str | None = None
+    column: Annotated[str | None, _OWN_ROWS] = None
     """Column with `train`, `validation` or `test` in each row."""
-    group_column: str | None = None
+    group_column: Annotated[str | None, _GROUPS] = None
     """Column whose equal values stay in one split (a patient, a caption, a recording)."""
-    stratify: bool = True
+    stratify: Annotated[bool, Needs("a random split and a single classification output", _stratifies)] = True
     """Keep the class frequencies equal in all splits. Only for a single classification output."""
-    validation_size: float = Field(default=0.1, gt=0, lt=1)
+    validation_size: Annotated[float, _VALIDATION] = Field(default=0.1, gt=0, lt=1)
     """Fraction of rows for validation (early stopping, selection of the best epoch)."""
-    test_size: float = Field(default=0.1, ge=0, lt=1)
+    test_size: Annotated[float, _TEST] = Field(default=0.1, ge=0, lt=1)
     """Fraction of rows held out for the final score; 0 for none."""
+
+
+_DATA_SETS = Needs("several data sets", lambda _, run: run.data_sets > 1)
+_INFERRED = Needs(
+    "inputs to be unset, since otherwise all columns beside them are ignored", lambda _, run: not run.given.inputs
+)
 
 
 class DataOptions(StrictModel):
     """Which columns and rows are used."""
 
-    ignore_columns: list[str] = []
+    ignore_columns: Annotated[Names, _INFERRED] = []
     """Columns to ignore, in addition to those that cannot be inputs."""
-    weight_column: str | None = None
+    weight_column: Annotated[str | None, Needs("outputs", lambda _, run: bool(run.outputs))] = None
     """Column of sample weights (0 or more)."""
-    sampling_temperature: float = Field(default=1.0, ge=1)
+    sampling_temperature: Annotated[float, _DATA_SETS] = Field(default=1.0, ge=1)
     """With several data sets, the fraction of each in an epoch is proportional to (its rows)^(1 / temperature). At 1
     the fractions follow the number of rows; higher values repeat rows of small data sets more often."""
     strict: bool = False

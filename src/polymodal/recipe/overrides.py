@@ -6,9 +6,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from polymodal.core.errors import RecipeError
+from polymodal.core.yaml_json import TextFormatError, read_yaml
 
 
 def apply_overrides(recipe: dict[str, Any], settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -23,24 +22,41 @@ def apply_overrides(recipe: dict[str, Any], settings: Sequence[str] | Mapping[st
     {'training': {'epochs': 5}}
 
     Raises:
-        RecipeError: a text has no `=`, or the path goes through a value that is not a mapping.
+        RecipeError: a text has no `=`, a key is set twice, a setting undoes an earlier one, or the path goes through a
+            value that is not a mapping.
     """
     changed = copy.deepcopy(recipe)
-    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse, settings)
-    for path, value in pairs:
+    for path, value in _unique(settings).items():
         _put(changed, path, copy.deepcopy(value))
     return changed
 
 
+def _unique(settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as a mapping of paths to values, none of which overwrites another."""
+    if isinstance(settings, str):
+        raise RecipeError("", f"settings must be a list of texts or a mapping; write [{settings!r}]")
+    found: dict[str, Any] = {}
+    for path, value in settings.items() if isinstance(settings, Mapping) else map(_parse, settings):
+        if not isinstance(path, str) or not path:
+            raise RecipeError("", f"a setting has a recipe key such as 'training.epochs', not {path!r}")
+        if path in found and (type(found[path]) is not type(value) or found[path] != value):
+            raise RecipeError(path, f"it is set twice, to {found[path]!r} and to {value!r}; remove one")
+        undone = next((earlier for earlier in found if earlier.startswith(f"{path}.")), None)
+        if undone is not None:
+            raise RecipeError(path, f"this setting undoes that of {undone} before it; give it first, or remove one")
+        found[path] = value
+    return found
+
+
 def _parse(setting: str) -> tuple[str, Any]:
     """Path and value of `a.b=c`."""
-    path, equals, text = setting.partition("=")
+    path, equals, text = setting.partition("=") if isinstance(setting, str) else ("", "", "")
     if not equals or not path.strip():
-        raise RecipeError("", f"a setting must be KEY=VALUE, such as training.epochs=5, not {setting!r}")
+        raise RecipeError("", f"a setting must be KEY=VALUE, such as 'training.epochs=5', not {setting!r}")
     try:
-        return path.strip(), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(path, f"the value is not YAML: {error}") from None
+        return path.strip(), read_yaml(text)
+    except TextFormatError as error:
+        raise RecipeError(path.strip(), f"the value is not YAML: {error}") from None
 
 
 def _put(recipe: dict[str, Any], path: str, value: Any) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.formatting import escape_controls
-from polymodal.core.options import Options, Size, SizedModel, StrictModel, explicit_values, sized_field
+from polymodal.core.needs import Needs
+from polymodal.core.options import MAX_SEED, Names, Options, Size, SizedModel, StrictModel, explicit_values, sized_field
+from polymodal.core.yaml_json import TextFormatError, read_json, read_yaml, write_yaml
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.shipped import recipe_file
@@ -28,26 +29,28 @@ TASK_INPUT = "task"
 class InputSpec(StrictModel):
     """One input of the model. Unset keys are inferred from the data."""
 
-    columns: list[str] = []
+    columns: Names = []
     """Table columns of this input. Default: the column with the name of the input."""
     modality: Annotated[SerializeAsAny[Options], Slot("modality")] | None = None
     """Modality of the data, with the options of its preprocessing. Default: inferred."""
     encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
     """Encoder network. Default: that of the modality."""
-    privileged: bool = False
+    privileged: Annotated[bool, Needs("outputs", lambda _, run: bool(run.outputs))] = False
     """Whether only the training rows have this input. A teacher with it is then distilled into a model without it."""
 
 
 class OutputSpec(StrictModel):
     """One target of the model. Unset keys are inferred from the data."""
 
-    columns: list[str] = []
+    columns: Names = []
     """Target columns. Default: the column with the name of the output."""
     task: Annotated[SerializeAsAny[Options], Slot("task")] | None = None
     """Task of the target. Default: inferred."""
     decoder: Annotated[SerializeAsAny[Options], Slot("decoder", DEFAULT_DECODER)] | None = None
     """Decoder network. Default: `mlp`."""
-    loss_weight: float = Field(default=1.0, gt=0)
+    loss_weight: Annotated[float, Needs("several outputs or objectives", lambda _, run: run.num_losses > 1)] = Field(
+        default=1.0, gt=0
+    )
     """Weight of the loss of this output."""
 
 
@@ -72,16 +75,19 @@ class Recipe(SizedModel):
     """Targets by name."""
     objectives: list[Annotated[SerializeAsAny[Options], Slot("objective")]] = []
     """Self-supervised objectives: for `pretrain`, or in addition to the outputs."""
-    task_tokens: bool = False
+    task_tokens: Annotated[bool, Needs("outputs", lambda _, run: bool(run.outputs))] = False
     """Give the fusion a learned token for each output, in addition to the inputs. The fusion then runs once per output.
     Only for feature-level fusions."""
     size: Size = "tiny"
     """Preset for all unset widths, depths and learning rates."""
-    pretrained: Literal["none", "starter", "fast", "balanced", "best"] = "none"
+    pretrained: Annotated[
+        Literal["none", "starter", "fast", "balanced", "best"],
+        Needs("a text, image, audio or video input without a set encoder", lambda own, run: run.uses_preset),
+    ] = "none"
     """Pretrained checkpoints for text, image, audio and video inputs without a set encoder."""
-    hidden_size: int = sized_field(96, 192, 384, ge=4)
+    hidden_size: int = sized_field(96, 192, 384, ge=4, le=65_536)
     """Width of the tokens of the fusion."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Random seed of splits, initial weights, order of rows, dropout and augmentation."""
     data: DataOptions = DataOptions()
     training: TrainingOptions = TrainingOptions()
@@ -125,7 +131,14 @@ class Recipe(SizedModel):
         from polymodal.recipe.overrides import apply_overrides
 
         values = source if isinstance(source, dict) else read_mapping(recipe_file(source))
-        return cls(**apply_overrides(values, overrides or []))
+        if unknown := next((key for key in values if not isinstance(key, str)), None):
+            raise RecipeError("", f"a recipe key must be a text, not {unknown!r}")
+        recipe = cls(**apply_overrides(values, overrides or []))
+        if recipe.size != values.get("size", cls.model_fields["size"].default) and not recipe._depends_on_size():
+            raise RecipeError(
+                "size", "it sets only unset keys, and the recipe sets all of them; remove those keys, or change them"
+            )
+        return recipe
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, with all keys."""
@@ -138,10 +151,8 @@ class Recipe(SizedModel):
 
     def to_yaml(self) -> str:
         """The recipe as YAML, with all keys. Letters are written as they are, unless there are control characters."""
-        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
-        if escape_controls(text, "\n") != text:
-            text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=False, width=110)
-        return text
+        text = write_yaml(self.to_dict())
+        return text if escape_controls(text, "\n") == text else write_yaml(self.to_dict(), allow_unicode=False)
 
     def with_size_defaults(self) -> Recipe:
         """A copy with all defaults that depend on `size` filled in, also those of components."""
@@ -158,6 +169,17 @@ class Recipe(SizedModel):
                 specs[name] = spec.model_copy(update=parts)
             sections[kind] = specs
         return self.at_size(self.size).model_copy(update=sections)
+
+    def _depends_on_size(self) -> bool:
+        """Whether a key that depends on `size` is unset."""
+        inputs, outputs = self.inputs.values(), self.outputs.values()
+        if not inputs or not (outputs or self.objectives) or self.fusion is None:
+            return True
+        parts = [(spec.modality, spec.encoder) for spec in inputs] + [(spec.task, spec.decoder) for spec in outputs]
+        if any(part is None for pair in parts for part in pair):
+            return True
+        filled = [self.model_copy(update={"size": size}).with_size_defaults() for size in get_args(Size)]
+        return any(one.model_copy(update={"size": filled[0].size}) != filled[0] for one in filled)
 
     def check_components(self) -> None:
         """Check a complete recipe: encoders match their modality, outputs and objectives have names of their own, and
@@ -253,14 +275,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Read a mapping from a YAML or JSON file.
 
     Raises:
-        RecipeError: the file does not exist, cannot be read, or holds no mapping.
+        RecipeError: the file does not exist, cannot be read, has a key twice, or holds no mapping.
     """
     if not path.is_file():
         raise RecipeError("", f"the recipe file {path} does not exist")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError("", f"{path} is neither YAML nor JSON: {error}") from None
+        text = path.read_text(encoding="utf-8")
+        values = read_json(text) if path.suffix == ".json" else read_yaml(text)
+    except (OSError, UnicodeDecodeError, TextFormatError) as error:
+        raise RecipeError("", f"the file {path} cannot be read: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError("", f"{path} must hold a mapping with keys such as inputs, fusion, outputs")
     return values

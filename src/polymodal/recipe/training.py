@@ -7,7 +7,22 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from polymodal.core.needs import Needs, needs_above, needs_value
 from polymodal.core.options import SizedModel, StrictModel, sized_field
+
+#: More threads per operation never help, and processes of many thousand threads crash.
+MAX_THREADS = 512
+
+
+_DIRECTORY = Needs("a model directory (`out`)", lambda _, run: run.writes_files)
+_OUTPUTS = Needs("outputs", lambda _, run: bool(run.outputs))
+_SEVERAL_INPUTS = Needs("several inputs", lambda _, run: len(run.recipe.inputs) > 1)
+_OTHER_INPUTS = Needs("several inputs", lambda own, run: len(run.recipe.inputs) > 1 or own.modality_dropout == 0)
+_SEVERAL_LOSSES = Needs("several outputs or objectives", lambda _, run: run.num_losses > 1)
+_TEACHER = Needs("a teacher, or an input with privileged: true", lambda _, run: run.has_teacher)
+_CLASSES = Needs("an output of classes or labels", lambda _, run: run.has_probabilities)
+_FROZEN = Needs("an encoder with frozen layers", lambda _, run: run.has_frozen_part)
+_AUGMENTED = Needs("an input with random augmentation", lambda _, run: run.has_augmented_input)
 
 
 def _device(name: str) -> str:
@@ -16,10 +31,13 @@ def _device(name: str) -> str:
     return name
 
 
+LossBalancing = Literal["fixed", "uncertainty", "gradnorm", "pcgrad"]
+
+
 class ParamGroupOptions(StrictModel):
     """Training of one part of the model, given by its recipe path (`inputs.image.encoder`, `fusion`, ...)."""
 
-    lr_multiplier: float = Field(default=1.0, gt=0)
+    lr_multiplier: Annotated[float, needs_value("freeze", False)] = Field(default=1.0, gt=0)
     """Factor of the learning rate of this part."""
     freeze: bool = False
     """Do not train this part."""
@@ -31,9 +49,9 @@ class DistillationOptions(StrictModel):
     teacher: str | None = None
     """Directory of a saved model or ensemble whose predictions are targets in addition to the true targets."""
 
-    weight: float = Field(default=0.5, ge=0, le=1)
+    weight: Annotated[float, _TEACHER] = Field(default=0.5, ge=0, le=1)
     """Weight of the distillation loss; the loss of the true targets has the weight 1 - `weight`."""
-    temperature: float = Field(default=2.0, gt=0)
+    temperature: Annotated[float, _TEACHER, _CLASSES] = Field(default=2.0, gt=0)
     """Temperature of the softmax of teacher and student. Higher values soften the probabilities."""
 
 
@@ -42,12 +60,12 @@ class PseudoLabelOptions(StrictModel):
 
     rounds: int = Field(default=0, ge=0, le=10)
     """Rounds of labeling and training from the same initial weights; 0 for no self-training."""
-    min_precision: float = Field(default=0.9, gt=0, lt=1)
+    min_precision: Annotated[float, needs_above("rounds", 0)] = Field(default=0.9, gt=0, lt=1)
     """Smallest precision of the pseudo-labels. The threshold is the lowest calibrated probability at which the
     validation rows have this precision (one-sided 95% lower bound). Without such a threshold no row is labeled."""
-    class_balanced: bool = True
+    class_balanced: Annotated[bool, needs_above("rounds", 0)] = True
     """Limit the pseudo-labels of each class to its fraction among the labeled rows."""
-    weight: float = Field(default=0.5, gt=0)
+    weight: Annotated[float, needs_above("rounds", 0)] = Field(default=0.5, gt=0)
     """Weight of a pseudo-labeled row; labeled rows have the weight 1."""
 
 
@@ -56,24 +74,24 @@ class FeatureCacheOptions(StrictModel):
 
     enabled: bool = True
     """Store the output of the frozen layers for all epochs, folds and runs. If false, they run in each step."""
-    dtype: Literal["bf16", "fp32"] = "bf16"
+    dtype: Annotated[Literal["bf16", "fp32"], _FROZEN] = "bf16"
     """Number format of the frozen layers and of the stored features. Both are fp32 on a processor without
     bf16 instructions."""
-    augmented_copies: int = Field(default=4, ge=1, le=64)
+    augmented_copies: Annotated[int, needs_value("enabled", True), _FROZEN, _AUGMENTED] = Field(default=4, ge=1, le=64)
     """Number of augmented copies of each training item, for modalities with augmentation. Each step draws one copy."""
 
 
 class ModalityBalancingOptions(StrictModel):
     """Balancing of inputs that learn at different speeds."""
 
-    method: Literal["none", "ogm", "ogm_ge", "gradient_blending"] = "none"
+    method: Annotated[Literal["none", "ogm", "ogm_ge", "gradient_blending"], _SEVERAL_INPUTS, _OUTPUTS] = "none"
     """`ogm`: the gradient of an encoder is scaled down while its input predicts better than the other inputs;
     `ogm_ge`: noise of the size of the gradient is added as well (Peng et al., 2022). `gradient_blending`: the losses
     of single inputs and of the fusion are weighted by their generalization; for the fusions `late` and `hybrid` (Wang
     et al., 2020)."""
-    alpha: float = Field(default=0.5, gt=0)
+    alpha: Annotated[float, needs_value("method", "ogm", "ogm_ge")] = Field(default=0.5, gt=0)
     """Strength of `ogm` and `ogm_ge` (alpha of the paper)."""
-    interval_epochs: int = Field(default=3, ge=1)
+    interval_epochs: Annotated[int, needs_value("method", "gradient_blending")] = Field(default=3, ge=1)
     """Epochs between two estimates of `gradient_blending`."""
 
 
@@ -100,7 +118,7 @@ class TrainingOptions(SizedModel):
     """Fraction of all steps with a linear warmup from 0; a cosine decay to 0 follows."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient; a larger gradient is scaled down."""
-    modality_dropout: float = Field(default=0.2, ge=0, lt=1)
+    modality_dropout: Annotated[float, _OTHER_INPUTS] = Field(default=0.2, ge=0, lt=1)
     """Probability that an input of a row is masked in a step, so that the model tolerates missing inputs. At least one
     input remains."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
@@ -108,7 +126,7 @@ class TrainingOptions(SizedModel):
     the end of the cosine schedule often improves most."""
     average_top_k: int = Field(default=3, ge=1)
     """Average the weights of this many best epochs; the average is kept if its validation score is at least as good."""
-    loss_balancing: Literal["fixed", "uncertainty", "gradnorm", "pcgrad"] = "fixed"
+    loss_balancing: Annotated[LossBalancing, _SEVERAL_LOSSES] = "fixed"
     """Weights of several outputs and objectives. `fixed`: those of the recipe. `uncertainty`: learned (Kendall et al.,
     2018). `gradnorm`: for similar training rates (GradNorm, Chen et al., 2018). `pcgrad`: those of the recipe, with
     conflicting gradients projected (PCGrad, Yu et al., 2020)."""
@@ -121,13 +139,13 @@ class TrainingOptions(SizedModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of matrix products; `auto` measures both on the first batch and uses the faster. A processor
     without bf16 instructions computes in fp32."""
-    num_threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    num_threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] | Literal["auto"] = "auto"
     """Threads per operation; `auto` is measured together with `precision`."""
-    save_steps: int = Field(default=500, ge=1)
+    save_steps: Annotated[int, _DIRECTORY] = Field(default=500, ge=1)
     """Steps between two checkpoints, in addition to one after each epoch. An interrupted run resumes exactly."""
-    logging_steps: int = Field(default=50, ge=1)
+    logging_steps: Annotated[int, _DIRECTORY] = Field(default=50, ge=1)
     """Steps between two lines of the training log."""
-    tensorboard: bool = False
+    tensorboard: Annotated[bool, _DIRECTORY] = False
     """Also write TensorBoard event files."""
     feature_cache: FeatureCacheOptions = FeatureCacheOptions()
     """Cache of the output of frozen layers."""

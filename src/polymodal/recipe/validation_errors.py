@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -9,6 +10,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from polymodal.core.errors import RecipeError, did_you_mean
+
+#: The name of a union branch in a location from pydantic, such as `literal['auto']`.
+_BRANCH = re.compile(r"[a-z-]+\[.*\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,9 @@ def problems(model: type[BaseModel], error: ValidationError) -> list[Problem]:
     """All problems of a failed validation of `model`, including those in component options."""
     found: list[Problem] = []
     for item in error.errors(include_url=False):
-        path = _keys(model, item["loc"])
+        place = item["loc"]
+        is_key = item["type"] == "extra_forbidden"  # then the last part is a key, whatever it looks like
+        path = (*_keys(model, place[:-1]), place[-1]) if is_key else _keys(model, place)
         context = item.get("ctx", {})
         if "problems" in context:
             found += [Problem(path + inner.path, inner.text) for inner in context["problems"]]
@@ -50,7 +56,7 @@ def _keys(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str 
     for part in location:
         field = _model_at(model, kept[:-1]).model_fields.get(str(kept[-1])) if kept else None
         branch = field is not None and _is_union(field.annotation) and not named
-        named = isinstance(part, str) and (branch or part.endswith("]"))
+        named = isinstance(part, str) and (branch or _BRANCH.fullmatch(part) is not None)
         if not named:
             kept = (*kept, part)
     return kept

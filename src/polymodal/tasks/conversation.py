@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
+from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.table.block import RowBlock
 from polymodal.generation.chat_template import ChatTemplate
 from polymodal.generation.tokenizer import TextTokenizer
@@ -40,9 +40,9 @@ def read_history(cell: Any, *, last: Role) -> list[ChatMessage]:
         if not cell.strip():
             return []
         try:
-            cell = json.loads(cell)
-        except ValueError:
-            raise ValueError("a history must be a list of messages, or such a list as JSON text") from None
+            cell = read_json(cell)
+        except TextFormatError as error:
+            raise ValueError(f"a history must be a list of messages, or such a list as JSON text ({error})") from None
     if cell is None:
         return []
     if not isinstance(cell, list | tuple | np.ndarray):

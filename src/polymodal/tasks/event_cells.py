@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.tasks.labels import Label, label_key, read_label
 
 #: Start and end in seconds, and label.
@@ -23,9 +23,9 @@ def read_event_spans(cell: Any) -> list[EventSpan]:
     """
     if isinstance(cell, str):
         try:
-            cell = json.loads(cell)
-        except ValueError:
-            raise ValueError("expected a list of events, or such a list as JSON text") from None
+            cell = read_json(cell)
+        except TextFormatError as error:
+            raise ValueError(f"expected a list of events, or such a list as JSON text ({error})") from None
     if not isinstance(cell, list | tuple | np.ndarray):
         raise ValueError(f"expected a list of events, not {type(cell).__name__}")
     return sorted((_read_event(event) for event in cell), key=lambda event: event[:2])

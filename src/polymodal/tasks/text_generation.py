@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
+from polymodal.core.needs import Needs, needs_any, needs_value
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import TextShape
@@ -37,6 +38,18 @@ from polymodal.tasks.text_targets import TextTarget, object_array, read_referenc
 DEFAULT_MAX_LENGTH = 512
 #: Characters of scripts without spaces between words.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
+
+
+_TRAINED_TOKENIZER = Needs(
+    "a tokenizer that is trained here: neither checkpoint nor tokenizer",
+    lambda own, _: own.checkpoint is None and own.tokenizer is None,
+)
+
+
+_PROMPT = needs_any("prompt", "instruction", "history")
+
+
+_SUBWORDS = needs_value("token_type", "subword")
 
 
 class GeneratedTextState(TypedDict):
@@ -75,9 +88,11 @@ class TextGenerationTask(GenerativeTask):
         the training rows."""
         tokenizer: str | None = None
         """Use the tokenizer of the text output of this saved model (a directory)."""
-        token_type: Literal["subword", "byte"] = "subword"
+        token_type: Annotated[Literal["subword", "byte"], _TRAINED_TOKENIZER] = "subword"
         """Tokens of a trained tokenizer: subwords or single bytes."""
-        vocab_size: int = sized_field(4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000)
+        vocab_size: Annotated[int, _TRAINED_TOKENIZER, _SUBWORDS] = sized_field(
+            4_000, 8_000, 16_000, ge=MIN_VOCAB_SIZE, le=200_000
+        )
         """Maximum vocabulary size of a trained tokenizer. Small data yields fewer tokens."""
         max_target_length: int | None = Field(default=None, ge=1, le=65_536)
         """Maximum target length in tokens, including the end token. Default: length of the longest training target, at
@@ -94,10 +109,10 @@ class TextGenerationTask(GenerativeTask):
         and assistant; or either as JSON text."""
         system: str | None = None
         """System message of a conversation: a text, optionally with column names in braces."""
-        max_prompt_length: int = Field(default=512, ge=1, le=65_536)
+        max_prompt_length: Annotated[int, _PROMPT] = Field(default=512, ge=1, le=65_536)
         """Maximum length of a prompt or conversation in tokens. Lower if the positions of a checkpoint do not suffice
         for the prompt and the longest target."""
-        prompt_overflow: Overflow = "error"
+        prompt_overflow: Annotated[Overflow, _PROMPT] = "error"
         """Prompts that are too long: `error` records a cell error, and the row has no prediction; `truncate` removes
         the beginning of a prompt, or the oldest messages of a conversation."""
         select_best_by: Literal["loss", "metric"] = "loss"

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.options import explicit_values as given_values
 from polymodal.recipe.recipe import Recipe
@@ -119,7 +117,7 @@ class SearchSpace:
             RecipeError: the values are not compatible.
         """
         ordered = sorted(values.items(), key=lambda pair: pair[0].count("."))
-        return Recipe.read(self.base, [f"{path}={_as_yaml(value)}" for path, value in ordered])
+        return Recipe.read(self.base, dict(ordered))
 
     def frozen_encoders(self) -> dict[str, Any]:
         """For each input whose encoder is searched, the first choice that is a frozen pretrained encoder, if any."""
@@ -128,7 +126,7 @@ class SearchSpace:
             if not path.endswith(".encoder") or not isinstance(dimension, CategoricalDimension):
                 continue
             for value in dimension.values:
-                options = Recipe.read(self.base, [f"{path}={_as_yaml(value)}"]).inputs[_input(path)].encoder
+                options = Recipe.read(self.base, {path: value}).inputs[_input(path)].encoder
                 if getattr(options, "fine_tuning", None) == "freeze":
                     found[path] = value
                     break
@@ -253,17 +251,9 @@ def _dimension(path: str, value: Any) -> Dimension:
 
 
 def _number(path: str, value: Any) -> float:
-    """A number; YAML reads `3e-4` as text."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise RecipeError(path, f"low and high must be numbers, not {value!r}")
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        raise RecipeError(path, f"low and high must be numbers, not {value!r}") from None
-
-
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()
+    return value
 
 
 def base_recipe(given: Recipe, plan: Recipe, space: Mapping[str, Any]) -> Recipe:

@@ -22,9 +22,11 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
 from polymodal.experiments.experiment import prepare_experiment
+from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import make_plan
 from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe, read_mapping
+from polymodal.recipe.run_context import RunContext
 from polymodal.tuning.audit import audit_inputs
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
@@ -111,6 +113,8 @@ def tune(
     given = as_recipe(recipe, settings)
     plan = _plan(table, given, target)
     search_space = _search_space(space, given, plan, len(table), time_limit)
+    run = RunContext(plan, given, "tune", data_sets=len(table.data_sets) or 1)
+    check_live_options(run, varied=frozenset(search_space.dimensions))
     spec = SearchSpec(
         recipe=search_space.base,
         space=search_space.to_dict(),

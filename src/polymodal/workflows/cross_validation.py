@@ -24,6 +24,7 @@ from polymodal.evaluation.evaluate import Scores
 from polymodal.evaluation.ground_truth import GroundTruth
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import complete_schedule, make_plan
 from polymodal.experiments.train import train_model, train_unimodal
 from polymodal.inference.predictions import Predictions
@@ -31,6 +32,7 @@ from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
 from polymodal.preparation.usable_cells import bad_column_sentences, warn_bad_columns
 from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.run_context import RunContext
 from polymodal.workflows.model_comparison import compare_output
 
 FILE = "cross_validation.json"
@@ -140,7 +142,11 @@ def cross_validate(
     table = as_table(data, root)
     if table is None:
         raise DataError("no training data was given")
-    plan = make_plan(table, as_recipe(recipe, settings), as_targets(target))
+    given = as_recipe(recipe, settings)
+    plan = make_plan(table, given, as_targets(target))
+    check_live_options(
+        RunContext(plan.recipe, given, "cross_validate", data_sets=len(table.data_sets) or 1, writes_files=False)
+    )
     if not plan.recipe.outputs:
         raise RecipeError("outputs", "cross-validation needs a target: set one, or use `pretrain`")
     if plan.recipe.data.split.column is not None:

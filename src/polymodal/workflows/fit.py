@@ -17,6 +17,7 @@ from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, Tables, as_recipe, as_targets, open_tables, with_init_from
 from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.experiments.row_facts import RowsWarning, row_facts
 from polymodal.experiments.score import SplitScores, score_model
@@ -27,6 +28,7 @@ from polymodal.model.run_record import CellErrorCounts, Durations, Environment, 
 from polymodal.model.run_summary import count_parameters
 from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.run_context import RunContext
 from polymodal.workflows.run_folder import CELL_ERRORS_FILE, RunData, RunFolder, sources, write_run
 
 
@@ -87,7 +89,7 @@ def fit(
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
     folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, unlabeled, *sources(chosen)])
     tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
-    plan, splits = plan_run(chosen, tables, as_targets(target))
+    plan, splits = plan_run(chosen, tables, as_targets(target), writes_files=out is not None)
     return run_plan(plan, splits, folder, Progress(progress))
 
 
@@ -132,7 +134,7 @@ def pretrain(
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
     folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, *sources(chosen)])
     tables = open_tables(data, validation=validation, test=test, root=root)
-    plan, splits = plan_run(_without_outputs(chosen, tables.train), tables, [], pretraining=True)
+    plan, splits = plan_run(chosen, tables, [], pretraining=True, writes_files=out is not None)
     return run_plan(plan, splits, folder, Progress(progress))
 
 
@@ -164,14 +166,28 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
 
 
 def plan_run(
-    recipe: Recipe, tables: Tables, targets: list[str], *, pretraining: bool = False
+    recipe: Recipe, tables: Tables, targets: list[str], *, pretraining: bool = False, writes_files: bool = True
 ) -> tuple[Plan, dict[str, Split[Table]]]:
     """The complete plan of a run, and its splits.
+
+    pretraining: the outputs of the recipe are removed, and their columns are not inputs
+    writes_files: whether the run has a model directory
 
     Raises:
         RecipeError, DataError: as `fit`.
     """
-    plan = make_plan(tables.train, recipe, targets, pretraining=pretraining)
+    own = _without_outputs(recipe, tables.train) if pretraining else recipe
+    plan = make_plan(tables.train, own, targets, pretraining=pretraining)
+    run = RunContext(
+        plan.recipe,
+        recipe,
+        workflow="pretrain" if pretraining else "fit",
+        data_sets=len(tables.train.data_sets) or 1,
+        has_validation=tables.validation is not None,
+        has_test=tables.test is not None,
+        writes_files=writes_files,
+    )
+    check_live_options(run)
     check_pseudo_labels(plan.recipe)
     splits = make_splits(plan.recipe, tables.train, tables.validation, tables.test)
     if tables.unlabeled is not None:

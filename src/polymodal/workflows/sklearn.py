@@ -19,10 +19,12 @@ from polymodal.core.registry import find
 from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
+from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.model.model import Model
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
+from polymodal.recipe.run_context import RunContext
 from polymodal.workflows.fit import run_plan
 from polymodal.workflows.run_folder import RunFolder
 
@@ -68,6 +70,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         table = as_table(source, self.root)
         assert table is not None
         plan = make_plan(table, self._complete_recipe(recipe, data, target, columns), [target])
+        check_live_options(RunContext(plan.recipe, recipe, "estimator", writes_files=False))
         splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classification" else 1)
         plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles)
         self.model_: Model = run_plan(plan, splits, RunFolder(None), Progress(False))

@@ -112,6 +112,7 @@ def test_a_condition_finds_the_rows_for_which_it_is_true(condition: str) -> None
         ("not " * 200 + "sold", "nested|cannot be parsed"),
         ("sold or " * 3000 + "sold", "characters"),
         ("price is 3", "COLUMN is None"),
+        ("price == 3 # and sold", "comment"),
     ],
 )
 def test_anything_else_is_refused(condition: str, message: str) -> None:

@@ -72,3 +72,10 @@ def test_a_line_that_no_table_holds_is_named(tmp_path: Path, line: str, problem:
     (tmp_path / "t.jsonl").write_text('{"a": "x"}\n' + line + "\n")
     with pytest.raises(DataError, match=problem):
         open_table(tmp_path / "t.jsonl", cache=tmp_path / "cache")
+
+
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1, "b": 2}\n{"a": 1, "a": 2}\n')
+    with pytest.raises(DataError, match=r"line 2 is not JSON .the key 'a' is given twice"):
+        open_table(path, cache=tmp_path / "cache")

@@ -13,6 +13,8 @@ condition is true are selected. `is None` finds missing values.
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from typing import Any
 
 import numpy as np
@@ -51,11 +53,19 @@ def evaluate_filter(table: pa.Table, condition: str) -> np.ndarray:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise DataError(f"the condition {condition!r} cannot be parsed: {reason}") from None
+    _refuse_comment(condition)
     try:
         mask = _FilterEvaluator(table).evaluate(tree, 0)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError) as error:
         raise DataError(f"the condition {condition!r} cannot be evaluated: {error}") from None
     return np.asarray(pc.fill_null(mask, False), dtype=bool)
+
+
+def _refuse_comment(condition: str) -> None:
+    """Raise DataError for a `#` outside of quotes: the parser would ignore all that follows it."""
+    for token in tokenize.generate_tokens(io.StringIO(condition.strip()).readline):
+        if token.type == tokenize.COMMENT:
+            raise DataError(f"the condition {condition!r} has a comment: remove {token.string!r}, or quote it")
 
 
 class _FilterEvaluator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from polymodal.applications.search.embedding_source import check_input, comparable_inputs
 from polymodal.applications.search.manifest import EmbeddingSource
 from polymodal.core.errors import DataError
+from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.media.formats import (
     AUDIO_SUFFIXES,
     FORMATS,
@@ -78,8 +78,8 @@ def _row(query: Any) -> dict[str, Any] | None:
         return query
     if isinstance(query, str) and query.lstrip().startswith("{"):
         try:
-            row = json.loads(query)
-        except ValueError as error:
+            row = read_json(query)
+        except TextFormatError as error:
             raise DataError(f"the query starts like a JSON row but is not valid JSON: {error}") from None
         return dict(row)
     return None

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from polymodal.core.errors import DataError
+from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER, plain_text
 
 _TEXT = pa.string()
@@ -62,11 +63,11 @@ class JsonLines:
 
     def _parse(self, line: bytes, number: int) -> dict[str, Any]:
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = read_json(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             problem = f"line {number} is not UTF-8; save the file with UTF-8 encoding"
             raise DataError(problem, file=str(self.path)) from error
-        except (ValueError, RecursionError) as error:  # ValueError also for integers of thousands of digits
+        except TextFormatError as error:  # also a key given twice, and integers of thousands of digits
             raise DataError(f"line {number} is not JSON ({error})", file=str(self.path)) from error
         if b"\\ud" in line.lower():  # an escape that may be half a surrogate pair, which no text may hold
             row = _without_surrogates(row, number, str(self.path))

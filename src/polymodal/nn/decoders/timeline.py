@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from polymodal.core.needs import needs_above
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import FusionOutput, OutputShape, TimeGrid, Tokens
@@ -42,9 +43,9 @@ class Timeline(Decoder):
         """Channels of the layers over time."""
         num_layers: int = sized_field(3, 4, 6, ge=0, le=12)
         """Number of layers over time; the dilation doubles with each layer."""
-        kernel_size: int = Field(default=5, ge=3, le=31)
+        kernel_size: Annotated[int, needs_above("num_layers", 0)] = Field(default=5, ge=3, le=31)
         """Kernel size of each layer in cells; even numbers are rounded up to the next odd number."""
-        dropout: float = Field(default=0.1, ge=0, lt=1)
+        dropout: Annotated[float, needs_above("num_layers", 0)] = Field(default=0.1, ge=0, lt=1)
         """Dropout probability of the hidden units."""
 
     positions: Tensor

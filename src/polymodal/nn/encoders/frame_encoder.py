@@ -8,6 +8,7 @@ from pydantic import Field, SerializeAsAny
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
+from polymodal.core.needs import needs_value
 from polymodal.core.options import Options as ComponentOptions
 from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import build, components, find, register
@@ -71,11 +72,11 @@ class FrameEncoder(Encoder):
         """Image encoder that is applied to each frame: a name, or a mapping with its options."""
         temporal: Literal["mean", "lstm", "transformer"] = "transformer"
         """Network over time: none (`mean`), a bidirectional LSTM, or a Transformer."""
-        num_layers: int = sized_field(2, 2, 4, ge=1, le=24)
+        num_layers: Annotated[int, needs_value("temporal", "lstm", "transformer")] = sized_field(2, 2, 4, ge=1, le=24)
         """Number of layers over time, for `lstm` and `transformer`."""
-        num_heads: int = sized_field(4, 4, 8, ge=1)
+        num_heads: Annotated[int, needs_value("temporal", "transformer")] = sized_field(4, 4, 8, ge=1)
         """Number of attention heads of `transformer`; it must divide the hidden size."""
-        dropout: float = Field(default=0.1, ge=0, lt=1)
+        dropout: Annotated[float, needs_value("temporal", "lstm", "transformer")] = Field(default=0.1, ge=0, lt=1)
         """Dropout rate in the layers over time."""
 
         def at_size(self, size: Size) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.needs import needs_above
 from polymodal.core.options import sized_field
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import EncoderOptions
@@ -38,11 +39,11 @@ class LogMelOptions(EncoderOptions):
     """
     num_time_masks: int = Field(default=1, ge=0, le=20)
     """Number of time masks per item in training (SpecAugment)."""
-    time_mask_seconds: float = Field(default=0.2, gt=0, le=10)
+    time_mask_seconds: Annotated[float, needs_above("num_time_masks", 0)] = Field(default=0.2, gt=0, le=10)
     """Maximum length of a time mask in seconds; at most a fifth of the item."""
     num_freq_masks: int = Field(default=1, ge=0, le=20)
     """Number of frequency masks per item in training (SpecAugment)."""
-    freq_mask_ratio: float = Field(default=0.15, gt=0, le=1)
+    freq_mask_ratio: Annotated[float, needs_above("num_freq_masks", 0)] = Field(default=0.15, gt=0, le=1)
     """Maximum width of a frequency mask as a fraction of all mel bands."""
 
 

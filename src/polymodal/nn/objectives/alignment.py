@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.needs import Needs
 from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
 from polymodal.nn.layers.embedding_head import EmbeddingHead, l2_normalize
@@ -25,11 +26,15 @@ from polymodal.nn.objectives.base import (
     ObjectiveOptions,
 )
 
+_THREE_INPUTS = Needs(
+    "three or more inputs, since two are one pair", lambda own, run: len(own.inputs or run.recipe.inputs) > 2
+)
+
 
 class JointSpaceOptions(ObjectiveOptions):
     """Options of every joint embedding space."""
 
-    anchor: str | None = None
+    anchor: Annotated[str | None, _THREE_INPUTS] = None
     """Align every other input only with this input, as ImageBind does (Girdhar et al., 2023), so that inputs that never
     occur in the same row share one space. Default: align every pair of inputs."""
     embedding_dim: int = sized_field(64, 128, 256, ge=2)

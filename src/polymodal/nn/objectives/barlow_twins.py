@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from polymodal.core.needs import Needs
 from polymodal.core.registry import register
 from polymodal.core.types import Tokens
 from polymodal.nn.layers.embedding_head import l2_normalize
@@ -20,6 +21,9 @@ from polymodal.nn.objectives.base import InputInfo, NetworkProtocol, ObjectiveBa
 MOMENTUM = 0.9
 #: Factor on cosine similarities in a softmax: 1 / temperature. It is not trained here.
 SCALE = 10.0
+
+
+_ONE_INPUT = Needs("a single input", lambda own, run: len(own.inputs or run.recipe.inputs) == 1)
 
 
 @register
@@ -39,7 +43,7 @@ class BarlowTwins(Alignment):
         name: Literal["barlow_twins"] = "barlow_twins"
         off_diagonal_weight: float = Field(default=0.005, ge=0, le=1)
         """lambda, the weight of the off-diagonal terms."""
-        augmentation_strength: float = Field(default=0.5, gt=0, le=1)
+        augmentation_strength: Annotated[float, _ONE_INPUT] = Field(default=0.5, gt=0, le=1)
         """Strength of the augmentation if there is a single input."""
 
     options: Options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,11 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.needs import needs_value
 from polymodal.core.registry import register
 from polymodal.nn.layers.embedding_head import EmbeddingHead, l2_normalize
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.barlow_twins import standardize
 from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
+
+_FEATURES = needs_value("match", "features", "both")
 
 
 @register
@@ -42,7 +45,7 @@ class CrossModalDistillation(Objective):
         """The teacher input. Default: the first input. All other inputs are students."""
         match: Literal["features", "relations", "both"] = "features"
         """What is distilled: the features of each row, the distances between rows, or both."""
-        distance: Literal["squared_error", "cosine"] = "squared_error"
+        distance: Annotated[Literal["squared_error", "cosine"], _FEATURES] = "squared_error"
         """Distance between student and teacher features."""
         hidden_size: int | None = Field(default=None, ge=1)
         """Hidden size of each student's head. Default: a linear head."""
