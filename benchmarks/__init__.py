@@ -29,6 +29,7 @@ STUDIES = (
     "planted_senses",
     "real_clips",
     "fuzz_media",
+    "kills",
     "stamps",
     "stamps_senses",
     "stamps_tune",

@@ -96,6 +96,7 @@ TOPICS = (
         ),
     ),
     Topic("intervals", "Intervals of scores", ("interval_coverage",)),
+    Topic("interruptions", "Interrupted commands", ("kills",)),
 )
 
 #: For a record without ratios: the pairs of contestants in the summary, ours and then the reference, by their
