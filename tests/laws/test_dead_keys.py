@@ -28,7 +28,6 @@ BY_COLUMN = {"data": {"split": {"column": "part"}}}
 OUTSIDE: dict[str, dict[str, Any]] = {
     **{f"data.limits.{key}": {} for key in LimitOptions.model_fields},
     "data.split.column": {},
-    "data.split.group_column": {**BY_COLUMN, "evaluation": {"bootstrap_samples": 0}},
     "data.split.stratify": {"outputs": {"y_regression": "regression"}},
     "data.split.validation_size": BY_COLUMN,
     "data.split.test_size": BY_COLUMN,

@@ -47,7 +47,6 @@ def _stratifies(_: Any, run: Any) -> bool:
 
 _TEST = Needs("a run that draws test rows: without data.split.column and test table", _draws_test)
 _VALIDATION = Needs("neither data.split.column nor a validation table", lambda _, run: run.draws_validation)
-_GROUPS = Needs("a random split, or intervals", lambda _, run: run.draws_rows or run.has_intervals)
 _OWN_ROWS = Needs("no validation or test table", lambda _, run: not (run.has_validation or run.has_test))
 
 
@@ -56,7 +55,7 @@ class SplitOptions(StrictModel):
 
     column: Annotated[str | None, _OWN_ROWS] = None
     """Column with `train`, `validation` or `test` in each row."""
-    group_column: Annotated[str | None, _GROUPS] = None
+    group_column: str | None = None
     """Column whose equal values stay in one split (a patient, a caption, a recording)."""
     stratify: Annotated[bool, Needs("a random split and a single classification output", _stratifies)] = True
     """Keep the class frequencies equal in all splits. Only for a single classification output."""

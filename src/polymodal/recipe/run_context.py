@@ -41,11 +41,6 @@ class RunContext:
         return self.recipe.outputs or self.given.outputs
 
     @property
-    def has_intervals(self) -> bool:
-        """Whether scores of outputs have intervals."""
-        return self.recipe.evaluation.bootstrap_samples > 0 and bool(self.outputs)
-
-    @property
     def num_losses(self) -> int:
         """The number of outputs and objectives."""
         return len(self.outputs) + len(self.recipe.objectives)
