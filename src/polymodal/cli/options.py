@@ -10,7 +10,8 @@ import typer
 Data = Annotated[
     str,
     typer.Argument(
-        help="CSV, TSV, JSON lines, Parquet or Arrow file, or a folder of images, audio or videos in class folders."
+        help="CSV, TSV, JSON, JSON lines, Parquet or Arrow file, a folder of Parquet files, or a folder of images, "
+        "audio or videos in class folders."
     ),
 ]
 TableOrRow = Annotated[

@@ -46,6 +46,7 @@ class RecipeError(PolymodalError):
 class DataError(PolymodalError):
     """A table, or a cell in it, cannot be used.
 
+    problem: the message without the place
     row: row number in the given table, from 0 without the header line
     file: the media file or the table
     """
@@ -53,7 +54,7 @@ class DataError(PolymodalError):
     def __init__(
         self, problem: str, *, row: int | None = None, column: str | None = None, file: str | None = None
     ) -> None:
-        self.row, self.column, self.file = row, column, file
+        self.problem, self.row, self.column, self.file = problem, row, column, file
         where = escape_controls(file or "")
         parts = [f"row {row}" if row is not None else "", f"column {column!r}" if column else "", where]
         location = ", ".join(part for part in parts if part)
@@ -76,10 +77,11 @@ class TrainingError(PolymodalError):
 
 
 class MissingExtraError(PolymodalError):
-    """An optional dependency is missing. The message gives the extra that installs it."""
+    """An optional dependency is missing. The message gives the command that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'polymodal[{extra}]'")
+        command = f"pip install 'polymodal[{extra}]', or in a clone of Polymodal: pip install -e '.[{extra}]'"
+        super().__init__(f"{purpose} needs {package}: {command}")
 
 
 class PolymodalWarning(UserWarning):

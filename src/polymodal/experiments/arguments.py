@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from polymodal.data.table.table import Table
 from polymodal.recipe.recipe import Recipe
 
 RecipeLike = Recipe | dict[str, Any] | str | Path | None
+#: One column or several, by name. Whole numbers name the columns of a frame without names.
+TargetLike = str | int | Sequence[str | int] | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def as_table(source: Any, root: Path | str | None) -> Table | None:
     return open_data(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
 
 
-def as_targets(target: str | list[str] | None) -> list[str]:
-    """The target columns as a list."""
-    return [target] if isinstance(target, str) else list(target or [])
+def as_targets(target: TargetLike) -> list[str]:
+    """The names of the target columns as a list. A frame may name its columns by whole numbers."""
+    one = target is None or isinstance(target, str | int | Integral)
+    names: Any = [target] if one else target
+    return [str(name) for name in names if name is not None]

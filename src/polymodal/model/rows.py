@@ -13,6 +13,8 @@ from polymodal.core.formatting import truncate
 from polymodal.core.paths import cache_folder
 from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.table.arrow_cache import SUFFIXES
+from polymodal.data.table.gzipped import format_of
+from polymodal.data.table.locations import is_address
 from polymodal.data.table.table import Table, open_table
 from polymodal.modalities.base import Modality
 
@@ -90,15 +92,18 @@ def _rows(data: Any, columns: list[str], modalities: Mapping[str, Modality]) -> 
             data = read_json(data)
         except TextFormatError as error:
             raise DataError(f"the rows are not valid JSON: {error}") from None
-    if isinstance(data, str) and Path(data).suffix.lower() not in SUFFIXES and not _exists(data):
+    if isinstance(data, str) and not _is_path(data):
         example = f", such as {{{columns[0]!r}: {truncate(data, 40)!r}}}" if columns else ""
         raise DataError(f"{truncate(data, 80)!r} is no file or folder; give one row as a dict of its cells{example}")
     return [dict(data)] if isinstance(data, Mapping) and _is_row(data, modalities) else data
 
 
-def _exists(path: str) -> bool:
+def _is_path(text: str) -> bool:
+    """Whether a text may be meant as a path: it exists, has the suffix of a table, or is an address."""
+    if is_address(text) or format_of(Path(text)) in SUFFIXES:
+        return True
     try:
-        return Path(path).exists()
+        return Path(text).exists()
     except (OSError, ValueError):  # too long for a path, or with a null character
         return False
 

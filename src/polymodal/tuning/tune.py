@@ -20,7 +20,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
+from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import make_plan
@@ -49,6 +49,8 @@ from polymodal.tuning.unimodal import best_unimodal, run_unimodal
 from polymodal.tuning.worker import run_workers
 
 FILE = "leaderboard.json"
+#: Largest number of parallel processes.
+MAX_JOBS = 256
 #: Fractions of the time limit that are reserved for training the selected models on all rows, and for unimodal
 #: networks.
 REFIT_FRACTION, UNIMODAL_FRACTION = 0.12, 0.33
@@ -59,7 +61,7 @@ SpaceLike = Mapping[str, Any] | Path | str | None
 @check_arguments
 def tune(
     data: Any,
-    target: str | list[str] | None = None,
+    target: TargetLike = None,
     *,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,
@@ -229,18 +231,19 @@ def _check_counts(trials: int | None, time_limit: float | None, jobs: int) -> No
     for name, value in (("trials", trials), ("time_limit", time_limit), ("jobs", jobs)):
         if value is not None and value <= 0:
             raise RecipeError("", f"{name} must be positive, not {value}")
+    if jobs > MAX_JOBS:
+        raise RecipeError("", f"jobs must be at most {MAX_JOBS}, not {jobs}")
     if trials is None and time_limit is None:
         raise RecipeError("", "a search needs a limit: give trials, time_limit or both")
 
 
-def _plan(table: Table, given: Recipe, target: str | list[str] | None) -> Recipe:
+def _plan(table: Table, given: Recipe, target: TargetLike) -> Recipe:
     """Complete the recipe `given` for the table.
 
     Raises:
         RecipeError: a search does not support a task or the split column of the recipe.
     """
-    targets = [target] if isinstance(target, str) else list(target or [])
-    plan = make_plan(table, given, targets).recipe
+    plan = make_plan(table, given, as_targets(target)).recipe
     _check_tasks(plan)
     if plan.data.split.column is not None:
         raise RecipeError(

@@ -22,7 +22,7 @@ from polymodal.data.table.cell_errors import CellError, CellErrors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.evaluate import Scores
 from polymodal.evaluation.ground_truth import GroundTruth
-from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table, as_targets
+from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import complete_schedule, make_plan
@@ -100,7 +100,7 @@ class CrossValidation:
 @check_arguments
 def cross_validate(
     data: Any,
-    target: str | list[str] | None = None,
+    target: TargetLike = None,
     *,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,

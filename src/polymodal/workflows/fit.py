@@ -15,7 +15,15 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
-from polymodal.experiments.arguments import RecipeLike, Tables, as_recipe, as_targets, open_tables, with_init_from
+from polymodal.experiments.arguments import (
+    RecipeLike,
+    Tables,
+    TargetLike,
+    as_recipe,
+    as_targets,
+    open_tables,
+    with_init_from,
+)
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import Plan, complete_schedule, make_plan
@@ -35,7 +43,7 @@ from polymodal.workflows.run_folder import CELL_ERRORS_FILE, RunData, RunFolder,
 @check_arguments
 def fit(
     data: Any,
-    target: str | list[str] | None = None,
+    target: TargetLike = None,
     *,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,
@@ -198,7 +206,7 @@ def plan_run(
 @check_arguments
 def plan_fit(
     data: Any,
-    target: str | list[str] | None = None,
+    target: TargetLike = None,
     *,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,

@@ -20,7 +20,7 @@ from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.evaluation.targets import OutputTargets
-from polymodal.experiments.arguments import RecipeLike
+from polymodal.experiments.arguments import RecipeLike, TargetLike
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
@@ -82,7 +82,7 @@ class MultitaskGain:
 @check_arguments
 def multitask_gain(
     data: Any,
-    target: str | list[str] | None = None,
+    target: TargetLike = None,
     *,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,

@@ -55,11 +55,11 @@ BAD_CSV = {
     "many": ("a,b\n1,2\n\n3,4,5\n", "line 4 has 3 cells"),
     "latin": ("a,b\n1,2\n3,größe\n".encode("latin-1"), "line 3 is not UTF-8"),
     "latin header": ("größe,b\n1,2\n".encode("latin-1"), "line 1 is not UTF-8"),
-    "utf-16": ("a,b\n1,2\n".encode("utf-16"), "line 1 is not UTF-8"),
+    "utf-16": ("a,b\n1,2\n".encode("utf-16"), "the file is UTF-16"),
     "twice": ("a,b,a\n1,2,3\n", "'a'"),
     "nothing": ("", "empty"),
     "header only": ("a,b\n", "no rows"),
-    "semicolons": ("a;b\n1;2\n", "no comma"),
+    "semicolons": ("a;b\n1;2\n3\n", "line 3 has 1 cells, the header has 2 .cells separated by semicolons"),
     "open quote": ('a,b\n1,2\n3,"x\n4,5\n', "has no closing quote"),
 }
 

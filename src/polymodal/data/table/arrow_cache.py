@@ -20,6 +20,8 @@ from polymodal.core.paths import CacheWarning, cache_writes
 from polymodal.data.table.cell_kinds import CellKind
 from polymodal.data.table.columns import Columns, check_names, plain_type, to_plain_type
 from polymodal.data.table.csv import KIND_KEY, RAW_KEY, CsvFile
+from polymodal.data.table.gzipped import decompressed, format_of
+from polymodal.data.table.json_array import read_json
 from polymodal.data.table.json_lines import JsonLines
 
 # Part of the name of every cache entry: increase it when the conversion of a file changes.
@@ -40,13 +42,12 @@ def map_file(path: Path, cache: Path) -> pa.Table:
         DataError: the file cannot be read in the format of its suffix.
         PolymodalError: the cache cannot be written to.
     """
-    suffix = path.suffix.lower()
     try:
-        if suffix in (".arrow", ".feather", ".ipc"):
+        if path.suffix.lower() in (".arrow", ".feather", ".ipc"):
             mapped = _map_uncompressed(path)
             if mapped is not None:
                 return mapped
-        return _map_converted(path, cache, _READERS[suffix])
+        return _map_converted(path, cache, _READERS[format_of(path)])
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
 
@@ -103,11 +104,12 @@ def _map_converted(path: Path, cache: Path, read: Callable[[Path], Batches]) -> 
             entry.unlink()
     partial = cache / f"{uuid.uuid4().hex}.partial"
     try:
-        schema, batches = read(path)
-        with cache_writes(cache):
-            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        with decompressed(path, cache) as source:
+            schema, batches = read(source)
+            with cache_writes(cache), pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 for batch in _source_errors(batches, path):
                     writer.write_batch(batch)
+        with cache_writes(cache):
             target = cache / f"{key}-{file_checksum(partial)}.arrow"
             os.replace(partial, target)
     finally:
@@ -127,16 +129,21 @@ def _source_errors(batches: Iterable[pa.RecordBatch], path: Path) -> Iterator[pa
 
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"the file is damaged or not a {path.suffix.lower()[1:]} file ({reason})", file=str(path))
+    return DataError(f"the file is damaged or not a {format_of(path)[1:]} file ({reason})", file=str(path))
 
 
 def _read_csv(path: Path) -> Batches:
-    source = CsvFile(path, "\t" if path.suffix.lower() == ".tsv" else ",")
+    source = CsvFile(path, "\t" if path.suffix.lower() == ".tsv" else None)
     return source.schema, source.batches()
 
 
 def _read_json_lines(path: Path) -> Batches:
     source = JsonLines(path)
+    return source.schema, source.batches()
+
+
+def _read_json(path: Path) -> Batches:
+    source = read_json(path)
     return source.schema, source.batches()
 
 
@@ -158,6 +165,7 @@ def _read_arrow(path: Path) -> Batches:
 _READERS: dict[str, Callable[[Path], Batches]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
+    ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".parquet": _read_parquet,

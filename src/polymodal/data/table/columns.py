@@ -52,19 +52,24 @@ def to_plain_type(array: pa.Array) -> pa.Array:
     """`array` cast to the `plain_type` of its type."""
     if isinstance(array, pa.ExtensionArray):
         return to_plain_type(array.storage)
+    if isinstance(array, pa.DictionaryArray):
+        return to_plain_type(array.dictionary_decode())
     wanted = plain_type(array.type)
     return array if array.type == wanted else array.cast(wanted)
 
 
 def check_names(names: Sequence[str], file: str | None = None) -> None:
-    """Check that column names are unique.
+    """Check that column names are unique and valid texts.
 
     Raises:
-        DataError: two columns have the same name.
+        DataError: two columns have the same name, or a name holds a NUL character or half a surrogate pair.
     """
     twice = [repr(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"several columns have the name {', '.join(twice)}; rename them", file=file)
+    for name in names:
+        if "\0" in name or any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise DataError(f"the column name {name!r} is no valid text; rename the column", file=file)
 
 
 def from_arrow(table: pa.Table) -> Columns:
@@ -83,6 +88,7 @@ def from_pandas(frame: Any) -> Columns:
 
 
 def from_dict(source: Mapping[str, Any]) -> Columns:
+    check_names([str(name) for name in source])
     columns = {str(name): _column(str(name), values) for name, values in source.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -94,7 +100,8 @@ def from_dict(source: Mapping[str, Any]) -> Columns:
 def from_rows(rows: Sequence[Any]) -> Columns:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise DataError(f"a row must be a dict, not {type(row).__name__}", row=number)
+            example = "such as {'length': 1.5, 'maker': 'east'}"
+            raise DataError(f"a row must be a dict, {example}, not {type(row).__name__}", row=number)
     names = list(dict.fromkeys(name for row in rows for name in row))
     return from_dict({name: [row.get(name) for row in rows] for name in names})
 
@@ -160,14 +167,18 @@ def _column(name: str, values: Any) -> pa.ChunkedArray | list[Any]:
     """One column: an Arrow array, or a list if a cell is a PIL image or a numpy array."""
     if isinstance(values, pa.ChunkedArray):
         return values
+    if hasattr(values, "detach") and hasattr(values, "numpy"):  # a tensor
+        values = values.detach().cpu().numpy()
     if isinstance(values, np.ndarray) and values.ndim > 1:
         return list(values)
-    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
+    if isinstance(values, Set):
+        raise DataError(f"a {type(values).__name__} has no order: give a list of cells", column=name)
+    if isinstance(values, str | bytes | bytearray | memoryview | Mapping) or not _has_length(values):
         raise DataError(f"expected a list of cells, not {type(values).__name__}", column=name)
     if isinstance(values, list | tuple):
         if any(isinstance(value, Image.Image | np.ndarray) for value in values):
             return [None if isinstance(value, float) and value != value else value for value in values]
-        values = [str(value) if isinstance(value, PurePath) else value for value in values]
+        values = [_plain_cell(value) if isinstance(value, _OWN_FORM) else value for value in values]
     return _array(name, values)
 
 
@@ -176,12 +187,15 @@ def _array(name: str, values: Any) -> pa.ChunkedArray:
     try:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        texts = _scalar_texts(values) if isinstance(values, list) else None
+        if not isinstance(values, list):  # an array or series of a type that Arrow does not know
+            return _array(name, [_plain_cell(value) for value in _cells(name, values)])
+        texts = _scalar_texts(values)
         if texts is None:
             kinds = sorted({type(value).__name__ for value in values if value is not None})
-            raise DataError(
-                f"the cells of a column must have one type; these have {', '.join(kinds)}", column=name
-            ) from error
+            problem = f"the cells of a column must have one type; these have {', '.join(kinds)}"
+            if len(kinds) == 1:
+                problem = f"cells of the type {kinds[0]} cannot be read; convert them to numbers, texts or lists"
+            raise DataError(problem, column=name) from error
         try:
             array = pa.array(texts, pa.string())
         except UnicodeEncodeError:
@@ -191,6 +205,33 @@ def _array(name: str, values: Any) -> pa.ChunkedArray:
             problem = "the text has half a surrogate pair, which is not valid Unicode"
             raise DataError(problem, row=row, column=name) from None
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])
+
+
+#: Types whose cells Arrow reads in another way, or not at all.
+_OWN_FORM = (PurePath, np.datetime64, np.timedelta64)
+
+
+def _plain_cell(value: Any) -> Any:
+    """A cell in a form that Arrow reads: the text of a path; None for a time that is none."""
+    if isinstance(value, PurePath):
+        return str(value)
+    return None if isinstance(value, np.datetime64 | np.timedelta64) and np.isnat(value) else value
+
+
+def _has_length(values: Any) -> bool:
+    try:
+        len(values)
+    except TypeError:  # no length, or an array without dimensions
+        return False
+    return True
+
+
+def _cells(name: str, values: Any) -> list[Any]:
+    """The cells of an object that has a length."""
+    try:
+        return list(values)
+    except TypeError as error:
+        raise DataError(f"expected a list of cells, not {type(values).__name__}", column=name) from error
 
 
 def _scalar_texts(values: list[Any]) -> list[str | None] | None:

@@ -18,6 +18,7 @@ from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.cell_kinds import CellKind, cell_kind, is_of_kind
+from polymodal.data.table.memory import check_no_splits, is_table
 from polymodal.data.table.sample import ColumnSample
 from polymodal.data.table.table import Table, open_table
 from polymodal.recipe.data import LimitOptions
@@ -36,6 +37,7 @@ def open_data(source: Any, *, root: Path | None = None, cache: Path) -> Table:
     Raises:
         DataError: as in `open_table`, for the first table that cannot be opened.
     """
+    check_no_splits(source)
     if isinstance(source, Mapping) and source and all(_is_table(one) for one in source.values()):
         return ConcatTable({str(name): _open(one, str(name), root, cache) for name, one in source.items()})
     if isinstance(source, list | tuple) and source and all(_is_table(one, row=True) for one in source):
@@ -292,11 +294,7 @@ def _type_noun(kind: pa.DataType | None) -> str:
 
 
 def _is_table(source: Any, *, row: bool = False) -> bool:
-    """Whether a value is a table of its own, not a column of a table (or, with `row`, a row)."""
-    if isinstance(source, Mapping):
-        return not row
-    frame = hasattr(source, "columns") and (hasattr(source, "iloc") or hasattr(source, "to_arrow"))
-    return isinstance(source, str | os.PathLike | Table | pa.Table) or frame
+    return isinstance(source, Table) or is_table(source, row=row)
 
 
 def _open(source: Any, name: str | None, root: Path | None, cache: Path) -> Table:

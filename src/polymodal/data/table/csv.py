@@ -13,6 +13,7 @@ import pyarrow.csv
 from polymodal.core.errors import DataError
 from polymodal.data.table.cell_kinds import convert_texts, kind_type
 from polymodal.data.table.columns import check_names
+from polymodal.data.table.encodings import not_utf8, utf16_problem
 from polymodal.data.table.kind_inference import KindInference
 
 #: Metadata of a field: the kind of a column of texts, and the column of which a field holds the texts.
@@ -28,6 +29,8 @@ class CsvFile:
     text. The words of `cell_kinds.NULL_WORDS` are null in numeric and boolean columns. Quotes and line breaks in cells
     follow RFC 4180. In a file of one column, an empty line is an empty cell.
 
+    delimiter: the character between cells; default: found in the header (`find_delimiter`)
+
     A numeric or boolean column comes in two forms: its values, and its cells as they are written (a field that names
     the column in its metadata). A later reader may need the texts: `1.10` is a version where the model learned texts.
     A column with marks for broken values (`?`) comes as texts, and the metadata of the field name its kind.
@@ -37,8 +40,9 @@ class CsvFile:
             message gives the line.
     """
 
-    def __init__(self, path: Path, delimiter: str) -> None:
-        self.path, self.delimiter = path, delimiter
+    def __init__(self, path: Path, delimiter: str | None = None) -> None:
+        self.path = path
+        self.delimiter = find_delimiter(path) if delimiter is None else delimiter
         for self._block in _BLOCK_BYTES:
             try:
                 self._header = self._read_header()
@@ -92,9 +96,6 @@ class CsvFile:
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             raise self._explain(error) from error
         check_names(names, str(self.path))
-        if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-            problem = f"the header has no comma: {names[0]!r}; separate cells by commas (.csv) or tabs (.tsv)"
-            raise DataError(problem, file=str(self.path))
         return names
 
     def _infer_schema(self) -> pa.Schema:
@@ -130,13 +131,15 @@ class CsvFile:
             return _LineTooLongError()
         if self.path.stat().st_size == 0:
             return DataError("the file is empty", file=str(self.path))
+        encoding = utf16_problem(self.path)
+        if encoding:
+            return DataError(encoding, file=str(self.path))
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     line.decode("utf-8")
                 except UnicodeDecodeError:
-                    problem = f"line {number} is not UTF-8; save the file with UTF-8 encoding"
-                    return DataError(problem, file=str(self.path))
+                    return DataError(not_utf8(self.path, line, number), file=str(self.path))
         limit = csv.field_size_limit(sys.maxsize)
         try:
             with open(self.path, encoding="utf-8-sig", newline="") as text:
@@ -145,11 +148,30 @@ class CsvFile:
                 for row in cells:
                     if row and len(row) != width:
                         problem = f"line {start} has {len(row)} cells, the header has {width}"
-                        return DataError(problem, file=str(self.path))
+                        return DataError(f"{problem}{self._separated()}", file=str(self.path))
                     start = cells.line_num + 1
         finally:
             csv.field_size_limit(limit)
         return DataError(str(error), file=str(self.path))
+
+    def _separated(self) -> str:
+        """How the cells are separated, if not as the suffix of the file says."""
+        usual = "\t" if self.path.suffix.lower() == ".tsv" else ","
+        names = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
+        return "" if self.delimiter == usual else f" (cells separated by {names[self.delimiter]}, as in the header)"
+
+
+def find_delimiter(path: Path) -> str:
+    """The character that separates the cells of a `.csv` file, by its header: the comma, or else a semicolon, tab or
+    vertical bar. Characters inside of quotes do not count."""
+    with open(path, "rb") as file:
+        header = file.readline(1 << 20).decode("utf-8", "replace")
+    bare = "".join(header.split('"')[::2])
+    if "," in bare:
+        return ","
+    counts = {mark: bare.count(mark) for mark in ";\t|"}
+    most = max(counts, key=lambda mark: counts[mark])
+    return most if counts[most] else ","
 
 
 class _LineTooLongError(Exception):

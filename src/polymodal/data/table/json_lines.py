@@ -12,6 +12,7 @@ import pyarrow as pa
 from polymodal.core.errors import DataError
 from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER, plain_text
+from polymodal.data.table.encodings import not_utf8
 
 _TEXT = pa.string()
 _BLOCK_BYTES = 4 << 20
@@ -65,19 +66,18 @@ class JsonLines:
         try:
             row = read_json(line.decode("utf-8"))
         except UnicodeDecodeError as error:
-            problem = f"line {number} is not UTF-8; save the file with UTF-8 encoding"
-            raise DataError(problem, file=str(self.path)) from error
+            raise DataError(not_utf8(self.path, line, number), file=str(self.path)) from error
         except TextFormatError as error:  # also a key given twice, and integers of thousands of digits
             raise DataError(f"line {number} is not JSON ({error})", file=str(self.path)) from error
         if b"\\ud" in line.lower():  # an escape that may be half a surrogate pair, which no text may hold
-            row = _without_surrogates(row, number, str(self.path))
+            check_surrogates(row, f"line {number}", str(self.path))
         if not isinstance(row, dict):
             raise DataError(f"line {number} is not a JSON object", file=str(self.path))
         return row
 
 
-def _without_surrogates(row: Any, number: int, file: str) -> Any:
-    """`row`, unless a text of it holds half a surrogate pair.
+def check_surrogates(row: Any, where: str, file: str) -> None:
+    """Check that no text of a row holds half a surrogate pair.
 
     Raises:
         DataError: such a text cannot be written as UTF-8. The message gives the line.
@@ -85,8 +85,7 @@ def _without_surrogates(row: Any, number: int, file: str) -> Any:
     try:
         json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise DataError(f"line {number} has half a surrogate pair (\\ud800 to \\udfff)", file=file) from None
-    return row
+        raise DataError(f"{where} has half a surrogate pair (\\ud800 to \\udfff)", file=file) from None
 
 
 def _infer(values: list[Any]) -> pa.DataType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.cell_kinds import CellKind, Cells, cell_kind, is_of_kind, kind_type, read_as
 from polymodal.data.table.columns import Columns, plain_type, to_plain_type
+from polymodal.data.table.gzipped import format_of
+from polymodal.data.table.locations import check_location, no_such_file, unknown_format
+from polymodal.data.table.memory import read_source
 from polymodal.data.table.sample import ColumnSample
+from polymodal.data.table.shards import is_pattern, read_shards, shards_of
 from polymodal.recipe.data import LimitOptions
 
 # Target size of a block in bytes, and the minimum number of rows of a block.
@@ -31,9 +35,10 @@ _MIN_ROWS = 64
 def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
     """Open `source` as a table.
 
-    source: a path to a CSV, TSV, JSON lines, Parquet or Arrow file, or to a folder of images, audio or videos
+    source: a path to a CSV, TSV, JSON, JSON lines, Parquet or Arrow file (also compressed, as `.csv.gz`), to a folder
+        of Parquet files (or a pattern such as `part-*.parquet`), or to a folder of images, audio or videos
         (`class/file.png`, with the columns `image`, `audio` or `video`, and `label`); a pandas or polars frame; a
-        pyarrow table; a dict of columns; a list of dicts
+        pyarrow table; any object that exports an Arrow stream; a dict of columns; a list of dicts
     root: base folder of media paths in cells. Default: the folder of the file. In-memory sources have no default root,
         and paths in their cells are refused without one.
     cache: folder where CSV, JSON lines, Parquet and compressed Arrow files are converted to a memory-mapped form, once
@@ -49,49 +54,33 @@ def open_table(source: Any, *, root: Path | None = None, cache: Path) -> Table:
         (['text', 'stars'], 2)
     """
     if isinstance(source, str | os.PathLike):
-        return _open_path(Path(source), root, cache)
-    columns = _in_memory(source)
-    if columns is None:
-        raise DataError(
-            "a table must be a file path, a media folder, a pandas or polars frame, a pyarrow table, a dict of "
-            f"columns or a list of dicts, not {type(source).__name__}"
-        )
-    return ColumnTable(columns, name="table", root=root)
+        return _open_path(check_location(source), root, cache)
+    return ColumnTable(read_source(source), name="table", root=root)
 
 
 def _open_path(path: Path, root: Path | None, cache: Path) -> Table:
+    if path.is_dir() or (not path.exists() and is_pattern(path)):
+        files = shards_of(path)
+        if len(files) > 1:
+            joined = read_shards(files, path.name, lambda file: map_file(file, Path(cache)))
+            folder = path if path.is_dir() else path.parent
+            table = ColumnTable(in_memory.from_arrow(joined), name=path.name, root=root or folder)
+            table.folder = folder
+            return table
+        if files:
+            return _open_path(files[0], root, cache)
     if not path.exists():
-        hint = "its folder does not exist either"
-        if path.parent.is_dir():
-            siblings = [entry.name for entry in os.scandir(path.parent)]
-            hint = did_you_mean(path.name, siblings[:1000], "its folder has no file with a similar name")
-        raise DataError(f"there is no such file; {hint}", file=str(path))
+        raise no_such_file(path)
     if path.is_dir():
         table = ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path)
         table.folder = path
         return table
-    if path.suffix.lower() not in SUFFIXES:
-        known = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"the suffix {path.suffix!r} is not a supported table format ({known})", file=str(path))
+    if format_of(path) not in SUFFIXES:
+        raise unknown_format(path, SUFFIXES)
     columns, forms = split_forms(map_file(path, Path(cache)))
     table = ColumnTable(columns, name=path.name, root=root or path.parent, forms=forms)
     table.folder = path.parent
     return table
-
-
-def _in_memory(source: Any) -> Columns | None:
-    package = type(source).__module__.partition(".")[0]
-    if isinstance(source, pa.Table):
-        return in_memory.from_arrow(source)
-    if isinstance(source, Mapping):
-        return in_memory.from_dict(source)
-    if package == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns"):
-        return in_memory.from_pandas(source)
-    if package == "polars" and hasattr(source, "to_arrow") and hasattr(source, "columns"):
-        return in_memory.from_arrow(source.to_arrow())
-    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
-        return in_memory.from_rows(source)
-    return None
 
 
 class Table(ABC):
