@@ -17,7 +17,7 @@ from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.output_file import paths_in
 from polymodal.checkpoint.weight_format import MIN_LARGE_SIZE, WeightFormat
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import PolymodalError
+from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
@@ -118,6 +118,8 @@ def compress(
             "this model has no outputs, so its compressed forms cannot be scored; fit a model from it "
             "(training.init_from) and compress that model"
         )
+    if not tolerance >= 0:
+        raise RecipeError("tolerance", f"must be a number of at least 0, not {tolerance}")
     if dtype is not None and dtype not in FORMATS:
         raise PolymodalError(f"unknown dtype {dtype!r}: choose from {', '.join(FORMATS)}")
     if dtype == "int8_dynamic" and not supports_int8():

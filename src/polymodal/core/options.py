@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from polymodal.core.strict_types import checked_kind, without_repeats
 
+from polymodal.core.argument_types import check_arguments
+from polymodal.core.errors import RecipeError, did_you_mean
+
 Size = Literal["tiny", "small", "base"]
 #: Largest random seed: that of numpy and scikit-learn.
 MAX_SEED = 2**32 - 1
@@ -29,11 +32,13 @@ class StrictModel(BaseModel):
     def _check_kinds(cls, value: Any, info: ValidationInfo) -> Any:
         return checked_kind(value, cls.model_fields[str(info.field_name)].annotation)
 
+    @check_arguments
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with the values of `update`, which must name fields; pydantic itself would accept any key here."""
         unknown = sorted(set(update or {}) - type(self).model_fields.keys())
         if unknown:
-            raise ValueError(f"{type(self).__qualname__} has no field {', '.join(unknown)}")
+            hint = did_you_mean(unknown[0], type(self).model_fields)
+            raise RecipeError("update", f"{type(self).__qualname__} has no key {unknown[0]!r}; {hint}")
         return super().model_copy(update=update, deep=deep)
 
 
@@ -52,6 +57,7 @@ def sized_field(tiny: Any, small: Any, base: Any, **constraints: Any) -> Any:
 class SizedModel(StrictModel):
     """Options with fields from `sized_field`. `at_size` fills the unset ones."""
 
+    @check_arguments
     def at_size(self, size: Size) -> Self:
         """A copy in which each unset `sized_field` has its value at `size` and counts as given."""
         values: dict[str, Any] = {}

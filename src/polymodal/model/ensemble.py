@@ -77,7 +77,10 @@ class Ensemble:
         (2, 2)
     """
 
+    @check_arguments
     def __init__(self, members: list[Model], combiner: Combiner) -> None:
+        if not members:
+            raise RecipeError("members", "an ensemble needs a model")
         self.members, self.combiner = members, combiner
 
     @property
@@ -216,7 +219,14 @@ class Ensemble:
     @check_arguments
     def combine(self, each: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Combine the distributions of the members: one distribution `[rows, k]` by output, in the classes of the
-        first."""
+        first.
+
+        Raises:
+            RecipeError: `each` does not hold the distributions of every member for every output.
+        """
+        if len(each) != len(self.members) or any(set(self.tasks) - set(one) for one in each):
+            wanted = f"{len(self.members)} mappings, one for each member, with the outputs {', '.join(self.tasks)}"
+            raise RecipeError("each", f"must be {wanted}")
         found = {}
         for name, task in self.tasks.items():
             values = [to_raw_values(task, member[name]) for member in each]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.formatting import escape_controls
 from polymodal.core.needs import Needs
@@ -118,6 +119,7 @@ class Recipe(SizedModel):
         return self
 
     @classmethod
+    @check_arguments
     def read(
         cls, source: Path | str | dict[str, Any], overrides: Sequence[str] | Mapping[str, Any] | None = None
     ) -> Recipe:
@@ -236,8 +238,16 @@ class Recipe(SizedModel):
         """The inputs that only the training rows have."""
         return [name for name, spec in self.inputs.items() if spec.privileged]
 
+    @check_arguments
     def with_inputs(self, names: list[str]) -> Recipe:
-        """A copy with some of the inputs, with their parameter groups and the objectives that need no other input."""
+        """A copy with some of the inputs, with their parameter groups and the objectives that need no other input.
+
+        Raises:
+            RecipeError: there is no such input.
+        """
+        for name in names:
+            if name not in self.inputs:
+                raise RecipeError("inputs", f"there is no input {name!r}; {did_you_mean(name, self.inputs)}")
         left_out = [name for name in self.inputs if name not in names]
         parts = {
             path: value

@@ -112,7 +112,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         columns = self._columns(X)
         if sample_weight is None:
             return columns, y, None
-        weights: np.ndarray = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        try:
+            weights: np.ndarray = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        except ArithmeticError as error:  # numpy compares decimals that are no numbers
+            raise ValueError(f"sample_weight must be numbers: {error}") from None
         kept = np.flatnonzero(weights)
         if len(kept) == 0:
             raise ValueError("sample_weight is 0 in every row: there are no training rows")

@@ -15,7 +15,7 @@ from polymodal.applications.active_learning.explanations import explain_predicti
 from polymodal.applications.active_learning.pool import Pool, make_pool, resolve_output
 from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
-from polymodal.core.argument_types import check_arguments
+from polymodal.core.argument_types import check_arguments, short
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.formatting import count_noun
 from polymodal.data.table.cell_errors import CellError, CellErrors, warn_cell_errors
@@ -24,6 +24,8 @@ from polymodal.model.loading import load
 from polymodal.model.model import Model
 
 Strategy = Literal["mixed", "margin", "entropy", "least_confident", "committee", "badge", "coreset", "typical"]
+#: Seeds of k-means are below this number.
+MAX_SEED = 2**32
 #: Uncertainty measures, which need probabilities.
 MEASURES = {"margin": margin, "entropy": entropy, "least_confident": least_confident}
 #: Strategies that use only feature vectors, so that they also work with a model without outputs.
@@ -113,6 +115,8 @@ def suggest(
         raise RecipeError("strategy", f"unknown strategy {strategy!r}: {', '.join(get_args(Strategy))}")
     if count < 1:
         raise RecipeError("count", f"must be at least 1, not {count}")
+    if not 0 <= seed < MAX_SEED:
+        raise RecipeError("seed", f"must be from 0 to {MAX_SEED - 1}, not {short(seed)}")
     model = load(model) if isinstance(model, Path | str) else model
     used_output = _strategy_output(model, strategy, output)
     table = model.open(data, root)

@@ -76,6 +76,7 @@ class FewShot:
     model_folder: the directory of the model, if it has one
     """
 
+    @check_arguments
     def __init__(
         self, model: Model, head: FewShotHead, task: EmbeddingClassifierTask, *, input: str | None, folder: Path | None
     ) -> None:
@@ -87,7 +88,7 @@ class FewShot:
         cls,
         model: Model | Path | str,
         rows: Any,
-        target: str,
+        target: str | int,
         head: HeadName = "prototypes",
         input: str | None = None,
         *,
@@ -108,6 +109,7 @@ class FewShot:
             DataError: a column is missing; fewer than two classes have rows; (strict) a cell cannot be used.
             PolymodalError: the head is `tip`, and the model has not aligned texts with the input.
         """
+        target = str(target)  # a frame may name its columns by whole numbers
         if head not in HEADS:
             raise RecipeError("head", f"unknown head {head!r}; {did_you_mean(head, HEADS)}")
         if head != "tip" and (descriptions or templates):

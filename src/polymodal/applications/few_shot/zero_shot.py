@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from polymodal.applications.few_shot.classifier_task import EmbeddingClassifierTask, read_target, score_classification
 from polymodal.core.argument_types import check_arguments
-from polymodal.core.errors import PolymodalError, RecipeError, did_you_mean
+from polymodal.core.errors import DataError, PolymodalError, RecipeError, did_you_mean
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.metrics.retrieval import normalize_rows
@@ -84,7 +84,14 @@ class ZeroShot:
 
     @check_arguments
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """The logits `[rows, k]` of embeddings `[rows, dim]` of the input."""
+        """The logits `[rows, k]` of embeddings `[rows, dim]` of the input.
+
+        Raises:
+            DataError: the array has another shape or is not numeric.
+        """
+        if vectors.ndim != 2 or vectors.dtype.kind not in "fiu" or vectors.shape[1] != self.class_embeddings.shape[1]:
+            wanted, given = f"[rows, {self.class_embeddings.shape[1]}]", list(vectors.shape)
+            raise DataError(f"embeddings must be a numeric array {wanted}, not {vectors.dtype} {given}")
         result: np.ndarray = self.logit_scale * (vectors.astype(np.float64) @ self.class_embeddings.T)
         return result
 
@@ -116,6 +123,10 @@ class ZeroShot:
     @check_arguments
     def score(self, probabilities: np.ndarray, table: Table, *, strict: bool = False) -> dict[str, Any]:
         """Like `evaluate`, for `probabilities [rows, k]` that were already predicted for the rows of `table`."""
+        expected = (len(table), self.task.output_size)
+        if probabilities.shape != expected or probabilities.dtype.kind != "f":
+            given = f"{probabilities.dtype} {list(probabilities.shape)}"
+            raise DataError(f"probabilities must be an array of decimals {list(expected)}, not {given}")
         cell_errors = CellErrors(strict)
         value, present = read_target(self.task, table, cell_errors)
         warn_cell_errors(cell_errors.errors)

@@ -43,8 +43,9 @@ class Index:
         [[0, 2]]
     """
 
-    def __init__(self, folder: Path, manifest: IndexManifest) -> None:
-        self._storage = Storage(folder, manifest)
+    @check_arguments
+    def __init__(self, folder: Path | str, manifest: IndexManifest) -> None:
+        self._storage = Storage(Path(folder), manifest)
 
     @classmethod
     @check_arguments

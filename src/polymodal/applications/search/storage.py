@@ -180,9 +180,14 @@ class Storage:
         """The positions `[n]` of the rows `ids [n]`.
 
         Raises:
-            DataError: a row does not exist.
+            DataError: a row does not exist, or an id is not a whole number.
         """
-        requested = np.asarray(ids, np.int64).reshape(-1)
+        given = np.asarray(ids).reshape(-1)
+        if len(given) and given.dtype.kind not in "iu":
+            raise DataError(f"row ids must be whole numbers, not {given.dtype}")
+        if len(given) and given.dtype.kind == "u" and int(given.max()) > np.iinfo(np.int64).max:
+            raise DataError(f"the index has no row {int(given.max())}")
+        requested = given.astype(np.int64)
         positions = self.rows.positions_of(requested)
         if (positions < 0).any():
             raise DataError(f"the index has no row {int(requested[positions < 0][0])}")
