@@ -84,14 +84,13 @@ class World:
         self.folder, self.rows = folder, rows()
         columns = {name: self.rows[name] for name in ("length", "maker", "note", "grade", "price")}
         inputs = {"inputs": {"length": "number", "maker": "category", "note": "text"}}
-        inputs["data"] = {"ignore_columns": ["price", "grade"]}
         self.table = columns
         self.classifier = polymodal.fit(columns, "grade", recipe=inputs, settings=QUICK, out=folder / "classifier")
         self.regressor = polymodal.fit(columns, "price", recipe=inputs, settings=QUICK)
         self.writer = polymodal.fit(
             columns,
             recipe={"inputs": {"maker": "category"}, "outputs": {"note": {"task": "text_generation"}}},
-            settings={**QUICK, "data.ignore_columns": ["price", "grade", "length"]},
+            settings=QUICK,
         )
         self.aligned = polymodal.pretrain(
             {"note": columns["note"], "maker": columns["maker"]}, "contrastive", settings=QUICK, out=folder / "aligned"

@@ -7,10 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from polymodal.core.strict_types import checked_kind, without_repeats
-
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.strict_types import checked_kind, without_repeats
 
 Size = Literal["tiny", "small", "base"]
 #: Largest random seed: that of numpy and scikit-learn.

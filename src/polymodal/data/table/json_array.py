@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.core.errors import DataError
+from polymodal.core.yaml_json import TextFormatError
+from polymodal.core.yaml_json import read_json as parse_json
 from polymodal.data.table.encodings import not_utf8
 from polymodal.data.table.json_lines import JsonLines, check_surrogates
 
@@ -43,11 +45,11 @@ def read_array(path: Path) -> list[dict[str, Any]]:
     """The rows of a file with an array of objects."""
     data, file = path.read_bytes(), str(path)
     try:
-        found = json.loads(data.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
+        found = parse_json(data.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
     except UnicodeDecodeError as error:
         line = data[data.rfind(b"\n", 0, error.start) + 1 : error.start + 40]
         raise DataError(not_utf8(path, line, data.count(b"\n", 0, error.start) + 1), file=file) from error
-    except (ValueError, RecursionError) as error:  # ValueError also for integers of thousands of digits
+    except TextFormatError as error:  # also a key given twice, and integers of thousands of digits
         raise DataError(f"the file is not JSON ({error})", file=file) from error
     if isinstance(found, dict):
         names = ", ".join(map(repr, list(found)[:3]))
