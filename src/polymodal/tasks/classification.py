@@ -168,7 +168,7 @@ class ClassificationTask(Task):
             try:
                 value[position] = self.labels.index(label)
             except ValueError as error:
-                block.add_error(position, self.columns[0], str(error))
+                block.add_error(position, self.columns[0], f"{error}, so scores count the row as wrong")
                 value[position] = _unknown_class(label)
                 continue
             present[position] = True

@@ -153,6 +153,8 @@ class SourceModel:
             saved.load_modality(preparation.modalities[name], name, list(self.recipe.inputs).index(name))
             ours, theirs = preparation.recipe.inputs[name].columns, self.recipe.inputs[name].columns
             for column, source in zip(ours, theirs, strict=True):  # cells are read as the saved model learned them
+                if source not in saved.state.columns:
+                    raise ArtifactError(f"{self.folder / 'preparation.json'} has no kind of the column {source!r}")
                 preparation.column_kinds[column] = saved.state.columns[source]
         return names
 
