@@ -30,7 +30,7 @@ def model() -> polymodal.Model:
 
 def test_the_training_table_is_recognized(model: polymodal.Model) -> None:
     trained = model.run.splits["train"].rows
-    with pytest.warns(TrainingRowsWarning, match=f"trained on {trained} of the 100 rows"):
+    with pytest.warns(TrainingRowsWarning, match=f"trained on {trained} of 100 rows"):
         scores = model.evaluate(table(100))
     assert scores["y"]["accuracy"]["training_rows"] == trained
 

@@ -79,7 +79,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.modality_balancing.method": {
         **TWO,
         "fusion": "hybrid",
-        "training": {"epochs": 6, "modality_balancing": {"interval_epochs": 1}},
+        "training": {"epochs": 10},
     },
     "training.modality_balancing.alpha": {"training": {"modality_balancing": {"method": "ogm"}}},
     "training.modality_balancing.interval_epochs": {
@@ -93,8 +93,7 @@ BESIDE: dict[str, dict[str, Any]] = {
         "seed": 5,  # the average of the best epochs validates better than each of them
         "training": {"epochs": 9, "learning_rate": 0.03},
     },
-    **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("min_precision", "class_balanced", "weight")},
-    "training.pseudo_labels.rounds": {"outputs": SOME_LABELS["outputs"], "training": {"pseudo_labels": SURE}},
+    **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("rounds", "min_precision", "class_balanced", "weight")},
     "outputs.y_classification.loss_weight": TWO,
 }
 #: Values that depend on the table; for limits, values that its media and its short runs exceed.

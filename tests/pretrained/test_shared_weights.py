@@ -172,7 +172,9 @@ def test_a_copy_for_timing_shares_frozen_weights() -> None:
                 if parameter.requires_grad:
                     parameter.add_(1.0)
 
-    autotune(TrainingOptions(num_threads=1, precision="auto"), backbone, step, None)
+    autotune(TrainingOptions(num_threads="auto", precision="auto"), backbone, step, None)
+    if not found:
+        pytest.skip("one processor without bf16 instructions: there is nothing to time")
     frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
     own = places(backbone)
     assert {name for name in own if own[name] == found[0][name]} == frozen

@@ -80,7 +80,7 @@ def warn_training_rows(rows: int, of: int, table: str) -> None:
     """A `TrainingRowsWarning`, if a model is scored on rows on which it was trained."""
     if rows:
         warn_caller(
-            f"the model was trained on {rows:,} of the {count_noun(of, 'row')} of {table}, so the scores do not tell "
+            f"the model was trained on {rows:,} of {count_noun(of, 'row')} of {table}, so the scores do not tell "
             "how it does on new rows",
             TrainingRowsWarning,
         )
