@@ -129,8 +129,8 @@ def test_settings_may_be_a_mapping() -> None:
     [
         (["seed=1", "seed=2"], "seed: it is set twice, to 1 and to 2"),
         (["fusion.dropout=0.1", "fusion=gated"], "fusion: this setting undoes that of fusion.dropout"),
-        ("seed=1", "settings must be a list of texts or a mapping"),
-        ([3], "a setting must be KEY=VALUE"),
+        ("seed=1", "settings: must be a list of texts"),
+        ([3], "settings: must be a list of texts"),
     ],
 )
 def test_no_setting_is_lost(settings: Any, problem: str) -> None:

@@ -121,11 +121,11 @@ class Recipe(SizedModel):
     @classmethod
     @check_arguments
     def read(
-        cls, source: Path | str | dict[str, Any], overrides: Sequence[str] | Mapping[str, Any] | None = None
+        cls, source: Path | str | dict[str, Any], settings: Sequence[str] | Mapping[str, Any] | None = None
     ) -> Recipe:
         """Read a recipe from a YAML or JSON file, the name of a shipped recipe, or a mapping.
 
-        overrides: settings that replace recipe keys: `a.b=c` texts, or a mapping such as `{"training.epochs": 5}`
+        settings: settings that replace recipe keys: `a.b=c` texts, or a mapping such as `{"training.epochs": 5}`
 
         Raises:
             RecipeError: the file does not exist or holds no mapping, or a key or value is wrong.
@@ -135,7 +135,7 @@ class Recipe(SizedModel):
         values = source if isinstance(source, dict) else read_mapping(recipe_file(source))
         if unknown := next((key for key in values if not isinstance(key, str)), None):
             raise RecipeError("", f"a recipe key must be a text, not {unknown!r}")
-        recipe = cls(**apply_overrides(values, overrides or []))
+        recipe = cls(**apply_overrides(values, settings or []))
         if recipe.size != values.get("size", cls.model_fields["size"].default) and not recipe._depends_on_size():
             raise RecipeError(
                 "size", "it sets only unset keys, and the recipe sets all of them; remove those keys, or change them"
