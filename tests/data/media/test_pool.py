@@ -104,12 +104,16 @@ def test_nothing_is_nothing(pool: DecodePool) -> None:
     assert pool.pids() == []
 
 
-def test_files_are_drawn_as_they_are_needed(pool: DecodePool) -> None:
+def test_files_are_drawn_as_they_are_needed(pool: DecodePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and results that are held stay below the limit, however slow one of the processes is."""
+    monkeypatch.setattr("polymodal.data.media.workers.queue.MAX_HELD_BYTES", 100_000)
     drawn = itertools.count()
     results = pool.map((FILES[next(drawn) % 300], SMALL) for _ in itertools.count())
-    assert agree(list(itertools.islice(results, 300)), FILES)
+    found = list(itertools.islice(results, 300))
+    assert agree(found, FILES)
     results.close()
-    assert next(drawn) < 300 + 1000
+    smallest = min([len(file) for file in FILES] + [result["pixels"].nbytes for result in found])
+    assert next(drawn) <= 300 + 100_000 / smallest + 1
 
 
 def test_an_error_of_the_caller_is_the_callers(pool: DecodePool) -> None:
