@@ -143,10 +143,10 @@ class OutputDirectory:
         if self.resume:
             return target if self.kind.is_extended else None
         if not self.overwrite:
-            hint = "resume or " if self.kind.resumable else ""
+            hint, flags = ("resume or ", "--resume, ") if self.kind.resumable else ("", "")
             raise OutputError(
-                f"{self.path} is not empty: it holds a {self.kind.name}; set {hint}overwrite, or choose another "
-                "directory"
+                f"{self.path} is not empty: it holds a {self.kind.name}; set {hint}overwrite ({flags}--overwrite), or "
+                "choose another directory"
             )
         return self._beside(part)
 

@@ -9,10 +9,10 @@ from typing import Any
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.core.options import Options, Size, SizedModel
 from polymodal.core.registry import build, components, find
-from polymodal.data.table.dates import why_unmatched
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
 from polymodal.experiments.column_checks import check_columns
+from polymodal.experiments.unmatched import why_unmatched
 from polymodal.model.run_record import ColumnRole
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe

@@ -30,13 +30,6 @@ def are_dates(values: Sequence[Any]) -> bool:
     return _share(first) >= _MIN_SHARE and _share(values) >= _MIN_SHARE
 
 
-def why_unmatched(values: Sequence[Any]) -> str:
-    """Why no modality reads a column with these values."""
-    if are_dates(values):
-        return f"dates or times such as '{values[0]}'; add numbers, such as the year or the age in days"
-    return "no modality matches its values"
-
-
 def _share(values: Sequence[Any]) -> float:
     return sum(map(_is_date, values)) / len(values)
 
