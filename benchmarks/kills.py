@@ -163,9 +163,11 @@ def model_hash(folder: Path) -> str:
 
 
 def search_hash(folder: Path) -> str:
-    trials = sorted((folder / "search" / "trials").glob("*.npy"))
+    """A hash of the best model, the predictions of each trial, and the ensemble. A trial that was killed is repeated
+    under the next number, so the numbers do not count."""
+    trials = sorted(hash_files(path) for path in (folder / "search" / "trials").glob("*.npy"))
     ensemble = sorted((folder / "search" / "ensemble").rglob("*.safetensors"))
-    return model_hash(folder / "search" / "best") + hash_files(*trials, *ensemble)
+    return "".join([model_hash(folder / "search" / "best"), hash_files(*ensemble), *trials])
 
 
 def index_hash(folder: Path) -> str:
