@@ -225,7 +225,7 @@ class World:
     def _recipe_methods(self) -> dict[str, EntryPoint]:
         recipe = self.classifier.recipe
         arguments: dict[str, dict[str, Any]] = {
-            "read": {"source": {"seed": 1}, "overrides": ["seed=2"]},
+            "read": {"source": {"seed": 1}, "settings": ["seed=2"]},
             "with_inputs": {"names": ["note"]},
         }
         names = [name.partition(".")[2] for name in public_callables() if name.startswith("Recipe.")]
