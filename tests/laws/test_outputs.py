@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,10 +74,46 @@ def test_a_hostile_output_is_refused_and_nothing_changes(command: str, place: Pa
         assert digests(place) == before, description
 
 
+class WrittenFiles:
+    """The files that Python opens to write, or renames, in a folder, at any moment: as audit events tell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.paths = folder.resolve(), set[Path]()
+        WATCHERS.append(self)
+
+    def under(self, name: str) -> list[str]:
+        """Those in the output `name`, or in the directory beside it that replaces it; relative to it."""
+        found = [path.relative_to(self.folder).as_posix() for path in self.paths]
+        inside = [path.partition("/") for path in found]
+        return sorted({rest for first, _, rest in inside if first in (name, f"{name}.part") and rest})
+
+    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str | os.PathLike) and _is_to_write(*arguments[1:]):
+            paths = [arguments[0]]
+        elif event == "os.rename":
+            paths = [path for path in arguments[:2] if isinstance(path, str | os.PathLike)]
+        else:
+            return
+        written = [Path(os.path.abspath(os.fspath(path))) for path in paths]
+        self.paths.update(path for path in written if path.is_relative_to(self.folder) and not path.is_dir())
+
+
+WATCHERS: list[WrittenFiles] = []
+
+
+def _is_to_write(mode: str | None, flags: int) -> bool:
+    return any(letter in mode for letter in "wax+") if mode else bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+
+sys.addaudithook(lambda event, arguments: [watcher.see(event, arguments) for watcher in WATCHERS] and None)
+
+
 @pytest.mark.parametrize("command", RUN)
-def test_a_command_writes_only_files_of_its_kind(command: str, place: Path) -> None:
+def test_a_command_writes_only_files_of_its_kind(command: str, place: Path, request: pytest.FixtureRequest) -> None:
     """Once, refused a second time, and replaced on request: all other files stay as they are."""
     output, before = OUTPUTS[command], digests(place)
+    request.addfinalizer(WATCHERS.clear)
+    written = WrittenFiles(place)
     call = [command, *output.words, "--out", output.name, "--json"]
     for words, status in ((), 0), ((), 2), (("--overwrite",), 0):
         done = run_command(*call, *words, cwd=place)
@@ -87,3 +126,5 @@ def test_a_command_writes_only_files_of_its_kind(command: str, place: Path) -> N
             kind = kind_of(place / output.name)
             assert kind is not None
             assert foreign_files(place / output.name, kind) == []
+            own = [name for name in written.under(output.name) if not kind.owns(name)]
+            assert not own, "a command that is killed would leave files that --overwrite refuses"

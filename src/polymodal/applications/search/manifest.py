@@ -26,6 +26,7 @@ from polymodal.checkpoint.model_directory import file_sha256, read_json, unsigne
 from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import ArtifactError
 from polymodal.core.record import read_record
+from polymodal.core.writing import atomic_path
 
 FORMAT: Final = 3
 KIND: Final = "polymodal index"
@@ -156,18 +157,17 @@ def is_index(folder: Path) -> bool:
 
 def write_manifest(folder: Path, manifest: IndexManifest) -> None:
     """Replace the manifest atomically, then remove files that are not in it."""
-    part = folder / f"{MANIFEST_FILE}.part"
-    write_signed(part, manifest.model_dump())
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(folder / MANIFEST_FILE)
+    with atomic_path(folder / MANIFEST_FILE) as part:
+        write_signed(part, manifest.model_dump())
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
     remove_orphans(folder, manifest)
 
 
 def remove_orphans(folder: Path, manifest: IndexManifest) -> None:
     """Remove files of replaced or interrupted changes. A process that has mapped such a file can still read it."""
     known = {file.name for file in manifest.files()}
-    for pattern in ("segment-*", "deleted-*", "graph-*"):
+    for pattern in ("segment-*", "deleted-*", "graph-*", f".{MANIFEST_FILE}.*.part"):
         for path in folder.glob(pattern):
             if path.name not in known:
                 with contextlib.suppress(
