@@ -29,6 +29,8 @@ KINDS = {
     "decoder": "polymodal.nn.decoders",
     "task": "polymodal.tasks",
     "objective": "polymodal.nn.objectives",
+    "featurizer": "polymodal.features",
+    "estimator": "polymodal.estimators",
 }
 
 _components: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}

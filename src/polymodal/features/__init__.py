@@ -1,0 +1,1 @@
+"""Features for estimators: one file per featurizer, which turns the prepared items of one input into columns."""
