@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from polymodal.core.option_docs import documented_fields
 from polymodal.core.registry import components
 
 from .markdown import docstring, first_sentence, table
@@ -52,7 +53,7 @@ def component_page(kind: str) -> str:
         lines += [f"- {label}: {value}" for label, value in _properties(kind, component)]
         sections = {
             key: section
-            for key, field in component.Options.model_fields.items()
+            for key, field in documented_fields(component.Options).items()
             if (section := nested_section(field.annotation)[0]) is not None
         }
         links = {key: f"#{name}-{key}" for key in sections}

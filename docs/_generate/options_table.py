@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from polymodal.core.needs import Needs
+from polymodal.core.option_docs import documented_fields
 from polymodal.core.options import Options
 
 from .markdown import first_sentence, table, table_cell
@@ -43,7 +44,7 @@ def options_table(model: type[BaseModel], links: dict[str, str] | None = None) -
     links: where the fields of a nested section are described, by field
     """
     rows = []
-    for key, field in model.model_fields.items():
+    for key, field in documented_fields(model).items():
         if key == "name" and issubclass(model, Options):
             continue
         link = (links or {}).get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from polymodal.core.option_docs import documented_fields
 from polymodal.recipe.recipe import Recipe
 
 from .markdown import docstring
@@ -43,7 +44,7 @@ def anchor(path: str) -> str:
 def _sections(path: str, model: type[BaseModel]) -> list[tuple[str, str, type[BaseModel]]]:
     """Key, path and class of every section inside of `model`."""
     sections = []
-    for key, field in model.model_fields.items():
+    for key, field in documented_fields(model).items():
         section, several = nested_section(field.annotation)
         if section is not None:
             inner_path = ".".join([*([path] if path else []), key, *(["<name>"] if several else [])])

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.option_docs import documented_fields
 from polymodal.core.registry import KINDS, components
 from polymodal.recipe.overrides import apply_overrides
 from polymodal.recipe.recipe import Recipe
@@ -223,7 +224,7 @@ def test_every_option_is_documented() -> None:
     for kind in KINDS:
         for name, component in components(kind).items():
             assert (component.__doc__ or "").strip(), f"{kind} {name} has no docstring"
-            for option, field in component.Options.model_fields.items():
+            for option, field in documented_fields(component.Options).items():
                 assert option == "name" or field.description, f"{kind} {name}: option {option} is not documented"
 
 

@@ -42,7 +42,7 @@ def few_shot(
     as_json: Json = False,
 ) -> None:
     """Train a classifier for new classes from a few labeled rows, on the embeddings of a frozen model."""
-    from polymodal.applications.few_shot import FewShot
+    from polymodal.applications.few_shot.few_shot import FewShot
     from polymodal.checkpoint.directory_kinds import FEW_SHOT
     from polymodal.checkpoint.output_directory import OutputDirectory
     from polymodal.checkpoint.output_file import paths_in

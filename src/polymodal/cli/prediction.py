@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from polymodal.cli.inputs import load_single_model, open_rows
 from polymodal.cli.options import Json, ModelDir, OverwriteFile, Root, Strict, TableOrRow, TextOutput
 from polymodal.cli.output import output_file, print_cell_errors, print_result, rows_table, write_jsonl
+from polymodal.cli.quick_start import skip_pandas
 from polymodal.core.formatting import count_noun, escape_controls
 
 SINGLE_MODEL_ONLY = "text generation needs one model; give the directory of a member of the ensemble"
@@ -38,6 +39,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict the targets of each row of a table."""
+    skip_pandas()
     from polymodal.applications.few_shot.loading import load_predictor
     from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.prediction_files import collect, write_predictions
@@ -84,6 +86,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Generate texts for each row of a table, with their log-probabilities."""
+    skip_pandas()
     from polymodal.data.table.cell_errors import CellErrors
 
     if stream and (out is not None or as_json):
@@ -138,6 +141,7 @@ def transcribe(
     as_json: Json = False,
 ) -> None:
     """Transcribe audio of any length, also that of videos, in segments with times."""
+    skip_pandas()
     from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.transcription import transcribe as run
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.option_docs import with_descriptions
 from polymodal.core.strict_types import checked_kind, without_repeats
 
 Size = Literal["tiny", "small", "base"]
@@ -20,11 +31,13 @@ Names = Annotated[list[str], AfterValidator(without_repeats)]
 
 class StrictModel(BaseModel):
     """A pydantic model that rejects unknown keys, true and false for numbers, numbers for true and false, and numbers
-    that are not finite. The string below a field is its documentation."""
+    that are not finite. The string below a field is its documentation (`core.option_docs`)."""
 
-    model_config = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, validate_assignment=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return with_descriptions(cls, handler(schema), handler)
 
     @field_validator("*", mode="before")
     @classmethod

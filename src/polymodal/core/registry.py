@@ -1,7 +1,8 @@
 """The registry of components: kind + name -> class.
 
-A component is registered by a module in the folder of its kind, or by an entry point of another installed package
-(see `extensions`). A component class has a nested `Options` (pydantic) whose `name` field is its name in recipes:
+A component is registered by the module of its name in the folder of its kind, or by an entry point of another installed
+package (see `extensions`). A component class has a nested `Options` (pydantic) whose `name` field is its name in
+recipes:
 
     @register
     class Gated(VectorFusion):
@@ -14,6 +15,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from polymodal._version import __version__
@@ -21,7 +23,7 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.extensions import BrokenExtension, Extension, extensions
 from polymodal.core.options import Options
 
-# Each kind and the package of its components; the modules are imported at the first look-up of the kind.
+# Each kind and the package of its components. `find` imports the module of one name, `components` all modules.
 KINDS = {
     "modality": "polymodal.modalities",
     "encoder": "polymodal.nn.encoders",
@@ -85,6 +87,10 @@ def find(kind: str, name: str, path: str = "") -> type[Any]:
         RecipeError: no component of that kind has that name (the message gives the nearest), or the package of the
             component cannot be used.
     """
+    if not _is_extended(kind, name):
+        _load_one(kind, name)
+        if name in _components.get(kind, {}):
+            return _components[kind][name]
     known = components(kind)
     if wrong := unusable_reason(kind, name, known):
         raise RecipeError(path, wrong)
@@ -136,6 +142,19 @@ def build(kind: str, options: Options | None, path: str, **context: Any) -> Any:
         return find(kind, options.name)(options, **context)
     except RecipeError as error:
         raise error.with_prefix(path) from None
+
+
+def _is_extended(kind: str, name: str) -> bool:
+    """Whether another package declares a component of this name."""
+    return any((one.kind, one.name) == (kind, name) for one in extensions())
+
+
+def _load_one(kind: str, name: str) -> None:
+    """Import our module of this name, if there is one, and nothing else: all modules together take a second."""
+    if name.isidentifier() and kind in KINDS and kind not in _own_loaded:
+        package = importlib.import_module(KINDS[kind])
+        if any((Path(folder) / f"{name}.py").is_file() for folder in package.__path__):
+            importlib.import_module(f"{package.__name__}.{name}")
 
 
 def _load_own(kind: str) -> None:

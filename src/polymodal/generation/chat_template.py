@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from jinja2 import TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing import TYPE_CHECKING, Any
 
 from polymodal.core.errors import DataError
 from polymodal.generation.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 #: Placeholder for the content of turn N while a template is rendered; its characters do not occur in text.
 _PLACEHOLDER = re.compile("\U0010fffd(\\d+)\U0010fffd")
@@ -84,6 +84,8 @@ class ChatTemplate:
     @contextmanager
     def _errors(self, problem: str) -> Iterator[None]:
         """A template is a program of the checkpoint: whatever it raises is a DataError."""
+        from jinja2 import TemplateError, TemplateSyntaxError  # only models with conversations need jinja2
+
         try:
             yield
         except MemoryError:
@@ -115,6 +117,9 @@ def _placeholder(index: int) -> str:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     """The Jinja environment for templates: a sandbox, because templates come from untrusted files."""
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,8 +18,6 @@ from torch import Tensor
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
 from polymodal.data.sampler import BatchSampler
-from polymodal.generation.config import GenerationConfig
-from polymodal.generation.output import GenerationOutput
 from polymodal.inference.batching import (
     PREDICTION_BATCH_SIZE,
     batch_order,
@@ -29,7 +28,6 @@ from polymodal.inference.batching import (
 from polymodal.inference.embedding import embed_inputs, embed_rows
 from polymodal.inference.objective_losses import ObjectiveLosses, mean_losses
 from polymodal.inference.predictions import Predictions
-from polymodal.inference.text_generation import generate_texts, generate_tokens, mark_unusable_prompts
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.nn.towers import LazyInputTokens
@@ -37,6 +35,10 @@ from polymodal.preparation.preparation import ItemCorruption, Preparation, Prepa
 from polymodal.runtime.compute import ComputeConfig
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.tasks.generative import GenerativeTask, generative_task
+
+if TYPE_CHECKING:
+    from polymodal.generation.config import GenerationConfig
+    from polymodal.generation.output import GenerationOutput
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Predictor:
 
         row_numbers: the row numbers in the whole table, `[rows]`, which seed text generation; default: 0, 1, 2 ...
         """
+        from polymodal.inference.text_generation import generate_texts
+
         task, prompts = generative_task(self.preparation.tasks, output), prepared.prompts.get(output)
         rows = np.arange(len(prepared))
         if prompts is not None:
@@ -194,6 +198,8 @@ class Predictor:
             if isinstance(task, GenerativeTask):
                 tokens = torch.zeros(len(batch), 0, dtype=torch.int64)
                 if prompts is not None:
+                    from polymodal.inference.text_generation import generate_tokens, mark_unusable_prompts
+
                     tokens = generate_tokens(self.network, name, task, branches, batch, row_numbers)
                     tokens = mark_unusable_prompts(tokens, prompts.get(name), batch.rows.cpu().numpy())
                 found[name] = Predictions(tokens, {}, {}, predicted.values).cpu()

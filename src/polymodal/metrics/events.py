@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 #: Fraction of a segment below which an overlap with an event is a rounding error.
 ROUNDING = 1e-3
@@ -99,6 +98,8 @@ def event_counts(
     Two events match if their starts differ by at most `collar` seconds, and their ends by at most `collar` seconds or
     the fraction `end_collar` of the true duration, whichever is more.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and not needed for predictions
+
     true_positives = np.zeros(rows * labels)
     true_series, predicted_series = (one.row * labels + one.label for one in (truth, predicted))
     for series in np.intersect1d(true_series, predicted_series):

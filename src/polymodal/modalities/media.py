@@ -20,7 +20,6 @@ import numpy as np
 from polymodal.data.media.nearest_file import NearestFiles
 from polymodal.data.media.source import MediaError, MissingFileError, MissingRootError, read_bytes
 from polymodal.data.media.unsupported_formats import conversion_advice, unsupported_format
-from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.store.decode_buffer import DecodeBuffer, Layout
 from polymodal.data.store.decode_buffer import Item as Item
 from polymodal.data.store.items import PreparedInput, Store
@@ -148,6 +147,8 @@ class MediaModality(Modality):
                         checked = True
                     waiting.append(key)
                     yield data, request
+
+        from polymodal.data.media.workers.pool import decoding_pool  # processes: only models of media need them
 
         with ExitStack() as stack:
             apply: Callable[..., Any] = map

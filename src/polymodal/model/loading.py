@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from polymodal.checkpoint.directory_kinds import ENSEMBLE, MODEL
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import ArtifactError
-from polymodal.model.ensemble import FILE, Ensemble
 from polymodal.model.model import Model
+
+if TYPE_CHECKING:
+    from polymodal.model.ensemble import Ensemble
 
 
 @check_arguments
@@ -31,9 +35,15 @@ def load(folder: Path | str, *, device: str = "auto") -> Model | Ensemble:
         2
     """
     folder = Path(folder)
-    if (folder / FILE).is_file():
+    if (folder / ENSEMBLE.manifest).is_file():
+        from polymodal.model.ensemble import Ensemble  # scores and intervals: a model does not need them
+
         return Ensemble.load(folder, device=device)
-    if (folder / "manifest.json").is_file():
+    if (folder / MODEL.manifest).is_file():
         return Model.load(folder, device=device)
-    state = f"holds neither manifest.json (a model) nor {FILE} (an ensemble)" if folder.is_dir() else "does not exist"
+    state = (
+        f"holds neither {MODEL.manifest} (a model) nor {ENSEMBLE.manifest} (an ensemble)"
+        if folder.is_dir()
+        else "does not exist"
+    )
     raise ArtifactError(f"{folder} is not a model directory: it {state}")

@@ -18,7 +18,6 @@ from polymodal.checkpoint.model_directory import (
     write_json,
     write_model_files,
 )
-from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.reading import parsing
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
@@ -28,18 +27,13 @@ from polymodal.core.record import read_record
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
-from polymodal.generation.output import GenerationOutput
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
-from polymodal.inference.embedding import alignment_of
 from polymodal.inference.predictor import Predictor
-from polymodal.model import text_generation
 from polymodal.model.distributions import unwrap_single_output
-from polymodal.model.embedding import embed_rows
 from polymodal.model.make_network import make_network
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.alignment import Alignment
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
@@ -47,7 +41,9 @@ from polymodal.tasks.base import Task
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
+    from polymodal.generation.output import GenerationOutput
     from polymodal.model.transcription import TranscriptSegment
+    from polymodal.nn.objectives.alignment import Alignment
 
 
 @dataclass
@@ -194,6 +190,8 @@ class Model:
         Raises:
             RecipeError: the input does not exist, or the embedding has fewer than `dim` numbers.
         """
+        from polymodal.model.embedding import embed_rows
+
         return embed_rows(self.predictor, data, input, dim, root, strict=strict)
 
     @check_arguments
@@ -230,6 +228,8 @@ class Model:
         self, table: Table, cell_errors: CellErrors, *, output: str | None = None, **changes: Any
     ) -> Iterator[list[list[GenerationOutput]]]:
         """`generate` block by block, with memory independent of the table size."""
+        from polymodal.model import text_generation
+
         return text_generation.stream_texts(self.predictor, table, cell_errors, output, changes)
 
     @check_arguments
@@ -245,6 +245,8 @@ class Model:
             RecipeError: as `generate`; also for several return sequences or beams.
             DataError: a column is missing, there is not exactly one row, or a cell is unusable.
         """
+        from polymodal.model import text_generation
+
         return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
 
     @check_arguments
@@ -280,6 +282,8 @@ class Model:
     @property
     def alignment(self) -> Alignment | None:
         """The objective that aligns inputs in one embedding space; None if there is none."""
+        from polymodal.inference.embedding import alignment_of
+
         return alignment_of(self.network)
 
     @property
@@ -328,6 +332,8 @@ class Model:
         Raises:
             OutputError: the folder may not be replaced, another process writes it, or the disk is full.
         """
+        from polymodal.checkpoint.output_directory import OutputDirectory
+
         with OutputDirectory(Path(folder), MODEL, overwrite).writing() as work:
             self.write_files(work)
         return Path(folder)

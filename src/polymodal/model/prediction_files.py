@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from polymodal.checkpoint.output_file import OutputFile
 from polymodal.core.errors import DataError, did_you_mean
@@ -142,11 +140,15 @@ def _typed(field: pa.Field) -> pa.Field:
 
 def _writer(path: Path, suffix: str, schema: pa.Schema) -> Any:
     if suffix == ".parquet":
-        return pa.parquet.ParquetWriter(path, schema)
+        from pyarrow import parquet  # slow to import
+
+        return parquet.ParquetWriter(path, schema)
     if suffix == ".arrow":
         return pa.ipc.new_file(str(path), schema)
-    options = pa.csv.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",", quoting_style="needed")
-    return pa.csv.CSVWriter(str(path), schema, write_options=options)
+    from pyarrow import csv
+
+    options = csv.WriteOptions(delimiter="\t" if suffix == ".tsv" else ",", quoting_style="needed")
+    return csv.CSVWriter(str(path), schema, write_options=options)
 
 
 def _flat(cell: Any, suffix: str, timeline: bool) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import PydanticCustomError, core_schema
 
+from polymodal.core.errors import RecipeError
+from polymodal.core.option_docs import with_descriptions
 from polymodal.core.options import Options
-from polymodal.core.registry import components, unusable_reason
+from polymodal.core.registry import components, find
 from polymodal.recipe.validation_errors import Problem, problems
 
 
@@ -35,13 +37,14 @@ class Slot:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         known = self._known()
-        full = [handler(options.__pydantic_core_schema__) for options in known.values()]
+        full = [
+            with_descriptions(options, handler(options.__pydantic_core_schema__), handler) for options in known.values()
+        ]
         return {"anyOf": [{"type": "string", "enum": list(known)}, *full]}
 
     def parse(self, value: Any) -> Options:
-        known = self._known()
         if isinstance(value, Options):
-            if not any(type(value) is options for options in known.values()):
+            if not self._is_registered(value):
                 raise _invalid([Problem((), f"{type(value).__qualname__} is not the options class of a {self.kind}")])
             return value
         if isinstance(value, str):
@@ -50,15 +53,23 @@ class Slot:
             raise _invalid([Problem((), f"must be the name of a {self.kind}, or a mapping with its name and options")])
         name = value.get("name", self.default)
         if name is None:
-            raise _invalid(
-                [Problem(("name",), f"the name of the {self.kind} is missing; choose from {', '.join(known)}")]
-            )
-        if wrong := unusable_reason(self.kind, str(name), known):
-            raise _invalid([Problem((), wrong)])
+            known = ", ".join(self._known())
+            raise _invalid([Problem(("name",), f"the name of the {self.kind} is missing; choose from {known}")])
         try:
-            return known[name].model_validate({**value, "name": name})
+            options: type[Options] = find(self.kind, str(name)).Options
+        except RecipeError as error:
+            raise _invalid([Problem((), error.problem)]) from None
+        try:
+            return options.model_validate({**value, "name": name})
         except ValidationError as error:
-            raise _invalid(problems(known[name], error)) from None
+            raise _invalid(problems(options, error)) from None
+
+    def _is_registered(self, value: Options) -> bool:
+        """Whether this is an object of the options class of a component of this kind."""
+        try:
+            return type(value) is find(self.kind, value.name).Options
+        except RecipeError:
+            return False
 
     def _known(self) -> dict[str, type[Options]]:
         return {name: component.Options for name, component in components(self.kind).items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from polymodal.metrics.events import Events
 
@@ -90,6 +89,8 @@ def decode_events(
     frames = series.shape[1]
     half_width = round(median_filter_seconds / width / 2)
     if half_width:
+        from scipy.ndimage import median_filter  # slow to import
+
         series = median_filter(series, size=(1, 2 * half_width + 1), mode="nearest")
     active = np.pad(series >= threshold, ((0, 0), (2, 2)))
     which, first = np.nonzero(active[:, 2:-2] & ~active[:, 1:-3])

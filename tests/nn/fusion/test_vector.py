@@ -18,7 +18,7 @@ from polymodal.nn.fusion.concat import Concat
 from polymodal.nn.fusion.film import FiLM
 from polymodal.nn.fusion.gated import Gated
 from polymodal.nn.fusion.lowrank import LowRank
-from polymodal.nn.fusion.maximum import Maximum
+from polymodal.nn.fusion.max import Maximum
 from polymodal.nn.fusion.mixture import MixtureOfExperts, imbalance
 from polymodal.nn.fusion.product import Product
 from polymodal.nn.fusion.quality import Quality, confidence

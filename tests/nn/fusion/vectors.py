@@ -15,7 +15,7 @@ from polymodal.nn.fusion.concat import Concat
 from polymodal.nn.fusion.film import FiLM
 from polymodal.nn.fusion.gated import Gated
 from polymodal.nn.fusion.lowrank import LowRank
-from polymodal.nn.fusion.maximum import Maximum
+from polymodal.nn.fusion.max import Maximum
 from polymodal.nn.fusion.mean import Mean
 from polymodal.nn.fusion.mixture import MixtureOfExperts
 from polymodal.nn.fusion.product import Product

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polymodal.applications.few_shot.few_shot import FILE, FewShot
+from polymodal.checkpoint.directory_kinds import FEW_SHOT
 from polymodal.model.loading import load
 from polymodal.model.protocol import PredictsRows
 
@@ -15,6 +15,8 @@ def load_predictor(folder: Path | str) -> PredictsRows:
     Raises:
         ArtifactError: the folder contains none of them, or a file is missing, was modified, or has a newer format.
     """
-    if (Path(folder) / FILE).is_file():
+    if (Path(folder) / FEW_SHOT.manifest).is_file():
+        from polymodal.applications.few_shot.few_shot import FewShot  # scores and their libraries: not for prediction
+
         return FewShot.load(folder)
     return load(folder)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet
 import xxhash
 
 from polymodal.core.caller import warn_caller
@@ -148,7 +147,9 @@ def _read_json(path: Path) -> Batches:
 
 
 def _read_parquet(path: Path) -> Batches:
-    file = pyarrow.parquet.ParquetFile(str(path), memory_map=True, pre_buffer=False)
+    from pyarrow import parquet  # slow to import
+
+    file = parquet.ParquetFile(str(path), memory_map=True, pre_buffer=False)
     schema = _plain_schema(file.schema_arrow, path)
     groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
     row_bytes = sum(group.total_byte_size for group in groups) / max(1, file.metadata.num_rows)

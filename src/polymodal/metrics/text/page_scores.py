@@ -9,7 +9,6 @@ import numpy as np
 
 from polymodal.core.errors import DataError
 from polymodal.metrics.base import Metric
-from polymodal.metrics.code_eval.html_renderer import render
 from polymodal.metrics.code_eval.html_subset import PageError, parse, walk
 from polymodal.metrics.text.base import pairs, row_mean_metric
 from polymodal.metrics.text.fact_scores import fact_f1
@@ -55,6 +54,8 @@ def element_f1() -> Metric:
 def _inverted_image(page: str) -> np.ndarray | None:
     """Inverted image `[height, width, 3]`, 0 to 255; None for an invalid page."""
     try:
+        from polymodal.metrics.code_eval.html_renderer import render  # imports fonts
+
         return 255 - np.asarray(render(page), dtype=np.int64)
     except PageError:
         return None
