@@ -1,7 +1,5 @@
 """The reason why a column is ignored."""
 
-import datetime
-
 import pytest
 
 from polymodal.experiments.unmatched import why_unmatched
@@ -12,8 +10,6 @@ from polymodal.experiments.unmatched import why_unmatched
     [
         ([f"A-{number:04}" for number in range(40)], "identifiers such as 'A-0000'"),
         ([f"{number:06}" for number in range(40)], "identifiers such as '000000'"),
-        ([datetime.date(2026, 3, day) for day in range(1, 20)], "dates or times such as '2026-03-01'"),
-        (["12:30", "13:45"], "dates or times such as '12:30'"),
         ([{"a": 1}], "no modality matches"),
     ],
 )

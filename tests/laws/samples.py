@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import zlib
 from collections.abc import Callable
@@ -67,6 +68,21 @@ def categories(rows: int, draw: np.random.Generator) -> Columns:
     return {"often": ["once", "twice", "twice", *often[3:]], "some": some}
 
 
+def moments(rows: int, draw: np.random.Generator) -> Columns:
+    """Dates, timestamps with the day first and with gaps, times of day, and durations with a heavy tail. Row 20 has a
+    date that is a whole number."""
+    days = draw.integers(0, 1000, rows).tolist()
+    ordered = [str(datetime.date(2024, 1, 1) + datetime.timedelta(day)) for day in days]
+    sent = [f"{25 - row % 25}/2/2026 {row % 24}:30" for row in range(rows)]
+    sent[20:21] = ["20260302"] * len(sent[20:21])
+    return {
+        "ordered": ordered,
+        "sent": [None if row % 4 == 1 else cell for row, cell in enumerate(sent)],
+        "clock": [f"{8 + day % 12:02}:{day % 60:02}" for day in days],
+        "lasted": [str(datetime.timedelta(seconds=seconds)) for seconds in draw.lognormal(3, 2, rows).tolist()],
+    }
+
+
 def clips(rows: int, draw: np.random.Generator) -> Columns:
     """Rectangular videos of 3 to 14 frames with a keyframe in every third. Some stand still for long. Up to three rows
     share a video."""
@@ -126,6 +142,7 @@ INPUTS: dict[str, Callable[[int, np.random.Generator], Columns]] = {
     "video": clips,
     "audio": sounds,
     "time_series": series,
+    "datetime": moments,
 }
 
 

@@ -161,6 +161,8 @@ def training_columns(rows: int) -> dict[str, list[str | None]]:
         ],
         "truth": [("true", "false")[row // 2 % 2] for row in range(rows)],
         "count": [str(row * 7 % 31) for row in range(rows)],
+        "sent": [f"{1 + row * 5 % 28:02}.{1 + row * 7 % 12:02}.2026 {row % 24}:30" for row in range(rows)],
+        "took": [f"{row % 50}:{row % 60:02}:15" for row in range(rows)],
         "price": [f"${row * 13 % 1700 + 0.25:,.2f}" for row in range(rows)],
         "y": [str(row % 3) for row in range(rows)],
     }
@@ -180,6 +182,8 @@ def test_kinds_are_those_of_the_training_table(model: Model) -> None:
         "truth": "category",
         "count": "number",
         "price": "number",
+        "sent": "datetime",
+        "took": "datetime",
     }
     assert model.classes == [0, 1, 2]
 

@@ -36,7 +36,7 @@ from polymodal.recipe.data import LimitOptions
 WHOLLY_FROZEN = {
     name: one
     for name, one in components("encoder").items()
-    if name not in WITH_FROZEN_PREFIX and one.modality not in ("number", "category")
+    if name not in WITH_FROZEN_PREFIX and one.modality not in ("number", "category", "datetime")
 }
 
 

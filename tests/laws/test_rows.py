@@ -23,6 +23,7 @@ UNUSABLE: dict[str, Any] = {
     "audio": b"these bytes are no sound",
     "number": float("inf"),
     "time_series": [[1.0]],
+    "datetime": "no date",
 }
 
 

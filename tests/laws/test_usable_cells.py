@@ -35,6 +35,7 @@ USELESS: dict[str, tuple[Any, str]] = {
     "time_series": (lambda row: [[1.0], [2.0 + row]], "channel"),
     "text": (lambda row: " ", "empty"),
     "category": (lambda row: f"label {row}", "min_frequency"),
+    "datetime": (lambda row: f"no day {row}", "is not a date"),
 }
 #: The same for targets.
 USELESS_TARGETS: dict[str, Any] = {

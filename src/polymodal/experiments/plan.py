@@ -345,7 +345,11 @@ def _infer_inputs(
             name = (
                 names[0]
                 if len(names) == 1
-                else _free_name({"number": "numbers", "category": "categories"}.get(kind, kind), samples, inputs)
+                else _free_name(
+                    {"number": "numbers", "category": "categories", "datetime": "dates"}.get(kind, kind),
+                    samples,
+                    inputs,
+                )
             )
             bare = InputSpec(columns=names, modality=component.Options())
             if start is not None and (completed := start.complete_input(name, bare)) is not None:

@@ -120,7 +120,7 @@ class Number(Modality):
         logarithm: float | None = None
         if len(values) and self.options.transform != "none":
             unit = float(np.median(np.abs(values[values != 0]))) if values.any() else 1.0
-            straight, bent = abs(_skewness(values)), abs(_skewness(signed_log(values, unit)))
+            straight, bent = abs(skewness(values)), abs(skewness(signed_log(values, unit)))
             if self.options.transform == "log" or (straight > SKEWNESS_THRESHOLD and bent < straight / 2):
                 logarithm = unit
         if logarithm is not None:
@@ -210,7 +210,7 @@ def signed_log(values: np.ndarray, unit: float) -> np.ndarray:
     return np.sign(values) * np.log1p(np.abs(values) / unit)
 
 
-def _skewness(values: np.ndarray) -> float:
+def skewness(values: np.ndarray) -> float:
     """E[((x - mean) / std)^3]; 0 for a constant."""
     std = values.std()
     if std <= 1e-9 * abs(values.mean()) or std < 1e-30:

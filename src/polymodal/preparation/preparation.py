@@ -130,8 +130,13 @@ class Preparation:
         self._set_column_kinds(table)
         if any(isinstance(modality, MediaModality) for modality in self.modalities.values()):
             self.training_root = TrainingRoot.of(table)
-        for modality in (one for name, one in self.modalities.items() if name not in known):
-            modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
+        for name, modality in self.modalities.items():
+            if name in known:
+                continue
+            try:
+                modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
+            except RecipeError as error:
+                raise error.with_prefix(f"inputs.{name}.modality") from None
         for name, task in self.tasks.items():
             try:
                 columns = _unique([*task.columns, *task.prompt_columns])

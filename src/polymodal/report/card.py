@@ -34,6 +34,7 @@ _EXAMPLES: dict[str, Any] = {
     "time_series": [0.1, 0.2, 0.4, 0.3],
     "number": 1.5,
     "category": "label",
+    "datetime": "2026-03-02",
 }
 
 

@@ -50,10 +50,11 @@ class FrozenFeatures:
     0; without the input, all other columns are 0.
 
     Inputs with a pretrained encoder: the pooled output of the frozen encoder (from the feature cache), scaled to length
-    1. Numbers and categories: as prepared for the network, categories one-hot. Text: TF-IDF of unigrams and bigrams
-    (Salton and Buckley, "Term-weighting approaches in automatic text retrieval", 1988). Images, audio, video and time
-    series: see `media_statistics`. Vocabularies, means, standard deviations and labels are fitted on the training and
-    validation rows of the fold. All features except pooled outputs, TF-IDF and labels are standardized on these rows.
+    1. Numbers, dates and categories: as prepared for the network, categories one-hot. Text: TF-IDF of unigrams and
+    bigrams (Salton and Buckley, "Term-weighting approaches in automatic text retrieval", 1988). Images, audio, video
+    and time series: see `media_statistics`. Vocabularies, means, standard deviations and labels are fitted on the
+    training and validation rows of the fold. All features except pooled outputs, TF-IDF and labels are standardized on
+    these rows.
 
     inputs: the inputs with a matrix; privileged inputs have none, since they are not available at prediction time
     words: TF-IDF features of text inputs that have a pretrained encoder (`words of NAME`)
@@ -101,7 +102,7 @@ class FrozenFeatures:
         values, present = self._per_row(modality, _encode_cells)
         return (
             _standardize(values, present, fit_rows)
-            if modality.options.name == "number"
+            if modality.options.name in ("number", "datetime")
             else _with_flag(values, present)
         )
 
@@ -127,7 +128,7 @@ class FrozenFeatures:
             lowercase, texts = getattr(spec.modality, "lowercase", False), self._cells(spec)
             self._raw_texts[name] = [text.lower() for text in texts] if lowercase else texts
         else:
-            return kind in ("number", "category")
+            return kind in ("number", "category", "datetime")
         return True
 
     def _cells(self, spec: InputSpec) -> list[str]:
@@ -196,7 +197,7 @@ class FrozenFeatures:
 
 
 def _encode_cells(prepared: PreparedInput, modality: Modality) -> np.ndarray:
-    """Numbers with an indicator of missing values; categories one-hot."""
+    """Numbers and features of dates with an indicator of missing values; categories one-hot."""
     arrays = prepared.items.take(np.arange(len(prepared.items)))
     if "ids" not in arrays:
         return np.concatenate([arrays["values"], arrays["known"]], axis=1).astype(np.float32)

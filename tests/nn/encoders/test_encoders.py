@@ -14,6 +14,7 @@ SHAPES = {
     "image": {"height": 32, "width": 32, "channels": 3},
     "number": {"columns": 3},
     "category": {"sizes": [4, 5]},
+    "datetime": {"columns": 3, "groups": [2, 1]},
 }
 #: Those with a checkpoint are in tests/pretrained.
 OF = {
@@ -41,7 +42,7 @@ def items(modality, count=6):
         return {"values": values * (torch.arange(12) < length[:, None]), "length": length}
     if modality == "image":
         return {"pixels": torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8).permute(0, 3, 1, 2)}
-    if modality == "number":
+    if modality in ("number", "datetime"):
         known = torch.tensor([[True, False, True], [True, True, False]]).repeat(3, 1)[:count]
         return {"values": torch.randn(count, 3), "known": known}
     return {"ids": torch.stack([torch.arange(count) % 4, torch.arange(count) % 5], dim=1).int()}
@@ -128,6 +129,7 @@ CHANGES = {
         {"position_embedding": "learned"},
         {"dropout": 0.5},
     ],
+    "column_mlp": [{"hidden_size": 8}],
     "periodic": [{"num_frequencies": 8}, {"frequency_init_scale": 1.0}],
 }
 

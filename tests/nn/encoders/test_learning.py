@@ -74,6 +74,8 @@ PLANTED = [
     ("linear", gap, {}, 0.02, 60),
     ("periodic", wave, {}, 0.02, 60),
     ("periodic", gap, {}, 0.02, 60),
+    ("column_mlp", wave, {}, 0.02, 60),
+    ("column_mlp", gap, {}, 0.02, 60),
     ("embedding", label_of_a_column, {}, 0.02, 60),
 ]
 SHAPES = {
@@ -81,6 +83,7 @@ SHAPES = {
     "image": {"height": 32, "width": 32, "channels": 3},
     "number": {"columns": 3},
     "category": {"sizes": [4, 6]},
+    "datetime": {"columns": 3, "groups": [1, 2]},
 }
 
 

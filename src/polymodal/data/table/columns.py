@@ -83,6 +83,8 @@ def from_pandas(frame: Any) -> Columns:
     columns: Columns = {}
     for position, name in enumerate(names):
         series = frame.iloc[:, position]
+        if str(series.dtype).startswith("period["):  # Arrow stores a period as a number
+            series = series.dt.to_timestamp()
         columns[name] = _column(name, series.tolist()) if series.dtype == object else _array(name, series)
     return columns
 

@@ -145,4 +145,5 @@ AUGMENTATIONS: dict[str, Callable[[Data, float], Data]] = {
     "text": augment_texts,
     "number": augment_cells,
     "category": augment_cells,
+    "datetime": augment_cells,
 }

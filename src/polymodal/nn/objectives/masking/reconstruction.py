@@ -19,7 +19,7 @@ from polymodal.nn.objectives.masking.decoder import PositionQueryDecoder
 from polymodal.nn.objectives.masking.image_patches import ImagePatches, VideoTubes
 from polymodal.nn.objectives.masking.mask_units import Data, MaskUnits
 from polymodal.nn.objectives.masking.series_patches import SeriesPatches
-from polymodal.nn.objectives.masking.table_cells import CategoryCells, NumberCells
+from polymodal.nn.objectives.masking.table_cells import CategoryCells, DatetimeCells, NumberCells
 from polymodal.nn.objectives.masking.text_tokens import TextTokens
 
 
@@ -148,6 +148,7 @@ def build_mask_units(info: InputInfo, patch: int | None) -> MaskUnits:
         "text": lambda: TextTokens(info.shape),
         "number": lambda: NumberCells(info.shape),
         "category": lambda: CategoryCells(info.shape),
+        "datetime": lambda: DatetimeCells(info.shape),
     }
     units: MaskUnits = makers[info.modality]()
     return units
