@@ -1,4 +1,4 @@
-"""The `numbers` featurizer: standardized numbers, with gaps."""
+"""The `numbers` featurizer: standardized numbers and features of dates, with gaps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from polymodal.features.feature_table import FeatureBlock
 
 @register
 class Numbers(Featurizer):
-    """One column for each column of the input, as the modality prepared it; a missing number is NaN."""
+    """One column for each column of numbers, or for each feature of dates, as the modality prepared it; a missing value
+    is NaN."""
 
     class Options(FeaturizerOptions):
         name: Literal["numbers"] = "numbers"
 
-    modalities: ClassVar[tuple[str, ...]] = ("number",)
+    modalities: ClassVar[tuple[str, ...]] = ("number", "datetime")
 
     def transform(self, prepared: PreparedInput) -> FeatureBlock:
         items = prepared.items.take(np.arange(len(prepared.items)))
