@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.data.table.block import RowBlock
-from polymodal.data.table.dates import are_dates
+from polymodal.data.table.date_format import are_dates
 from polymodal.data.table.number_format import infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions

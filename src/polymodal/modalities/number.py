@@ -17,7 +17,7 @@ from polymodal.core.registry import register
 from polymodal.data.store.items import FixedItems, PreparedInput
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_kinds import MARKS, MAX_EXACT_INTEGER
-from polymodal.data.table.dates import are_dates
+from polymodal.data.table.date_format import are_dates
 from polymodal.data.table.number_format import PLAIN, NumberFormat, column_format, infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions

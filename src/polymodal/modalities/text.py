@@ -21,7 +21,7 @@ from polymodal.core.registry import register
 from polymodal.data.store.items import PreparedInput, RaggedItems
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_kinds import plain_text
-from polymodal.data.table.dates import are_dates
+from polymodal.data.table.date_format import are_dates
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities.base import Modality, ModalityOptions
 from polymodal.modalities.bpe import MIN_VOCAB_SIZE, disable_special_tokens, train_bpe

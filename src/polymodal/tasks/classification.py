@@ -17,7 +17,7 @@ from polymodal.core.formatting import join_words
 from polymodal.core.registry import register
 from polymodal.core.types import Space
 from polymodal.data.table.block import RowBlock
-from polymodal.data.table.dates import are_dates
+from polymodal.data.table.date_format import are_dates
 from polymodal.data.table.number_format import infer_format
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking

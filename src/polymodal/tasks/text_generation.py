@@ -17,7 +17,7 @@ from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import TextShape
 from polymodal.data.table.block import RowBlock
-from polymodal.data.table.dates import are_dates
+from polymodal.data.table.date_format import are_dates
 from polymodal.data.table.number_format import share_of_numbers
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.generation.chat_template import ChatTemplate

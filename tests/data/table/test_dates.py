@@ -10,9 +10,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from polymodal.data.table.date_format import DateFormat, OrderUnknownError, day_is_first, infer_kind, read_dates
+from polymodal.data.table.date_format import (
+    DateFormat,
+    OrderUnknownError,
+    are_dates,
+    day_is_first,
+    infer_kind,
+    read_dates,
+)
 from polymodal.data.table.date_texts import is_date, is_duration, is_time, parse_date, parse_duration, parse_time
-from polymodal.data.table.dates import are_dates
 
 EPOCH = dt.datetime(1970, 1, 1)
 MARCH_2 = dt.datetime(2026, 3, 2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymodal.data.table.dates import are_dates
+from polymodal.data.table.date_format import are_dates
 from polymodal.data.table.number_format import PLAIN, NumberFormat, column_format, infer_format
 from polymodal.data.table.sample import ColumnSample
 from polymodal.modalities.category import Category

@@ -139,6 +139,16 @@ def infer_kind(values: Sequence[Any], name: str = "") -> DateKind | None:
     return _kind(present, name)
 
 
+def are_dates(values: Sequence[Any]) -> bool:
+    """Whether nearly all values are dates, times of day or durations: Python objects, or texts in a common form.
+
+    Example:
+        >>> are_dates(["2026-03-02", "2026-03-02 14:30"]), are_dates(["1.10.2", "2026"])
+        (True, False)
+    """
+    return infer_kind(values) is not None
+
+
 def _kind(values: Sequence[Any], name: str) -> DateKind | None:
     needed = MIN_READABLE * len(values)
     if sum(map(_is_date, values)) >= needed:

@@ -1,4 +1,4 @@
-"""An encoder of dates and times: one perceptron per column, on all features of the column."""
+"""An encoder of dates and times: one MLP per column, on all features of the column."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ColumnMLP(Encoder):
         h_c = W_c GELU(V_c [x_c; 1 - k_c] + a_c) + b_c
 
     with the features x_c of the column (0 where they are missing) and their presence k_c. The features of a date
-    (weekday, month, hour, trend) interact within the perceptron of their column.
+    (weekday, month, hour, trend) interact within the MLP of their column.
     """
 
     class Options(EncoderOptions):
