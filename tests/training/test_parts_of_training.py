@@ -159,6 +159,18 @@ def test_the_monitor_notices_a_loss_at_chance(tmp_path: Path) -> None:
     assert not trainer(experiment(tmp_path / "good", "training.learning_rate=0.02", rows=600)).run().notices
 
 
+def test_a_loss_at_chance_is_judged_after_the_warmup_and_can_be_withdrawn(tmp_path: Path) -> None:
+    """With a warmup of half of ten epochs, the sixth is the first epoch without warmup."""
+    run = trainer(experiment(tmp_path, "training.epochs=10", "training.warmup_ratio=0.5"))
+    monitor, chance = run.monitor, run.monitor.baselines["target"]
+    assert monitor.first_judged_epoch == 6
+    notices = []
+    for epoch, loss in enumerate([1.0] * 7 + [0.99, 0.9, 1.0], 1):
+        monitor.check_epoch(epoch, {"target": loss * chance})
+        notices.append(len(monitor.notices))
+    assert notices == [0, 0, 0, 0, 0, 1, 1, 1, 0, 0]
+
+
 def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(3)
     network, memory, calls = nn.Linear(8, 8), tmp_path / "compute_choices", []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,6 +17,19 @@ from polymodal.runtime.compute import NO_BF16, ComputeConfig
 
 #: Maximum number of objectives listed in one notice.
 MAX_LISTED = 4
+#: An output is not compared with its baseline before this epoch, however short the warmup.
+MIN_JUDGED_EPOCH = 3
+
+
+def first_judged_epoch(epoch_steps: int, warmup_steps: int) -> int:
+    """The first epoch, from `MIN_JUDGED_EPOCH` on, whose steps all come after the warmup. Before it, a loss at the
+    baseline says nothing about the inputs.
+
+    Example:
+        >>> first_judged_epoch(epoch_steps=3, warmup_steps=30), first_judged_epoch(epoch_steps=100, warmup_steps=50)
+        (11, 3)
+    """
+    return max(MIN_JUDGED_EPOCH, math.ceil(warmup_steps / epoch_steps) + 1)
 
 
 @dataclass
@@ -25,12 +39,14 @@ class Monitor:
     baselines: the loss of the best constant prediction by output
     notices: warnings for the user, without repetition
     zero_grad_steps: consecutive checks with zero gradient by input
+    first_judged_epoch: the epoch after which the loss of an output is first compared with its baseline
     """
 
     network: Network
     baselines: dict[str, float]
     notices: list[str] = field(default_factory=list)
     zero_grad_steps: dict[str, int] = field(default_factory=dict)
+    first_judged_epoch: int = MIN_JUDGED_EPOCH
 
     def check_compute(self, compute: ComputeConfig) -> None:
         """Warn if the processor cannot compute in the precision of the recipe."""
@@ -105,18 +121,21 @@ class Monitor:
         ]
 
     def check_epoch(self, epoch: int, losses: dict[str, float]) -> None:
-        """Warn after the first epoch about notices of text decoders, and after the third epoch about outputs whose
-        training loss is not below the baseline."""
+        """Warn after the first epoch about notices of text decoders, and after `first_judged_epoch` about outputs whose
+        training loss is not below the baseline. The warning is withdrawn when the loss falls below it later."""
         if epoch == 1:
             for decoder in self.network.all_decoders():
                 notice = decoder.training_warning() if isinstance(decoder, TextDecoder) else None
                 if notice is not None:
                     self._add_notice(notice)
         for name, baseline in self.baselines.items():
-            if epoch == 3 and losses.get(name, 0.0) > 0.98 * baseline:
+            start = f"output {name!r} has not improved on its baseline"
+            if losses.get(name, 0.0) <= 0.98 * baseline:
+                self.notices = [notice for notice in self.notices if not notice.startswith(start)]
+            elif epoch == self.first_judged_epoch:
                 self._add_notice(
-                    f"output {name!r} has not improved on its baseline after {epoch} epochs (loss {losses[name]:.4g}, "
-                    f"baseline {baseline:.4g}): the inputs may not predict it, or the learning rate may be too high"
+                    f"{start} after {epoch} epochs (loss {losses[name]:.4g}, baseline {baseline:.4g}): the inputs may "
+                    "not predict it, or the learning rate may be too high"
                 )
 
     def check_finite(self, loss: Tensor, batch: Batch) -> None:

@@ -69,12 +69,17 @@ def shared_parameters(network: Network) -> list[nn.Parameter]:
     return [parameter for parameter in before if parameter.requires_grad]
 
 
+def count_warmup_steps(steps: int, warmup: float) -> int:
+    """The number of warmup steps: a fraction of `steps`, at least 1."""
+    return max(1, round(steps * warmup))
+
+
 def make_schedule(optimizer: AdamW, steps: int, warmup: float, *, completed_steps: int = 0) -> LambdaLR:
     """Linear warmup over a fraction of `steps`, then cosine decay to 0 (Loshchilov & Hutter, SGDR, 2017).
 
     completed_steps: steps that a resumed run has already taken
     """
-    warmup_steps = max(1, round(steps * warmup))
+    warmup_steps = count_warmup_steps(steps, warmup)
 
     def factor(step: int) -> float:
         if step < warmup_steps:

@@ -45,9 +45,10 @@ from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
 from polymodal.training.modality_balancing import modulate_gradients, unimodal_scores
 from polymodal.training.modality_dropout import apply_modality_dropout
-from polymodal.training.monitor import Monitor
+from polymodal.training.monitor import Monitor, first_judged_epoch
 from polymodal.training.optimizer import (
     clip_gradient,
+    count_warmup_steps,
     freeze_parts,
     make_optimizer,
     make_schedule,
@@ -112,7 +113,12 @@ class Trainer:
         )
         self.best = BestEpochs(options.average_top_k if self.selects_best_epoch else 1)
         self.history = History()
-        self.monitor = Monitor(network, {name: task.baseline_loss() for name, task in preparation.tasks.items()})
+        warmup_steps = count_warmup_steps(self.total_steps, options.warmup_ratio)
+        self.monitor = Monitor(
+            network,
+            {name: task.baseline_loss() for name, task in preparation.tasks.items()},
+            first_judged_epoch=first_judged_epoch(len(self.batches), warmup_steps),
+        )
         self.fingerprint = run_fingerprint(recipe, self.train)
         self.epoch_loss: dict[str, float] = {}
         self.compute = ComputeConfig(device=network_device(network))
