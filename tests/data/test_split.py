@@ -115,7 +115,7 @@ def test_given_column() -> None:
     [
         (["train", "tset", "validation"], "row 1, column 'part'.*did you mean 'test'"),
         (["train", None, "validation"], "row 1"),
-        (["train", "test"], "no row is assigned to the split 'validation'"),
+        (["train", "test"], "1 row is too few: validation would be empty"),
         (["validation", "test"], "no row is assigned to the split 'train'"),
     ],
 )

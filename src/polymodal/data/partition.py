@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.core.errors import DataError
-from polymodal.data.split import folds, split_rows
+from polymodal.data.split import assigns_validation, folds, split_rows
 from polymodal.data.table.table import Table, non_null
 from polymodal.recipe.recipe import Recipe
 
@@ -70,6 +70,12 @@ def make_splits(recipe: Recipe, table: Table, valid: Table | None, test: Table |
     rows["train"] = np.union1d(rows["train"], np.setdiff1d(np.arange(len(table)), some))
     parts |= {new: Split(table, rows[old]) for old, new in names.items() if len(rows[old])}
     return {name: parts[name] for name in ("train", "validation", "test") if name in parts}
+
+
+def column_validates(recipe: Recipe, table: Table) -> bool:
+    """Whether the split column of the recipe, if it has one, assigns rows of the table to validation."""
+    column = recipe.data.split.column
+    return column is None or assigns_validation(_cells(table, column))
 
 
 def make_folds(recipe: Recipe, table: Table, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

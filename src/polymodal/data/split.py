@@ -27,8 +27,8 @@ def split_rows(
     """Row numbers of the training, validation and test split, ascending. Each of the `rows` rows is in exactly one
     split.
 
-    assigned: the cells of `options.column`: train, validation (also valid, val, dev) or test. Nothing is drawn at
-        random then.
+    assigned: the cells of `options.column`: train, validation (also valid, val, dev) or test. Without validation rows,
+        `options.validation_size` of the training rows are drawn for validation. No test rows are drawn.
     groups: the cells of `options.group_column`. Rows with the same value stay together. Each null cell is a group of
         its own.
     stratify_by: the class of each row. All splits have the same class ratios, as far as whole rows (or groups) allow.
@@ -40,7 +40,8 @@ def split_rows(
         DataError: a split would be empty, or a cell of `assigned` names no split.
     """
     if assigned is not None:
-        return _assigned_splits(assigned, options.column or "")
+        parts = _assigned_splits(assigned, options.column or "")
+        return parts if len(parts["validation"]) else _with_validation(parts, options, seed, groups, stratify_by)
     if options.validation_size + options.test_size >= 1:
         raise DataError(
             f"validation_size {options.validation_size:g} and test_size {options.test_size:g} leave no training rows"
@@ -100,10 +101,33 @@ def _assigned_splits(cells: Sequence[Any], column: str) -> dict[str, np.ndarray]
             hint = did_you_mean(word, _SPELLINGS)
             raise DataError(f"{cell!r} is not the name of a split; {hint}", row=row, column=column)
         found[_SPELLINGS[word]].append(row)
-    for name in ("train", "validation"):
-        if not found[name]:
-            raise DataError(f"no row is assigned to the split {name!r}", column=column)
+    if not found["train"]:
+        raise DataError("no row is assigned to the split 'train'", column=column)
     return {name: np.array(rows, dtype=np.int64) for name, rows in found.items()}
+
+
+def assigns_validation(assigned: Sequence[Any]) -> bool:
+    """Whether a cell of a split column assigns its row to validation."""
+    return any(_SPELLINGS.get(str(cell).strip().lower()) == "validation" for cell in assigned)
+
+
+def _with_validation(
+    parts: dict[str, np.ndarray],
+    options: SplitOptions,
+    seed: int,
+    groups: Sequence[Any] | None,
+    stratify_by: Sequence[Any] | np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """The assigned splits with validation rows, which are drawn from the training rows."""
+    train = parts["train"]
+    drawn = split_rows(
+        len(train),
+        options.model_copy(update={"test_size": 0.0}),
+        seed,
+        groups=None if groups is None else [groups[row] for row in train],
+        stratify_by=None if stratify_by is None else np.asarray(stratify_by, dtype=object)[train],
+    )
+    return {"train": train[drawn["train"]], "validation": train[drawn["validation"]], "test": parts["test"]}
 
 
 def _number_values(values: Sequence[Any] | np.ndarray, nulls_apart: bool = False) -> np.ndarray:

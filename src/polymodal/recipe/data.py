@@ -46,7 +46,9 @@ def _stratifies(_: Any, run: Any) -> bool:
 
 
 _TEST = Needs("a run that draws test rows: without data.split.column and test table", _draws_test)
-_VALIDATION = Needs("neither data.split.column nor a validation table", lambda _, run: run.draws_validation)
+_VALIDATION = Needs(
+    "neither a data.split.column with validation rows nor a validation table", lambda _, run: run.draws_validation
+)
 _OWN_ROWS = Needs("no validation or test table", lambda _, run: not (run.has_validation or run.has_test))
 
 
@@ -54,7 +56,8 @@ class SplitOptions(StrictModel):
     """Split of the rows if no validation or test table is given."""
 
     column: Annotated[str | None, _OWN_ROWS] = None
-    """Column with `train`, `validation` or `test` in each row."""
+    """Column with `train`, `validation` or `test` in each row. Without validation rows, they are drawn from
+    the training rows. Without test rows, no rows are held out."""
     group_column: str | None = None
     """Column whose equal values stay in one split (a patient, a caption, a recording)."""
     stratify: Annotated[bool, Needs("a random split and a single classification output", _stratifies)] = True

@@ -19,6 +19,7 @@ class RunContext:
     given: the recipe as the user wrote it
     data_sets: the number of tables for training
     has_validation, has_test: whether a table is given for this split
+    column_validates: whether data.split.column, if it is set, assigns rows to validation
     writes_files: whether there is a model directory
     """
 
@@ -28,6 +29,7 @@ class RunContext:
     data_sets: int = 1
     has_validation: bool = False
     has_test: bool = False
+    column_validates: bool = True
     writes_files: bool = True
 
     def has_modality(self, *modalities: str) -> bool:
@@ -48,7 +50,7 @@ class RunContext:
     @property
     def draws_validation(self) -> bool:
         """Whether validation rows are drawn from the training table."""
-        return not self.has_validation and self.recipe.data.split.column is None
+        return not self.has_validation and (self.recipe.data.split.column is None or not self.column_validates)
 
     @property
     def draws_test(self) -> bool:

@@ -13,7 +13,7 @@ from polymodal.core.caller import warn_caller
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
-from polymodal.data.partition import Split, make_splits
+from polymodal.data.partition import Split, column_validates, make_splits
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import (
     RecipeLike,
@@ -193,6 +193,7 @@ def plan_run(
         data_sets=len(tables.train.data_sets) or 1,
         has_validation=tables.validation is not None,
         has_test=tables.test is not None,
+        column_validates=column_validates(plan.recipe, tables.train),
         writes_files=writes_files,
     )
     check_live_options(run)
