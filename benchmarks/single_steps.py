@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from polymodal.core.progress import ProgressTask
-from polymodal.runtime.compute import ComputeConfig, autotune
+from polymodal.runtime.autotune import autotune
+from polymodal.runtime.compute import ComputeConfig
 from polymodal.training.log import Log
 from polymodal.training.trainer import Trainer
 

@@ -13,6 +13,8 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # where a test is about two threads, 
 import pytest
 import torch
 
+from clocks import Clocks
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -21,3 +23,13 @@ def one_thread_and_own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder: Path = tmp_path_factory.mktemp("cache")
         patch.setenv("POLYMODAL_CACHE", str(folder))
         yield  # type: ignore[misc]
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    """No other program disturbs the measurements of `autotune`, and all processors may be used."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("polymodal.runtime.thread_limit.num_cores", lambda: 2)
+    clocks = Clocks()
+    monkeypatch.setattr("polymodal.runtime.autotune.clocks", clocks.read)
+    return clocks

@@ -26,7 +26,8 @@ from polymodal.modalities.media import MediaModality
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import ComputeConfig, autotune
+from polymodal.runtime.autotune import autotune
+from polymodal.runtime.compute import ComputeConfig
 
 ROWS = 12
 FEW = 3
@@ -179,7 +180,7 @@ def test_rows_outside_training_teach_preparation_nothing(kind: str, name: str, t
     assert batch == other
 
 
-def test_the_measured_compute_config_is_kept_for_the_same_network_only(tmp_path: Path) -> None:
+def test_the_measured_compute_config_is_kept_for_the_same_network_only(tmp_path: Path, quiet_machine: None) -> None:
     calls: list[int] = []
 
     def choice(width: int) -> ComputeConfig:

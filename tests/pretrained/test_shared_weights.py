@@ -19,7 +19,7 @@ from polymodal.pretrained import weights
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.resolve import read_checkpoint_config
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import autotune
+from polymodal.runtime.autotune import autotune
 
 MODALITIES = ["text", "image", "audio", "video"]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from clocks import Clocks
 from laws.checkpoints import checkpoint
 from laws.samples import experiment, sample_table, trained
 from polymodal import fit, load
@@ -19,20 +20,29 @@ from polymodal.core.paths import CacheWarning
 from polymodal.datasets import make_exclusive_or
 from polymodal.model.make_network import make_network
 from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.autotune import autotune, fastest
 from polymodal.runtime.autotune_store import keep_choice, read_choice
-from polymodal.runtime.compute import NO_BF16, autotune
+from polymodal.runtime.compute import NO_BF16, ComputeConfig
 from polymodal.runtime.cpu_kernels import processor_name, supports_bf16
+from polymodal.runtime.thread_tuner import ThreadTuner
 from polymodal.training.trainer import Trainer
 from processors import can_limit, run_limited
 
 OPTIONS = TrainingOptions(precision="fp32")
+pytestmark = pytest.mark.usefixtures("quiet_machine")
 SETTINGS = ["training.device=cpu", "evaluation.bootstrap_samples=0", "evaluation.unimodal_scores=none"]
 MEASURE = """
 import sys
 from pathlib import Path
 from torch import nn
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import autotune
+import itertools
+from polymodal.runtime import autotune as module
+from polymodal.runtime.autotune import autotune
+ticks = itertools.count()
+module.clocks = lambda: (next(ticks),) * 2
+module.max_threads = lambda: 2
+module.TRIAL_SECONDS = 10**6
 for _ in range(2):
     steps = []
     autotune(TrainingOptions(precision="fp32"), nn.Linear(8, 8), steps.append, Path(sys.argv[1]))
@@ -168,3 +178,66 @@ def test_a_run_in_bf16_goes_on_in_what_the_processor_has(tmp_path: Path) -> None
     history = trainer.run(resume=True)
     assert trainer.compute.precision == ("bf16" if supports_bf16() else "fp32")
     assert any(NO_BF16 in notice for notice in history.notices) != supports_bf16()
+
+
+def choose(clocks: Clocks, seconds: dict[tuple[bool, int], tuple[float, float]], memory: Path) -> ComputeConfig:
+    """The choice if a step in (bf16, threads) takes these seconds of wall time and of processor time."""
+
+    def step(network: nn.Module) -> None:
+        clocks.work(*seconds[torch.is_autocast_enabled("cpu"), torch.get_num_threads()])
+
+    return autotune(TrainingOptions(), nn.Linear(8, 8), step, memory)
+
+
+QUIET = {(False, 1): (0.10, 0.10), (False, 2): (0.06, 0.12), (True, 1): (0.09, 0.09), (True, 2): (0.07, 0.14)}
+#: Two threads seem to be faster, because the other programs leave a processor free at times.
+LOADED = {(False, 1): (0.30, 0.10), (False, 2): (0.06, 0.12), (True, 1): (0.30, 0.05), (True, 2): (0.07, 0.07)}
+
+
+def test_more_threads_are_chosen_where_they_pay_and_remembered(quiet_machine: Clocks, tmp_path: Path) -> None:
+    chosen = choose(quiet_machine, QUIET, tmp_path)
+    assert (chosen.precision, chosen.threads) == ("fp32", 2)
+    assert choose(quiet_machine, dict.fromkeys(QUIET, (0.0, 0.0)), tmp_path) == chosen
+
+
+def test_a_timing_under_load_is_not_remembered_and_chooses_by_processor_time(
+    quiet_machine: Clocks, tmp_path: Path
+) -> None:
+    loaded = choose(quiet_machine, LOADED, tmp_path)
+    assert loaded.threads == 1
+    assert loaded.precision == ("bf16" if supports_bf16() else "fp32")
+    assert "other programs used the processors" in loaded.reason
+    assert not list(tmp_path.iterdir())
+    assert choose(quiet_machine, QUIET, tmp_path).threads == 2
+
+
+def test_a_trial_with_slow_steps_ends_after_one_of_each(quiet_machine: Clocks, tmp_path: Path) -> None:
+    steps = []
+
+    def step(network: nn.Module) -> None:
+        steps.append(torch.get_num_threads())
+        quiet_machine.work(40.0 if steps[-1] == 1 else 15.0)
+
+    assert autotune(OPTIONS, nn.Linear(8, 8), step, tmp_path).threads == 2
+    assert steps == [1, 2]
+
+
+def test_a_candidate_must_be_faster_in_most_rounds() -> None:
+    assert fastest([[1.0] * 4, [0.8, 0.8, 0.8, 3.0]]) == 1
+    assert fastest([[1.0] * 5, [0.8, 3.0, 0.8, 3.0, 0.8]]) == 0
+    assert fastest([[1.0] * 4, [0.95] * 4]) == 0
+    assert fastest([[1.0] * 4, [0.7] * 4, [0.5] * 4]) == 2
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("1", 1), ("2,1", 2), ("64", 4), ("0", 4), ("many", 4), ("", 4)])
+def test_the_user_limits_the_threads(limit: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setattr("polymodal.runtime.thread_limit.num_cores", lambda: 4)
+    tried = set()
+    autotune(OPTIONS, nn.Linear(8, 8), lambda network: tried.add(torch.get_num_threads()), None)
+    assert tried == ({1, threads} if threads > 1 else set())
+    assert ThreadTuner().choices == sorted({1, threads})
+    assert ThreadTuner(3).choices == [min(3, threads) if limit in ("1", "2,1") else 3]
+    fixed = autotune(TrainingOptions(precision="fp32", num_threads=3), nn.Linear(8, 8), lambda network: None, None)
+    assert fixed.threads == ComputeConfig("fp32", 3).supported().threads == ThreadTuner(3).choices[0]
+    assert (fixed.reason == "set by the recipe") == (fixed.threads == 3)

@@ -30,7 +30,10 @@ def test_the_faster_is_kept_after_both_were_tried(faster: int) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_a_given_number_is_used_from_the_beginning_and_put_back_after_a_failure() -> None:
+def test_a_given_number_is_used_from_the_beginning_and_put_back_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
     pace, before = ThreadTuner(3), torch.get_num_threads()
     assert threads_of(pace, 3, {3: 0.0}) == [3, 3, 3]
     with pytest.raises(ValueError, match="no"), pace.batch(1):

@@ -17,7 +17,8 @@ from polymodal.datasets import planted
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.model.make_network import make_network
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import ComputeConfig, autotune
+from polymodal.runtime.autotune import autotune
+from polymodal.runtime.compute import ComputeConfig
 from polymodal.training.averaging import BestEpochs
 from polymodal.training.loss import Loss
 from polymodal.training.modality_dropout import apply_modality_dropout
@@ -171,7 +172,9 @@ def test_a_loss_at_chance_is_judged_after_the_warmup_and_can_be_withdrawn(tmp_pa
     assert notices == [0, 0, 0, 0, 0, 1, 1, 1, 0, 0]
 
 
-def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_the_choice_of_machine_is_measured_once_and_leaves_everything_as_it_was(
+    tmp_path: Path, quiet_machine: None
+) -> None:
     torch.manual_seed(3)
     network, memory, calls = nn.Linear(8, 8), tmp_path / "compute_choices", []
     weights, state = network.weight.clone(), torch.get_rng_state()

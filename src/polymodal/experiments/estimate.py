@@ -24,7 +24,8 @@ from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import FeatureSettings, encode_frozen_input
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import ComputeConfig, autotune, network_device, resolve_device
+from polymodal.runtime.autotune import autotune
+from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.loss import Loss
 from polymodal.training.optimizer import freeze_parts

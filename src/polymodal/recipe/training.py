@@ -140,7 +140,7 @@ class TrainingOptions(SizedModel):
     """Number format of matrix products; `auto` measures both on the first batch and uses the faster. A processor
     without bf16 instructions computes in fp32."""
     num_threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] | Literal["auto"] = "auto"
-    """Threads per operation; `auto` is measured together with `precision`."""
+    """Threads per operation; `auto` is measured together with `precision`. `OMP_NUM_THREADS` is the upper limit."""
     save_steps: Annotated[int, _DIRECTORY] = Field(default=500, ge=1)
     """Steps between two checkpoints, in addition to one after each epoch. An interrupted run resumes exactly."""
     logging_steps: Annotated[int, _DIRECTORY] = Field(default=50, ge=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from polymodal.runtime.thread_limit import allowed_threads, max_threads
 
 
 class ThreadTuner:
@@ -16,15 +17,14 @@ class ThreadTuner:
     On an idle machine all threads are faster. If other programs use the processors, threads that wait for each other
     can be many times slower than one.
 
-    threads: a fixed number; None to measure
+    threads: a fixed number; None to measure. `OMP_NUM_THREADS` limits both.
     """
 
     #: Batches of the trial; the first is a warm-up and does not count.
     TRIAL_BATCHES = 5
 
     def __init__(self, threads: int | None = None) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.choices = [threads] if threads is not None else sorted({1, cores})
+        self.choices = [allowed_threads(threads)] if threads is not None else sorted({1, max_threads()})
         self._spent = {choice: [0.0, 0] for choice in self.choices}
         self._done = 0
 

@@ -33,7 +33,8 @@ from polymodal.nn.towers import EncodedInputs, LazyInputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import TrainingOptions
-from polymodal.runtime.compute import ComputeConfig, autotune, autotune_cache, network_device
+from polymodal.runtime.autotune import autotune, autotune_cache
+from polymodal.runtime.compute import ComputeConfig, network_device
 from polymodal.runtime.random_state import random_state, restore_random_state
 from polymodal.training.averaging import BestEpochs, restore_state, trainable_state
 from polymodal.training.batches import make_sampler

@@ -14,6 +14,7 @@ import torch
 from polymodal.core.errors import PolymodalError
 from polymodal.core.paths import scratch_folder
 from polymodal.runtime.executors import LocalExecutor
+from polymodal.runtime.thread_limit import max_threads
 from polymodal.tuning.search_file import SearchSpec
 from polymodal.tuning.study import LogFunction, Study
 from polymodal.tuning.trial import TrialRunner
@@ -22,8 +23,9 @@ from polymodal.tuning.trial import TrialRunner
 def run_workers(
     study: Study, folder: Path, *, jobs: int, max_trials: int | None, deadline: float | None, log: LogFunction
 ) -> None:
-    """Run `jobs` worker processes until the search ends. A killed process (such as out of memory) is replaced, and its
-    trial is marked as failed.
+    """Run `jobs` worker processes until the search ends. They share the processors, at most `OMP_NUM_THREADS`.
+
+    A killed process (such as out of memory) is replaced, and its trial is marked as failed.
 
     Raises:
         PolymodalError: a process ended with an error outside of a trial.
@@ -31,7 +33,9 @@ def run_workers(
     arguments = [str(folder)]
     arguments += ["--max-trials", str(max_trials)] if max_trials is not None else []
     arguments += ["--deadline", str(deadline)] if deadline is not None else []
-    LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, on_line=log).run(jobs, study.fail_trial)
+    threads = max(1, max_threads() // jobs)
+    executor = LocalExecutor("polymodal.tuning.worker", arguments, logs=folder, on_line=log, threads=threads)
+    executor.run(jobs, study.fail_trial)
 
 
 def main() -> None:
