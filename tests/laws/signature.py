@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laws.estimators import SPACES, estimator, folds_of, planted_target, sample_features
 from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.core.registry import find
@@ -96,6 +97,8 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
         return _of_writer(light(options))
     if kind == "objective":
         return digest(of_objective(options))
+    if kind == "estimator":
+        return _of_estimator(options)
     task = "classification"
     if kind == "decoder":
         task = next(iter(find("decoder", options["name"]).tasks), task)
@@ -106,6 +109,15 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
     else:
         recipe["outputs"][f"y_{task}"]["decoder"] = options
     return of_network(columns=columns, **recipe)
+
+
+def _of_estimator(options: dict[str, Any]) -> str:
+    """Held-out and other predictions, and the saved state."""
+    features = sample_features(80)
+    model = estimator(**options)
+    target = planted_target(features, next(space for space in SPACES if space in model.spaces))
+    held_out = model.cross_fit(features, target, folds_of(80, 2))
+    return digest([held_out, model.predict(sample_features(20, seed=1)), model.save()])
 
 
 def _of_writer(options: dict[str, Any]) -> str:

@@ -114,6 +114,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("objective", "matching", "exchanged_inputs"): [["in_text"]],
     ("objective", "next_token", "context_inputs"): [["in_number"], []],
     ("objective", "cross_modal_distillation", "teacher"): ["in_number"],
+    **{("estimator", name, "inputs"): [["in_number"]] for name in components("estimator")},
     **{
         ("objective", name, option): values
         for name in components("objective")
