@@ -55,4 +55,7 @@ STUDIES = (
     "pretraining_pays_vqa",
     "pretraining_pays_vqa_images",
     "interval_coverage",
+    "tables_development",
+    "tables_final",
+    "tables_planted",
 )

@@ -24,6 +24,11 @@ LUDWIG_NEEDS = (
     "fsspec[http] dataclasses-json jsonschema marshmallow marshmallow-dataclass tensorboard torchmetrics torchinfo "
     "filelock psutil protobuf rich packaging retry sacremoses pyarrow lxml openpyxl xlrd pillow gpustat datasets spacy"
 )
+# Environments of one command: the contestants of the suite of tables.
+PLAIN = {
+    "aeon": ["aeon==1.6.0"],
+    "autogluon": ["autogluon.tabular[lightgbm]==1.6.3"],
+}
 
 
 class MissingEnvironment(RuntimeError):
@@ -49,10 +54,16 @@ def python_of(name: str) -> Path:
 
 
 def make(name: str) -> None:
-    """Create the environment `transformers` or `ludwig`, or complete an existing one."""
+    """Create the environment of a library, or complete an existing one.
+
+    name: `transformers`, `ludwig`, `aeon` or `autogluon`
+    """
     environment = environments_folder() / name
     if not (environment / "bin" / "python").is_file():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    if name in PLAIN:
+        _install(environment, PLAIN[name])
+        return
     _install(environment, [TORCH])
     if name == "transformers":
         _install(environment, TRANSFORMERS)
@@ -68,5 +79,5 @@ def _install(environment: Path, packages: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or ["transformers", "ludwig"]:
+    for chosen in sys.argv[1:] or ["transformers", "ludwig", *PLAIN]:
         make(chosen)

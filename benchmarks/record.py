@@ -45,6 +45,8 @@ class Record:
     load: the load average before the benchmark
     repeated, disturbed: number of rounds that were repeated because other programs used the machine, and of disturbed
         rounds that were kept
+    tables: tables by title, the first row is the header; the results page shows them in place of `values`
+    measurements: further measurements, which the results page does not show
     """
 
     name: str
@@ -61,6 +63,8 @@ class Record:
     load: float | None = None
     repeated: int = 0
     disturbed: int = 0
+    tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    measurements: dict[str, Any] = field(default_factory=dict)
 
     def median(self, contestant: str) -> float:
         return statistics.median(self.values[contestant])

@@ -33,15 +33,28 @@ def _page(topic: Topic, records: list[Record]) -> str:
 
 def _section(record: Record) -> str:
     lines = [f"({anchor(record)})=", f"## {record.title}", "", record.method, ""]
-    lines += [f"| contestant | median, {record.unit} | range | measurements |", "|---|---:|---:|---:|"]
-    for name, values in record.values.items():
-        spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
-        lines.append(f"| {name} | {number(record.median(name))} | {spread} | {len(values)} |")
+    lines += _tables(record) if record.tables else _contestants(record)
     if record.ratios:
         lines += ["", "| Polymodal | reference | ratio | range | target |", "|---|---|---:|---:|---:|"]
         lines += [_ratio(ratio) for ratio in record.ratios]
     lines += ["", *(f"- {name}: {_fact(value)}" for name, value in record.facts.items())]
     return "\n".join([*lines, "", _machine(record), ""])
+
+
+def _tables(record: Record) -> list[str]:
+    lines = []
+    for title, (head, *rows) in record.tables.items():
+        lines += [f"**{title}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    return lines[:-1]
+
+
+def _contestants(record: Record) -> list[str]:
+    lines = [f"| contestant | median, {record.unit} | range | measurements |", "|---|---:|---:|---:|"]
+    for name, values in record.values.items():
+        spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
+        lines.append(f"| {name} | {number(record.median(name))} | {spread} | {len(values)} |")
+    return lines
 
 
 def _ratio(ratio: Ratio) -> str:

@@ -31,6 +31,7 @@ TOPICS = (
             "pretraining_step",
         ),
     ),
+    Topic("tables", "Small and mixed tables", ("tables_development", "tables_final", "tables_planted")),
     Topic(
         "speed",
         "Speed and memory",
@@ -118,6 +119,8 @@ SUMMARIZED: dict[str, tuple[tuple[int, int | None], ...]] = {
     "stamps_retrieval": ((0, 2), (1, 3)),
     "stamps_senses": ((0, 1),),
     "stamps_tune": ((2, 1), (3, 1)),
+    "tables_development": ((0, -1),),
+    "tables_final": ((0, -1),),
     "translation": ((0, 1),),
     "write_code_repair": ((0, 1),),
     "write_code_screenshot": ((6, 7),),

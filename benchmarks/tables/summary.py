@@ -1,0 +1,155 @@
+"""The results of a run as tables, and as a run record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.record import Record
+from benchmarks.tables.catalog import find
+from benchmarks.tables.cells import Cell
+from benchmarks.tables.entrants import CONTESTANTS
+from benchmarks.tables.results import Results
+
+Table = list[list[str]]
+FIELDS = ("score", "calibration_error", "cpu_seconds", "work_cpu_seconds", "wall_seconds", "memory_mib")
+TITLES = {
+    "development": "Small and mixed tables: the sets that chose defaults",
+    "final": "Small and mixed tables: the sets that were looked at once",
+    "planted": "Small and mixed tables: columns of noise",
+}
+METHOD = (
+    "Repeated cross-validation, the same folds for all contestants, which alternate. Each contestant trains and "
+    "predicts in a fresh process with one thread; processor seconds are those of the whole process with its children, "
+    "with imports; memory is the peak of the largest process. Scores are accuracy, balanced accuracy or R2 of the test "
+    "rows. The reference of a set is the best of its scripts, by the same scores. p is that of the corrected resampled "
+    "t-test of Nadeau and Bengio; over all sets, that of Wilcoxon's signed-rank test. Calibration is the expected "
+    "calibration error over 15 bins. The script of mixed tables averages trees, TF-IDF and frozen features."
+)
+
+
+def tables(results: Results) -> dict[str, Table]:
+    """The tables by title; those without rows are left out."""
+    made = {
+        "Scores": _matrix(results, lambda dataset, name: _shown(results.mean(dataset, name), 3)),
+        "Against the best script": _against(results),
+        "Over all sets": _overall(results),
+        "Noise columns: difference from the set without them": _noise(results),
+        "Processor seconds": _matrix(
+            results, lambda dataset, name: _shown(results.mean(dataset, name, "cpu_seconds"), 1)
+        ),
+        "Expected calibration error": _matrix(
+            results, lambda dataset, name: _shown(results.mean(dataset, name, "calibration_error"), 3)
+        ),
+        "Spread of the seeds": _matrix(results, lambda dataset, name: _shown(results.seed_spread(dataset, name), 3)),
+        "Failed": [["set", "contestant", "seed", "fold", "reason"], *map(_failure, results.failed)],
+    }
+    return {title: table for title, table in made.items() if len(table) > 1}
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _matrix(results: Results, cell: Callable[[str, str], str]) -> Table:
+    """A row for each set and a column for each contestant; empty rows and columns are left out."""
+    rows = {dataset: [cell(dataset, name) for name in results.contestants] for dataset in results.datasets}
+    rows = {dataset: cells for dataset, cells in rows.items() if any(cells)}
+    kept = [index for index in range(len(results.contestants)) if any(cells[index] for cells in rows.values())]
+    head = ["set", "rows", *(results.contestants[index] for index in kept)]
+    return [head, *([name, _size(results, name), *(cells[i] for i in kept)] for name, cells in rows.items())]
+
+
+def _size(results: Results, dataset: str) -> str:
+    cells = next(cells for (name, _), cells in results.cells.items() if name == dataset)
+    first = next(iter(cells.values()))
+    return f"{first.train_rows + first.test_rows:,}"
+
+
+def _against(results: Results) -> Table:
+    head = ["set", "contestant", "score", "best script", "score", "difference", "p", "folds"]
+    rows = []
+    for dataset in results.datasets:
+        script = results.best_script(dataset)
+        for name in (*results.of_group("ours"), *results.of_group("library")):
+            found = script and results.difference(dataset, name, script)
+            if script and found:
+                scores = [_shown(results.mean(dataset, one), 3) for one in (name, script)]
+                shown = [f"{found.mean:+.3f}", f"{found.p_value:.2g}", str(found.folds)]
+                rows.append([dataset, name, scores[0], script, scores[1], *shown])
+    return [head, *rows]
+
+
+def _overall(results: Results) -> Table:
+    head = ["contestant", "mean rank", "sets", "above the best script", "not significantly below", "p over sets"]
+    ranks, rows = results.ranks(), []
+    for name in sorted(ranks, key=lambda one: ranks[one]):
+        if CONTESTANTS[name].group in ("ours", "library"):
+            one = results.standing(name)
+            counts = [str(one.sets), str(one.better), str(one.not_below), f"{one.p_value:.2g}"]
+            rows.append([name, f"{one.rank:.2f}", *counts])
+        else:
+            rows.append([name, f"{ranks[name]:.2f}", "", "", "", ""])
+    return [head, *rows]
+
+
+def _noise(results: Results) -> Table:
+    head = ["set", "contestant", "without", "with", "difference", "p"]
+    rows = []
+    for dataset in results.datasets:
+        base, plus, _ = dataset.partition("+")
+        for name in results.contestants if plus else ():
+            found = results.difference(dataset, name, name, base)
+            if found:
+                scores = [_shown(results.mean(one, name), 3) for one in (base, dataset)]
+                rows.append([dataset, name, *scores, f"{found.mean:+.3f}", f"{found.p_value:.2g}"])
+    return [head, *rows]
+
+
+def _failure(cell: Cell) -> list[str]:
+    reason = cell.error.strip().splitlines()[-1][:160] if cell.error.strip() else ""
+    return [cell.dataset, cell.contestant, str(cell.seed), str(cell.fold), reason.replace("|", "/")]
+
+
+def terminal(cells: list[Cell]) -> str:
+    """The tables with aligned columns."""
+    lines = []
+    for title, table in tables(Results(cells)).items():
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        lines += ["", title]
+        lines += [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
+    return "\n".join(lines)
+
+
+def study(half: str, cells: list[Cell]) -> Record:
+    """The record of a half: the mean scores of the sets for each of our contestants and for the best scripts, the
+    tables, and the measurements of every fold."""
+    results = Results(cells)
+    record = Record(
+        name=f"tables_{half}",
+        title=TITLES[half],
+        method=METHOD,
+        unit="score",
+        larger_is_better=True,
+        tables=tables(results),
+    )
+    for name in results.of_group("ours"):
+        record.values[name] = [mean for one in results.datasets if (mean := results.mean(one, name)) is not None]
+    best = {one: script for one in results.datasets if (script := results.best_script(one))}
+    if best:
+        record.values["best script of each set"] = [results.mean(one, script) or 0.0 for one, script in best.items()]
+    record.facts["repetitions (seeds x folds)"] = {one: _repetitions(results, one) for one in results.datasets}
+    record.facts["metrics"] = {one: find(one).metric for one in results.datasets}
+    record.measurements = {
+        f"{dataset}, {name}": {
+            field: " ".join(f"{value:.5g}" for value in results.values(dataset, name, field)) for field in FIELDS
+        }
+        for dataset, name in results.cells
+    }
+    return record
+
+
+def _repetitions(results: Results, dataset: str) -> str:
+    folds = {fold for (name, _), cells in results.cells.items() if name == dataset for fold in cells}
+    return f"{len({seed for seed, _ in folds})} x {len({number for _, number in folds})}"
