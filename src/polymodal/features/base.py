@@ -15,7 +15,9 @@ from polymodal.data.store.items import PreparedInput
 from polymodal.features.feature_table import FeatureBlock
 from polymodal.modalities.base import Modality
 from polymodal.nn.encoders.base import Encoder
+from polymodal.preparation.feature_cache import FeatureSettings
 from polymodal.recipe.data import LimitOptions
+from polymodal.recipe.training import FeatureCacheOptions
 
 
 class FeaturizerOptions(Options):
@@ -27,14 +29,14 @@ class FeatureSource:
     """The input that a featurizer reads.
 
     modality: its fitted modality, which prepared the items
-    encoder: its encoder, if the recipe has a pretrained one with frozen layers; None otherwise
-    limits: limits of media, a part of the keys of the feature cache
+    encoder: its encoder, if its checkpoint is frozen; None otherwise
+    settings: options of the feature cache
     cache: folder of the feature cache; None keeps features in memory
     """
 
     modality: Modality
     encoder: Encoder | None = None
-    limits: LimitOptions = field(default_factory=LimitOptions)
+    settings: FeatureSettings = field(default_factory=lambda: FeatureSettings(FeatureCacheOptions(), LimitOptions()))
     cache: Path | None = None
 
     @property
@@ -49,14 +51,19 @@ class Featurizer(ABC):
     `fit` sees training rows only and never a target. The features of an item depend on nothing but the item and the
     fitted state, so they are the same in every table and batch.
 
-    Subclasses define `Options`, `modalities` and the abstract methods, and are registered with `register`.
+    Subclasses define `Options`, `modalities` and the abstract methods, and are registered with `register`. The names of
+    the arrays of `save` have no `/`.
     """
 
     kind: ClassVar[str] = "featurizer"
     Options: ClassVar[type[FeaturizerOptions]]
     #: The modalities whose items it reads.
     modalities: ClassVar[tuple[str, ...]]
-    #: Whether it needs an encoder with frozen pretrained layers.
+    #: The modalities that have these features by default, and those that have them if the checkpoint of a pretrained
+    #: encoder is frozen (None: the same).
+    default_for: ClassVar[tuple[str, ...]] = ()
+    default_with_checkpoint: ClassVar[tuple[str, ...] | None] = None
+    #: Whether it needs an encoder with a frozen checkpoint.
     needs_encoder: ClassVar[bool] = False
 
     def __init__(self, options: FeaturizerOptions, *, source: FeatureSource) -> None:
@@ -73,7 +80,8 @@ class Featurizer(ABC):
 
     @abstractmethod
     def transform(self, prepared: PreparedInput) -> FeatureBlock:
-        """The features of every item, `[items, columns]`: rows of the block are items, in their order."""
+        """The features of every item, `[items, columns]`: rows of the block are items, in their order. Without any item
+        the block has its columns, and no rows."""
 
     def save(self) -> dict[str, np.ndarray]:
         """The fitted state."""

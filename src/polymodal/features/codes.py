@@ -20,6 +20,7 @@ class Codes(Featurizer):
         name: Literal["codes"] = "codes"
 
     modalities: ClassVar[tuple[str, ...]] = ("category",)
+    default_for: ClassVar[tuple[str, ...]] = ("category",)
 
     def transform(self, prepared: PreparedInput) -> FeatureBlock:
         ids = prepared.items.take(np.arange(len(prepared.items)))["ids"].astype(np.int32)

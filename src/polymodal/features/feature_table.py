@@ -83,13 +83,16 @@ class FeatureTable:
             return tables[0]
         first = tables[0]
         blocks = {
-            name: tuple(_stacked([table.blocks[name][at] for table in tables]) for at in range(len(some)))
+            name: tuple(stack_blocks([table.blocks[name][at] for table in tables]) for at in range(len(some)))
             for name, some in first.blocks.items()
         }
         return cls(blocks, {name: np.concatenate([table.present[name] for table in tables]) for name in first.present})
 
 
-def _stacked(blocks: list[FeatureBlock]) -> FeatureBlock:
+def stack_blocks(blocks: Sequence[FeatureBlock]) -> FeatureBlock:
+    """The rows of several blocks of the same columns."""
+    if len(blocks) == 1:
+        return blocks[0]
     values = [block.values for block in blocks]
     joined = vstack(values, format="csr") if blocks[0].kind == "sparse" else np.concatenate(values)
     return replace(blocks[0], values=joined)

@@ -21,6 +21,7 @@ class Numbers(Featurizer):
         name: Literal["numbers"] = "numbers"
 
     modalities: ClassVar[tuple[str, ...]] = ("number", "datetime")
+    default_for: ClassVar[tuple[str, ...]] = modalities
 
     def transform(self, prepared: PreparedInput) -> FeatureBlock:
         items = prepared.items.take(np.arange(len(prepared.items)))

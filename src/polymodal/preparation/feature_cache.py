@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from polymodal.core.progress import Progress
 from polymodal.data.store.decode_buffer import Item, Layout
-from polymodal.data.store.items import Items, PreparedInput, RaggedItems, Store
+from polymodal.data.store.items import Items, PreparedInput, RaggedItems, SelectedItems, Store
 from polymodal.data.store.store import MediaStore, content_key
 from polymodal.modalities.base import Modality
 from polymodal.nn.encoders.base import Encoder, FrozenPrefix
@@ -75,6 +75,10 @@ class FeatureItems:
     def item_bytes(self) -> float:
         """Mean bytes of an item."""
         return self.original.item_bytes()
+
+    def select(self, ids: np.ndarray) -> FeatureItems:
+        """The features of some items, without augmented copies."""
+        return replace(self, original=SelectedItems(self.original, ids), augmented=None, augmented_copies=0)
 
     def tensors(self, ids: np.ndarray, *, augment: bool = False) -> dict[str, Tensor]:
         """The input of the trainable layers: `hidden [n, max length, width]` fp32, `length [n]`, and the other fields.

@@ -36,6 +36,8 @@ class InputSpec(StrictModel):
     """Modality of the data, with the options of its preprocessing. Default: inferred."""
     encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
     """Encoder network. Default: that of the modality."""
+    features: list[Annotated[SerializeAsAny[Options], Slot("featurizer")]] | None = None
+    """Features of this input for estimators. Default: those of the modality."""
     privileged: Annotated[bool, Needs("outputs", lambda _, run: bool(run.outputs))] = False
     """Whether only the training rows have this input. A teacher with it is then distilled into a model without it."""
 

@@ -13,6 +13,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import build, find
 from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.features.media_statistics import STATISTICS, summary_statistics
 from polymodal.metrics.retrieval import normalize_rows
 from polymodal.modalities.base import Modality
 from polymodal.modalities.category import FIRST_LABEL
@@ -23,7 +24,6 @@ from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, e
 from polymodal.recipe.recipe import InputSpec
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.media_statistics import STATISTICS, summary_statistics
 
 #: Maximum number of values in the TF-IDF matrix of a text input, and the limits of its number of columns.
 MAX_VALUES, COLUMNS = 50_000_000, (256, 4_096)
@@ -52,9 +52,9 @@ class FrozenFeatures:
     Inputs with a pretrained encoder: the pooled output of the frozen encoder (from the feature cache), scaled to length
     1. Numbers, dates and categories: as prepared for the network, categories one-hot. Text: TF-IDF of unigrams and
     bigrams (Salton and Buckley, "Term-weighting approaches in automatic text retrieval", 1988). Images, audio, video
-    and time series: see `media_statistics`. Vocabularies, means, standard deviations and labels are fitted on the
-    training and validation rows of the fold. All features except pooled outputs, TF-IDF and labels are standardized on
-    these rows.
+    and time series: see `features.media_statistics`. Vocabularies, means, standard deviations and labels are fitted on
+    the training and validation rows of the fold. All features except pooled outputs, TF-IDF and labels are standardized
+    on these rows.
 
     inputs: the inputs with a matrix; privileged inputs have none, since they are not available at prediction time
     words: TF-IDF features of text inputs that have a pretrained encoder (`words of NAME`)
@@ -122,7 +122,12 @@ class FrozenFeatures:
                 self._fit_on_all(modality)
                 shape = modality.shape()
                 self._fold_free[name] = _FeatureMatrix(
-                    *self._per_row(modality, lambda prepared, _: summary_statistics(prepared.items, kind, shape))
+                    *self._per_row(
+                        modality,
+                        lambda prepared, _: summary_statistics(
+                            prepared.items, np.arange(len(prepared.items)), kind, shape
+                        ),
+                    )
                 )
         elif kind == "text":
             lowercase, texts = getattr(spec.modality, "lowercase", False), self._cells(spec)

@@ -93,6 +93,27 @@ class RaggedItems:
         return sum(array.nbytes for array in self.arrays.values()) / max(1, len(self))
 
 
+@dataclass(frozen=True)
+class SelectedItems:
+    """Some of the items of `source`: item i is item `ids[i]` there."""
+
+    source: Items
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        return self.source.take(self.ids[ids])
+
+    def lengths(self) -> np.ndarray | None:
+        lengths = self.source.lengths()
+        return None if lengths is None else lengths[self.ids]
+
+    def item_bytes(self) -> float:
+        return self.source.item_bytes()
+
+
 def pad_ragged(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longest: int, pad: float) -> np.ndarray:
     """`[n, longest, ...]`: the segments `array[start:start + length]`, padded with `pad`."""
     shape = (len(starts), longest, *array.shape[1:])

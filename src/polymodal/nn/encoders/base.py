@@ -93,6 +93,11 @@ class Encoder(nn.Module):
         """Options of the modality that this encoder requires, such as the checkpoint that defines the preprocessing."""
         return {}
 
+    @classmethod
+    def has_frozen_checkpoint(cls, options: Any) -> bool:
+        """Whether `encode_frozen` is the output of a pretrained checkpoint under these options."""
+        return False
+
     def load_pretrained(self) -> None:
         """Load pretrained weights. Called once on a new network, not on a network that is loaded from a directory."""
 

@@ -118,6 +118,11 @@ class FrameEncoder(Encoder):
             {**required, "checkpoint": IMAGE_PREFIX + required["checkpoint"]} if "checkpoint" in required else required
         )
 
+    @classmethod
+    def has_frozen_checkpoint(cls, options: Any) -> bool:
+        frames = options.frame_encoder
+        return bool(find("encoder", frames.name).has_frozen_checkpoint(frames))
+
     def load_pretrained(self) -> None:
         self.frames.load_pretrained()
 

@@ -68,6 +68,10 @@ class PretrainedEncoder(Encoder):
     def required_options(cls, options: Any) -> dict[str, Any]:
         return {"checkpoint": options.checkpoint}
 
+    @classmethod
+    def has_frozen_checkpoint(cls, options: Any) -> bool:
+        return bool(options.fine_tuning == "freeze")
+
     def load_pretrained(self) -> None:
         self.backbone.load()
 
