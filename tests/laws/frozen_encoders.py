@@ -48,6 +48,8 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
     for name, encoder in WITH_FROZEN_PREFIX.items():
         if issubclass(encoder, PretrainedEncoder):
             found += [(name, way) for way in WAYS]
+        elif encoder.modality == "time_series":
+            found.append((name, {"num_features": 84}))
         else:
             frames = {"name": "pretrained_image", "checkpoint": checkpoint("image")}
             found += [(name, {"frame_encoder": frames, "temporal": way}) for way in ("mean", "lstm", "transformer")]
@@ -57,8 +59,10 @@ def cases() -> list[tuple[str, dict[str, Any]]]:
 def spec_of(name: str, **options: Any) -> dict[str, Any]:
     """An input of sample data of the encoder's modality."""
     modality = WITH_FROZEN_PREFIX[name].modality
-    model = {} if "frame_encoder" in options or "checkpoint" in options else {"checkpoint": checkpoint(modality)}
-    prepared = {"name": modality, **options.pop("modality", {})}
+    own = "frame_encoder" in options or "checkpoint" in options or modality == "time_series"
+    model = {} if own else {"checkpoint": checkpoint(modality)}
+    exact = {"normalization": "none"} if modality == "time_series" else {}  # fitted statistics depend on the row order
+    prepared = {"name": modality, **exact, **options.pop("modality", {})}
     columns = list(sample("modality", modality, rows=ROWS))
     return {"modality": prepared, "columns": columns, "encoder": {"name": name, **model, **options}}
 
@@ -139,4 +143,4 @@ def encode(columns: Columns, cache: Path, **recipe: Any) -> None:
 def distinct(cells: list[Any]) -> int:
     """The number of different items."""
     kept = [cell for cell in cells if cell is not None]
-    return len({cell if isinstance(cell, str | bytes) else cell.tobytes() for cell in kept})
+    return len({cell.tobytes() if hasattr(cell, "tobytes") else str(cell) for cell in kept})

@@ -280,14 +280,17 @@ def _with_required_options(path: str, kind: str, prepared: Options, network: Opt
         RecipeError: the recipe sets another value.
     """
     at_size = network.at_size(size) if isinstance(network, SizedModel) else network
-    wanted = find(kind, network.name).required_options(at_size)
+    component = find(kind, network.name)
+    wanted = component.required_options(at_size)
     for option, value in wanted.items():
         if option in prepared.model_fields_set and getattr(prepared, option) != value:
             raise RecipeError(
                 f"{path}.{option}",
                 f"the {kind} {network.name} requires {value!r}; remove this option, or choose another {kind}",
             )
-    return prepared.model_copy(update=wanted) if wanted else prepared
+    preferred = component.preferred_options(at_size) if kind == "encoder" else {}
+    unset = {option: value for option, value in preferred.items() if option not in prepared.model_fields_set}
+    return prepared.model_copy(update={**unset, **wanted}) if unset or wanted else prepared
 
 
 def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:

@@ -11,6 +11,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
+from polymodal.experiments.encoder_fitting import fit_encoders
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.self_training import train_in_rounds
 from polymodal.experiments.teacher import predict_teacher_targets
@@ -63,6 +64,7 @@ class TrainingJob:
             if log_parameters:
                 self.progress.log(source_model_sentence(self.source_model))
         freeze_parts(network, recipe.training)
+        fit_encoders(network, preparation, train, recipe.seed)
         network.to(resolve_device(recipe.training.device))
         if log_parameters and any(not parameter.requires_grad for parameter in network.parameters()):
             self.progress.log(describe_trainable(network))

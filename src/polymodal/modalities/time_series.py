@@ -259,7 +259,7 @@ class TimeSeries(MediaModality):
 
     def fingerprint(self, limits: LimitOptions) -> str:
         """Includes the normalization, which `collate` applies."""
-        learned = f"{self.mean.tolist()} {self.std.tolist()}"
+        learned = "" if self.options.normalization == "none" else f"{self.mean.tolist()} {self.std.tolist()}"
         return f"{super().fingerprint(limits)}\n{self.options.normalization} {learned}"
 
     def augment(self, data: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -79,7 +79,8 @@ class RunContext:
             paths = {f"inputs.{name}", f"inputs.{name}.encoder"} & groups.keys()
             frozen = any(groups[path].freeze for path in paths)
             parts = [spec.encoder, getattr(spec.encoder, "frame_encoder", None)]
-            if frozen or any(getattr(part, "fine_tuning", "full") != "full" for part in parts):
+            fixed = spec.encoder is not None and spec.encoder.component.num_fit_items  # type: ignore[attr-defined]
+            if frozen or fixed or any(getattr(part, "fine_tuning", "full") != "full" for part in parts):
                 return True
         return False
 

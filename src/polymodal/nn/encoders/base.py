@@ -79,6 +79,8 @@ class Encoder(nn.Module):
     kind: ClassVar[str] = "encoder"
     Options: ClassVar[type[EncoderOptions]]
     modality: ClassVar[str]
+    #: The number of training items that `fit_items` needs at most; 0 if nothing is fitted
+    num_fit_items: ClassVar[int] = 0
 
     #: width of the features that `forward` returns; set in the constructor of the subclass
     width: int
@@ -98,8 +100,23 @@ class Encoder(nn.Module):
         """Whether `encode_frozen` is the output of a pretrained checkpoint under these options."""
         return False
 
+    @classmethod
+    def preferred_options(cls, options: Any) -> dict[str, Any]:
+        """Options of the modality that this encoder prefers. Unlike those of `required_options`, a recipe may set other
+        values."""
+        return {}
+
     def load_pretrained(self) -> None:
         """Load pretrained weights. Called once on a new network, not on a network that is loaded from a directory."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the fixed state is fitted, by `fit_items` or by loading a saved model."""
+        return True
+
+    def fit_items(self, data: dict[str, Tensor]) -> None:
+        """Fit fixed (not trained) state to prepared training items. Called before training if `is_fitted` is False. May
+        draw from torch's global generator."""
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features `[items, length, width]` and mask `[items, length]` of prepared items.
