@@ -12,6 +12,7 @@ from polymodal.core.registry import build, components, find
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
 from polymodal.experiments.column_checks import check_columns
+from polymodal.experiments.preserved_time import with_time_preserved
 from polymodal.experiments.unmatched import why_unmatched
 from polymodal.model.run_record import ColumnRole
 from polymodal.recipe.data import LimitOptions
@@ -91,7 +92,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
     ]
     if timed:
         for name, one in inputs.items():
-            inputs[name] = _with_time_preserved(name, one, recipe.inputs.get(name), timed[0])
+            inputs[name] = with_time_preserved(name, one, recipe.inputs.get(name), timed[0])
     generates = {
         name: find("task", spec.task.name).is_generative for name, spec in outputs.items() if spec.task is not None
     }
@@ -291,26 +292,6 @@ def _with_required_options(path: str, kind: str, prepared: Options, network: Opt
     preferred = component.preferred_options(at_size) if kind == "encoder" else {}
     unset = {option: value for option, value in preferred.items() if option not in prepared.model_fields_set}
     return prepared.model_copy(update={**unset, **wanted}) if unset or wanted else prepared
-
-
-def _with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:
-    """The input without options that shift time relative to the events of `output`.
-
-    Raises:
-        RecipeError: the recipe sets such an option.
-    """
-    modality = spec.modality
-    assert modality is not None
-    asked = given.modality.model_fields_set if given is not None and given.modality is not None else set()
-    preserving = find("modality", modality.name).time_preserving_options
-    for option, value in preserving.items():
-        if option in asked and getattr(modality, option) != value:
-            raise RecipeError(
-                f"inputs.{name}.modality.{option}",
-                f"it shifts time relative to the events of {output!r}; remove it or set it to "
-                f"{'null' if value is None else str(value).lower()}",
-            )
-    return spec.model_copy(update={"modality": modality.model_copy(update=preserving)}) if preserving else spec
 
 
 def _infer_inputs(
