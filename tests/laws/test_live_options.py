@@ -65,6 +65,7 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
 #: Contexts in which options that are live by default have no effect, or other modalities of an objective.
 OUTSIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "audio", "max_seconds"): {"seconds": 300.0},
+    ("modality", "number", "clip_std"): {"transform": "robust"},
     ("modality", "image", "max_image_size"): {"image_size": 1024},
     ("modality", "video", "max_image_size"): {"image_size": 1024},
     ("modality", "time_series", "max_steps"): {"num_steps": 100_000},

@@ -134,7 +134,8 @@ def test_saved_and_loaded_prepares_the_same(tmp_path):
     assert np.array_equal(
         number.prepare(training).items.arrays["values"], other.prepare(training).items.arrays["values"]
     )
-    assert other.shape() == {"columns": 2}
+    assert other.shape() == number.shape()
+    assert other.shape()["columns"] == 2
 
 
 def test_recognises_numbers_but_not_keys_dates_or_labels():
@@ -150,3 +151,46 @@ def test_recognises_numbers_but_not_keys_dates_or_labels():
     assert Number.match_column(sample(codes, name="price")) is not None
     assert Number.match_column(sample([True, False])) is None
     assert Number.match_column(sample([datetime.date(2020, 1, 1)])) is None
+
+
+def heavy_tails(rows=400):
+    """Student's t with 1.2 degrees of freedom, symmetric: a few numbers are thousands of deviations away."""
+    half = np.random.default_rng(3).standard_t(1.2, rows // 2)
+    return np.concatenate([half, -half])
+
+
+def test_columns_with_heavy_tails_get_the_robust_scale():
+    values = heavy_tails()
+    number = fitted(block(a=values, b=np.random.default_rng(1).normal(size=400)))
+    assert [one["robust"] for one in number.statistics] == [True, False]
+    assert "a (robust scale)" in number.describe()
+    prepared = number.prepare(block(a=values, b=np.zeros(400))).items.arrays["values"][:, 0]
+    order = np.argsort(values)
+    assert (np.diff(prepared[order]) >= 0).all(), "smooth clipping keeps the order"
+    assert np.abs(prepared).max() <= 3
+    low, high = np.quantile(prepared, [0.1, 0.9])
+    assert high - low > 2, "the middle of the column stays wide"
+    standard = fitted(block(a=values), transform="none").prepare(block(a=values)).items.arrays["values"][:, 0]
+    low, high = np.quantile(standard, [0.1, 0.9])
+    assert high - low < 1.2, "with mean and standard deviation, a few numbers press all others together"
+
+
+def test_the_robust_scale_is_that_of_its_equation_and_needs_no_spread_in_the_middle():
+    number = fitted(block(a=[0.0, 1.0, 2.0, 3.0, 4.0], b=[0.0, 0.0, 0.0, 0.0, 9.0]), transform="robust")
+    values = number.prepare(block(a=[3.0, -1e30], b=[9.0, None])).items.arrays["values"]
+    z = (3 - 2) / (3 - 1)
+    assert values[0, 0] == pytest.approx(z / np.sqrt(1 + (z / 3) ** 2))
+    assert values[1, 0] == -3
+    assert values[0, 1] == pytest.approx(2 / np.sqrt(1 + (2 / 3) ** 2))
+    again = Number(Number.Options(transform="robust"), columns=["a", "b"])
+    again.load(None, number.save(None))
+    same = again.prepare(block(a=[3.0, -1e30], b=[9.0, None])).items.arrays["values"]
+    assert np.array_equal(values, same)
+
+
+def test_the_shape_has_the_quantiles_of_the_training_rows():
+    values = np.random.default_rng(0).normal(5, 2, 300)
+    shape = fitted(block(a=values, b=np.ones(300))).shape()
+    assert shape["columns"] == 2
+    assert shape["quantiles"][1] == [], "a constant column has none"
+    assert shape["quantiles"][0][32] == pytest.approx((np.median(values) - values.mean()) / values.std())

@@ -144,7 +144,7 @@ def test_the_default_space_does_not_contain_settings_of_the_recipe() -> None:
     open_recipe = {key: value for key, value in RECIPE.items() if key in ("inputs", "outputs")}
     given = as_recipe(open_recipe, None)
     found = default_space(given, make_plan(table, given).recipe, 160, 600)
-    assert found["inputs.a.encoder"] == ["linear", "periodic"]
+    assert found["inputs.a.encoder"] == ["linear", "periodic", "piecewise_linear", "realmlp"]
     assert {"fusion", "hidden_size", "training.learning_rate", "outputs.target.decoder"} <= set(found)
     assert space(found, open_recipe).initial_points(1)
     said = {**open_recipe, "fusion": "gated", "hidden_size": 32, "training": {"learning_rate": 0.01, "epochs": 3}}

@@ -174,12 +174,17 @@ class FusionOutput:
 
 @dataclass(frozen=True)
 class LossTerm:
-    """A term of a task's loss: predictions `values [batch, k]`, row weights `weight [batch]`, and a factor `scale`."""
+    """A term of a task's loss: predictions `values [batch, k]`, row weights `weight [batch]`, and a factor `scale`.
+
+    members: `[members, batch, k]`, the predictions of the members of an ensemble, each of which has its own loss; None
+        if the prediction has no members
+    """
 
     name: str
     values: Tensor
     weight: Tensor
     scale: float = 1.0
+    members: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from polymodal.core.registry import build
 from polymodal.core.types import Batch, FusionOutput, OutputShape, TaskOutput, Tokens
 from polymodal.nn.decoders.base import Decoder
 from polymodal.nn.decoders.state_mixtures import LinearMixture
+from polymodal.nn.decoders.tabm import EnsembleDecoder
 from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.fusion.base import Fusion
@@ -167,17 +168,34 @@ class Network(nn.Module):
         For a text, the values are the likelihood of its target; `init_state` starts generation.
         """
         outputs = {}
-        for name, decoders in self.decoders.items():
+        for name in self.decoders:
             fused = [branch.per_task.get(name, branch) for branch in branches]
             if self.spaces[name] == "text":
                 output = self._target_nll(name, fused, batch)
             else:
-                decoded = [decoders[branch.name](branch).float() for branch in fused]
-                output = self.fusion.combine(decoded, fused, self.spaces[name], name)
+                output = self._decode_values(name, fused)
             if self.task_tokens is not None:
                 output = replace(output, penalties=dict(fused[0].penalties))
             outputs[name] = output
         return outputs
+
+    def _decode_values(self, name: str, branches: list[FusionOutput]) -> TaskOutput:
+        """The combined prediction of the branches of output `name`. In training, its loss is that of each member of an
+        ensemble decoder."""
+        decoded: list[Tensor] = []
+        members: dict[str, Tensor] = {}
+        for branch in branches:
+            decoder = self.decoders[name][branch.name]
+            if isinstance(decoder, EnsembleDecoder):
+                members[branch.name] = decoder.members(branch).float()
+                decoded.append(decoder.combine(members[branch.name]))
+            else:
+                decoded.append(decoder(branch).float())
+        output = self.fusion.combine(decoded, branches, self.spaces[name], name)
+        if not (members and self.training):
+            return output
+        terms = [replace(term, members=members.get(term.name)) for term in output.terms]
+        return replace(output, terms=terms)
 
     def _target_nll(self, name: str, branches: list[FusionOutput], batch: Batch) -> TaskOutput:
         target = batch.targets.get(name)

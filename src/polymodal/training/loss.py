@@ -118,7 +118,8 @@ class Loss(nn.Module):
 
 
 def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Tensor | None) -> Tensor:
-    """The mean loss over rows that have the target, weighted by branch and sample weights."""
+    """The mean loss over rows that have the target, weighted by branch and sample weights. The loss of a row of several
+    members is the mean of their losses."""
     weight = term.weight.detach().float() * target.present
     if sample_weight is not None:
         weight = weight * sample_weight
@@ -126,5 +127,10 @@ def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Te
     counts = task.row_loss_weights(values)
     if counts is not None:
         weight = weight * counts
-    losses = task.loss(values, target.value)
+    if term.members is None:
+        losses = task.loss(values, target.value)
+    else:
+        members = term.members.float()
+        targets = target.value.repeat(len(members), *[1] * (target.value.dim() - 1))
+        losses = task.loss(members.flatten(0, 1), targets).view(len(members), -1).mean(0)
     return (losses * weight).sum() / weight.sum().clamp_min(1e-8)

@@ -12,7 +12,7 @@ WIDTH = 16
 SHAPES = {
     "text": {"vocabulary": 60, "length": 12},
     "image": {"height": 32, "width": 32, "channels": 3},
-    "number": {"columns": 3},
+    "number": {"columns": 3, "quantiles": [[-1.0, 0.0, 0.5, 2.0], [0.0, 0.0, 1.0], []]},
     "category": {"sizes": [4, 5]},
     "datetime": {"columns": 3, "groups": [2, 1]},
 }
@@ -131,6 +131,16 @@ CHANGES = {
     ],
     "column_mlp": [{"hidden_size": 8}],
     "periodic": [{"num_frequencies": 8}, {"frequency_init_scale": 1.0}],
+    "piecewise_linear": [{"num_bins": 1}],
+    "realmlp": [
+        {"hidden_size": 8},
+        {"num_layers": 1},
+        {"activation": "selu"},
+        {"embedding": "none"},
+        {"embedding": "piecewise_linear"},
+        {"dropout": 0.5},
+    ],
+    "entity_embedding": [{"max_embedding_dim": 2}, {"dropout": 0.5}],
 }
 
 
@@ -138,6 +148,10 @@ CHANGES = {
 def test_every_option_changes_the_result(name, change):
     def result(**options):
         encoder = build(name, **options)
+        torch.manual_seed(3)
+        for parameter in encoder.parameters():
+            if not parameter.any():  # an option of a part that starts at 0 has its effect once the part has learned
+                torch.nn.init.normal_(parameter)
         torch.manual_seed(3)
         return encoder(items(OF[name]))[0]
 

@@ -51,6 +51,13 @@ def wave(generator):
     return {"values": values, "known": torch.ones(256, 3, dtype=torch.bool)}, (values[:, 1].abs() > 0.67).long()
 
 
+def product(generator):
+    """Whether two numbers have the same sign: no sum of functions of single columns tells it."""
+    values = torch.randn(256, 3, generator=generator)
+    values[:, :2] += 0.5 * values[:, :2].sign()
+    return {"values": values, "known": torch.ones(256, 3, dtype=torch.bool)}, (values[:, 0] * values[:, 1] > 0).long()
+
+
 def gap(generator):
     """Whether a number is missing."""
     known = torch.rand(256, 3, generator=generator) < 0.5
@@ -76,12 +83,19 @@ PLANTED = [
     ("periodic", gap, {}, 0.02, 60),
     ("column_mlp", wave, {}, 0.02, 60),
     ("column_mlp", gap, {}, 0.02, 60),
+    ("piecewise_linear", wave, {}, 0.02, 60),
+    ("piecewise_linear", gap, {}, 0.02, 60),
+    ("realmlp", wave, {}, 0.005, 60),
+    ("realmlp", wave, {"embedding": "piecewise_linear"}, 0.005, 60),
+    ("realmlp", gap, {}, 0.005, 60),
+    ("realmlp", product, {}, 0.005, 100),
     ("embedding", label_of_a_column, {}, 0.02, 60),
+    ("entity_embedding", label_of_a_column, {}, 0.02, 60),
 ]
 SHAPES = {
     "text": {"vocabulary": 30, "length": 10},
     "image": {"height": 32, "width": 32, "channels": 3},
-    "number": {"columns": 3},
+    "number": {"columns": 3, "quantiles": [torch.linspace(-2.5, 2.5, 65).tolist()] * 3},
     "category": {"sizes": [4, 6]},
     "datetime": {"columns": 3, "groups": [1, 2]},
 }
@@ -130,3 +144,4 @@ def test_every_encoder_of_these_modalities_is_tested():
 def test_an_encoder_does_not_learn_what_its_input_lacks():
     assert accuracy("embedding_bag", order, {}, 0.01, 60) < 0.7
     assert accuracy("linear", wave, {}, 0.02, 60) < 0.75
+    assert accuracy("piecewise_linear", product, {}, 0.02, 60) < 0.75, "a sum over columns has no interaction"
