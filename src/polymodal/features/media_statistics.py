@@ -17,7 +17,8 @@ from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 BATCH_ITEMS, BATCH_BYTES = 64, 32 * 2**20
 #: Sides of the grid of mean colors of a video, and the number of its parts in time.
 GRID, VIDEO_PARTS = 4, 3
-NUM_BANDS, AUDIO_QUANTILES, AUDIO_PARTS = 40, (0.1, 0.5, 0.9), 4
+NUM_BANDS, BANDS_PER_GROUP, AUDIO_QUANTILES, AUDIO_PARTS = 40, 4, (0.1, 0.5, 0.9), 4
+_NUM_AUDIO = (3 + len(AUDIO_QUANTILES)) * NUM_BANDS + AUDIO_PARTS * NUM_BANDS // BANDS_PER_GROUP + 1
 
 Shape = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -59,17 +60,19 @@ def video_statistics(pixels: np.ndarray) -> np.ndarray:
 
 
 def audio_statistics(samples: np.ndarray, log_mel: LogMel) -> np.ndarray:
-    """Statistics of a recording, `samples [samples, channels]` int16: of 40 log-mel bands (with the normalization of
-    Whisper, which keeps the loudness) mean, standard deviation, quantiles, standard deviation of the change from frame
-    to frame, and the means of four parts of the recording minus the mean; and the logarithm of the duration."""
+    """Statistics of a recording, `samples [samples, channels]` int16, from 40 log-mel bands (with the normalization of
+    Whisper, which keeps the loudness): mean, standard deviation, quantiles, and standard deviation of the change from
+    frame to frame; the means of groups of four bands in four parts of the recording, minus those of all; and the
+    logarithm of the duration."""
     waveform = torch.from_numpy(samples.astype(np.float32).mean(1) / 32_768)[None, None]
     mel, frames = log_mel(waveform, torch.tensor([len(samples)]))
     bands = mel[0, 0, : int(frames[0])].numpy()
     change = np.diff(bands, axis=0).std(0) if len(bands) > 1 else np.zeros(NUM_BANDS)
-    mean = bands.mean(0)
-    course = [part.mean(0) - mean for part in _parts(bands, AUDIO_PARTS)]
+    coarse = bands.reshape(len(bands), -1, BANDS_PER_GROUP).mean(2)
+    course = [part.mean(0) - coarse.mean(0) for part in _parts(coarse, AUDIO_PARTS)]
     seconds = np.log1p(len(samples) / log_mel.sampling_rate)
-    return np.concatenate([mean, bands.std(0), *np.quantile(bands, AUDIO_QUANTILES, 0), change, *course, [seconds]])
+    quantiles = np.quantile(bands, AUDIO_QUANTILES, axis=0)
+    return np.concatenate([bands.mean(0), bands.std(0), *quantiles, change, *course, [seconds]])
 
 
 def _parts(values: np.ndarray, count: int) -> list[np.ndarray]:
@@ -109,6 +112,6 @@ def _of_series(arrays: Arrays, shape: Shape) -> np.ndarray:
 STATISTICS = {
     "image": MediaStatistics(lambda shape: NUM_IMAGE_STATISTICS, _of_images),
     "video": MediaStatistics(lambda shape: NUM_IMAGE_STATISTICS + (2 + VIDEO_PARTS) * 3 * GRID**2, _of_videos),
-    "audio": MediaStatistics(lambda shape: (3 + len(AUDIO_QUANTILES) + AUDIO_PARTS) * NUM_BANDS + 1, _of_audio),
+    "audio": MediaStatistics(lambda shape: _NUM_AUDIO, _of_audio),
     "time_series": MediaStatistics(lambda shape: num_series_statistics(shape["channels"]), _of_series),
 }
