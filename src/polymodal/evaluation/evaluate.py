@@ -89,11 +89,10 @@ def evaluate(
     tasks, inputs = predictor.preparation.tasks, list(predictor.preparation.modalities)
     if not tasks:
         return {}, {}
-    predictions = predictor.predict(split)
+    alone = inputs if len(inputs) > 1 and options.unimodal_scores == "mask" else []
+    hidden = [frozenset[str](), *(frozenset(inputs) - {name} for name in alone)]
+    predictions, *unimodal = predictor.predict_each(split, hidden)
     scores = score_predictions(tasks, predictions, split, options, seed=seed)
-    if len(inputs) > 1 and options.unimodal_scores == "mask":
-        for name in inputs:
-            add_unimodal_scores(
-                scores, name, tasks, predictor.predict(split, hidden_inputs=frozenset(inputs) - {name}), split
-            )
+    for name, found in zip(alone, unimodal, strict=True):
+        add_unimodal_scores(scores, name, tasks, found, split)
     return scores, predictions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -71,22 +72,25 @@ def measure_robustness(
     options: EvaluationOptions,
     *,
     seed: int,
+    raw: Split[PreparedTable] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Robustness]:
     """The robustness of every output over the rows of a split, by output.
 
+    raw: the same rows with prepared items, which are corrupted, if the table of `split` has cached features
+
     Each input is hidden, and corrupted by each corruption of its modality at each strength. The other inputs do not
-    change. Corruptions are drawn from `seed`, so results are reproducible. `advance` is called with 1 after each pass;
-    `count_passes` returns the number of passes.
+    change. Corruptions are drawn from `seed`, so results are reproducible. `advance` is called with the number of
+    passes since the last call; `count_passes` returns the number of all passes.
     """
 
-    preparation = predictor.preparation
+    preparation, raw = predictor.preparation, raw or split
     tasks = preparation.tasks
 
-    def predicted(
-        hidden_inputs: frozenset[str] = frozenset(), corruption: ItemCorruption | None = None
-    ) -> dict[str, Predictions]:
-        found = predictor.predict(split, hidden_inputs=hidden_inputs, corruption=corruption)
+    def corrupted_predictions(corruption: ItemCorruption) -> dict[str, Predictions]:
+        name = corruption.input
+        table = replace(split.table, inputs=split.table.inputs | {name: raw.table.inputs[name]})
+        found = predictor.predict(Split(table, split.rows), corruption=corruption)
         if advance:
             advance(1)
         return found
@@ -94,9 +98,13 @@ def measure_robustness(
     def scored(predictions: dict[str, Predictions]) -> Scores:
         return score_predictions(tasks, predictions, split, options, seed=seed)
 
-    clean_predictions = predicted()
+    names = list(preparation.modalities)
+    hidden = [frozenset[str](), *(frozenset({name}) for name in names)]
+    clean_predictions, *without = predictor.predict_each(split, hidden)
+    if advance:
+        advance(len(hidden))
     clean, clean_first = scored(clean_predictions), _first_metrics(tasks, clean_predictions, split)
-    removed = {name: scored(predicted(frozenset({name}))) for name in preparation.modalities}
+    removed = {name: scored(found) for name, found in zip(names, without, strict=True)}
     corrupted: dict[str, dict[str, list[dict[str, float | None]]]] = {}
     for name, modality in preparation.modalities.items():
         for kind in modality.corruptions:
@@ -104,7 +112,7 @@ def measure_robustness(
             for strength in STRENGTHS[1:]:
                 generator = np.random.default_rng([seed, zlib.crc32(f"{name}/{kind}".encode())])
                 corruption = ItemCorruption(name, kind, strength, generator)
-                steps.append(_first_metrics(tasks, predicted(corruption=corruption), split))
+                steps.append(_first_metrics(tasks, corrupted_predictions(corruption), split))
             corrupted.setdefault(name, {})[kind] = steps
     return {output: _of_output(preparation, output, clean, removed, corrupted) for output in preparation.tasks}
 

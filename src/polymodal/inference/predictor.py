@@ -5,7 +5,7 @@ Models, evaluation, validation during training, search, explanations and service
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +30,7 @@ from polymodal.inference.objective_losses import ObjectiveLosses, mean_losses
 from polymodal.inference.predictions import Predictions
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
-from polymodal.nn.towers import LazyInputTokens
+from polymodal.nn.towers import EncodedInputs, LazyInputTokens
 from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
 from polymodal.runtime.compute import ComputeConfig
 from polymodal.runtime.random_state import isolated_random_state
@@ -75,20 +75,46 @@ class Predictor:
         row_numbers: the row numbers in the whole table, `[rows]`, which seed text generation; default: `split.rows`
         advance: called with the number of rows processed since the last call
         """
+        (found,) = self.predict_each(
+            split,
+            [hidden_inputs],
+            corruption=corruption,
+            with_texts=with_texts,
+            row_numbers=row_numbers,
+            advance=advance,
+        )
+        return found
+
+    def predict_each(
+        self,
+        split: Split[PreparedTable],
+        hidden_inputs: Sequence[frozenset[str]],
+        *,
+        corruption: ItemCorruption | None = None,
+        with_texts: bool = True,
+        row_numbers: np.ndarray | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[dict[str, Predictions]]:
+        """The predictions of `predict` for each of several sets of hidden inputs. Each batch is encoded once for all
+        of them."""
         size = min(limit_batch_size(self.batch_size, split.table, self.network), max_text_rows(self.preparation))
         row_numbers = split.rows if row_numbers is None else row_numbers
-        found: list[dict[str, Predictions]] = []
+        found: list[list[dict[str, Predictions]]] = [[] for _ in hidden_inputs]
         visited: list[np.ndarray] = []
         with self.running():
             for positions in iter_batches(split, size):
                 batch = self.batch(split.table, split.rows[positions], corruption=corruption)
-                prompts = split.table.prompts if with_texts else None
-                found.append(self._predict_batch(batch, hidden_inputs, prompts, row_numbers[positions]))
+                prompts, encoded = split.table.prompts if with_texts else None, self.network.encode(batch)
+                for parts, names in zip(found, hidden_inputs, strict=True):
+                    parts.append(self._predict_batch(batch, encoded, names, prompts, row_numbers[positions]))
                 visited.append(positions)
                 if advance:
                     advance(len(positions))
         order = _inverse_order(visited)
-        return {name: Predictions.concatenate([one[name] for one in found], order) for name in self.network.outputs}
+        return [
+            {name: Predictions.concatenate([one[name] for one in parts], order) for name in self.network.outputs}
+            for parts in found
+        ]
 
     def embed(self, split: Split[PreparedTable], inputs: list[str] | None = None) -> dict[str, np.ndarray]:
         """The embedding of each of `inputs`, float32 `[rows, dim]` of unit length, NaN in rows without the input.
@@ -182,16 +208,17 @@ class Predictor:
     def _predict_batch(
         self,
         batch: Batch,
+        encoded: EncodedInputs,
         hidden_inputs: frozenset[str],
         prompts: dict[str, np.ndarray] | None,
         row_numbers: np.ndarray,
     ) -> dict[str, Predictions]:
-        """The predictions of one batch.
+        """The predictions of one encoded batch.
 
         prompts: prompts of the whole table by output; None generates no texts
         """
         hidden = {name: torch.ones_like(batch.rows, dtype=torch.bool) for name in hidden_inputs}
-        branches = self.network.encode_and_fuse(batch, hidden)
+        branches = self.network.fuse(encoded, len(batch), hidden)
         found = {}
         for name, predicted in self.network.decode(branches, batch).items():
             task = self.preparation.tasks[name]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from polymodal.checkpoint.int8 import Int8Linear
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
+from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.evaluate import evaluate
@@ -18,6 +21,7 @@ from polymodal.evaluation.targets import add_to_scores, check_targets
 from polymodal.evaluation.training_rows import warn_training_rows
 from polymodal.inference.predictor import Predictor
 from polymodal.model.run_record import RunRecord
+from polymodal.preparation.feature_cache import FeatureCache
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 
@@ -29,7 +33,8 @@ def evaluate_table(predictor: Predictor, recipe: Recipe, run: RunRecord, table: 
         options = options.model_copy(update={"unimodal_scores": "mask"})
     trained = count_training_rows(run, predictor.preparation, table)
     warn_training_rows(trained, len(table), table.name)
-    with _prepared(predictor.preparation, table, strict) as split:
+    with _prepared(predictor.preparation, table, strict) as raw:
+        split = with_features(predictor, raw, recipe)
         scores, _ = evaluate(predictor, split, options, seed=recipe.seed)
         scores |= score_objectives(predictor, split, recipe)
         return add_to_scores(scores, training_rows=trained)
@@ -41,10 +46,27 @@ def measure_table_robustness(
     """The robustness of `Model.robustness`."""
     preparation = predictor.preparation
     with (
-        _prepared(preparation, table, strict) as split,
+        _prepared(preparation, table, strict) as raw,
         Progress(progress).task("remove and corrupt inputs", count_passes(preparation)) as advance,
     ):
-        return measure_robustness(predictor, split, recipe.evaluation, seed=recipe.seed, advance=advance)
+        split = with_features(predictor, raw, recipe)
+        return measure_robustness(predictor, split, recipe.evaluation, seed=recipe.seed, raw=raw, advance=advance)
+
+
+def with_features(predictor: Predictor, split: Split[PreparedTable], recipe: Recipe) -> Split[PreparedTable]:
+    """The split with the features of frozen layers in place of items: each distinct item is encoded once for all
+    passes over the rows, and not at all if the cache has it from training or from an earlier evaluation.
+
+    The features of a network with int8 products are not shared with other runs: the cache identifies features by the
+    weights, and they are the same in both kinds of products.
+    """
+    network = predictor.network
+    has_int8 = any(isinstance(module, Int8Linear) for module in network.modules())
+    cache = FeatureCache(None if has_int8 else media_cache_folder())
+    modalities, no_training_rows = predictor.preparation.modalities, dict[str, PreparedInput]()
+    tables = [no_training_rows, split.table.inputs]
+    _, inputs = cache.encode_tables(network, modalities, tables, recipe, Progress(False))
+    return Split(replace(split.table, inputs=inputs), split.rows)
 
 
 def count_training_rows(run: RunRecord, preparation: Preparation, table: Table) -> int:

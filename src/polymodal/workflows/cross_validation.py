@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,24 +196,23 @@ def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress
             warn_bad_columns({name: found for name, found in experiment.bad_columns.items() if name not in targets})
         experiment.check_targets(("train", "validation"))
         model = train_model(experiment, progress=progress)
-        predictions = _predict_test(experiment, model)
-        unimodal = {}
-        inputs = model.recipe.inputs
+        inputs = list(model.recipe.inputs)
         method = recipe.evaluation.unimodal_scores if len(inputs) > 1 else "none"
-        for name in inputs if method != "none" else []:
-            if method == "train":
-                unimodal[name] = _predict_test(*train_unimodal(experiment, model, name, progress=progress))
-            else:
-                unimodal[name] = _predict_test(experiment, model, hidden_inputs=frozenset(inputs) - {name})
+        others = [frozenset(inputs) - {name} for name in inputs] if method == "mask" else []
+        predictions, *masked = _predict_test(experiment, model, [frozenset(), *others])
+        unimodal = dict(zip(inputs, masked, strict=False))
+        for name in inputs if method == "train" else []:
+            (unimodal[name],) = _predict_test(*train_unimodal(experiment, model, name, progress=progress))
     seconds = round(time.perf_counter() - begun, 3)
     return _Fold(parts, experiment.preparation, predictions, unimodal, experiment.cell_errors, seconds)
 
 
 def _predict_test(
-    experiment: Experiment, model: Model, hidden_inputs: frozenset[str] = frozenset()
-) -> dict[str, Predictions]:
+    experiment: Experiment, model: Model, hidden_inputs: Sequence[frozenset[str]] = (frozenset(),)
+) -> list[dict[str, Predictions]]:
+    """The predictions for the test rows, with each of these sets of inputs hidden."""
     split = experiment.feature_splits(model.network, Progress(False))["test"]
-    return model.predictor.predict(split, hidden_inputs=hidden_inputs)
+    return model.predictor.predict_each(split, hidden_inputs)
 
 
 class _OutOfFold:
