@@ -40,6 +40,16 @@ TITLES = {
         "An objective is a loss on the inputs themselves, without a target. "
         "[Objectives](../explanation/objectives.md) compares them.",
     ),
+    "featurizer": (
+        "featurizers",
+        "Featurizers",
+        "A featurizer turns the prepared items of one input into columns for estimators.",
+    ),
+    "estimator": (
+        "estimators",
+        "Estimators",
+        "An estimator is a model of one target on the features of the inputs, without a network.",
+    ),
 }
 
 

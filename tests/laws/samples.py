@@ -276,7 +276,8 @@ def experiment(parts: dict[str, Columns | Table], folder: Path, **recipe: Any) -
     """Tables for `train`, `validation` and perhaps `test`, prepared for the complete recipe."""
     tables = {name: table_of(columns) for name, columns in parts.items()}
     training = {**FIXED, **recipe.pop("training", {})}
-    complete = make_plan(tables["train"], Recipe(**{"hidden_size": 16, "training": training, **recipe})).recipe
+    given = Recipe(**{"hidden_size": 16, "training": training, **recipe})
+    complete = make_plan(tables["train"], given, estimators=True).recipe
     complete = complete_schedule(complete, len(tables["train"]))
     rows = {name: Split(table, np.arange(len(table))) for name, table in tables.items()}
     return prepare_experiment(complete, rows, folder=folder, cache=None, progress=Progress(False))

@@ -127,6 +127,11 @@ def compress(
             "int8_dynamic needs a processor and a build of torch that multiply 8-bit integers (on x86: VNNI), and "
             "would not be faster here; use int8_weight_only or bf16"
         )
+    if model.ensemble is not None:
+        raise PolymodalError(
+            "this model has several members; distill it into one network first (training.distillation.teacher), and "
+            "compress that"
+        )
     weights = model.network.state_dict()
     if dtype not in (None, "fp32") and not FORMATS[dtype].changes(weights):
         raise PolymodalError(

@@ -71,10 +71,11 @@ MODEL = DirectoryKind(
     files=(
         *("manifest.json", "model.safetensors", "recipe.yaml", "preparation.json", "metrics.json", "run.json"),
         *("preparation/input*/tokenizer.json", "preparation/output*/tokenizer.json"),
+        *("members.json", "members.safetensors", "members/*.txt"),
         *("README.md", "report.html", "cell_errors.jsonl", "compression.json", "robustness.json", "robustness.html"),
         *("log.jsonl", "checkpoint.safetensors", "tensorboard/events.out.tfevents.*"),
     ),
-    folders={"teacher": "model", "round-*": "model"},
+    folders={"teacher": "model", "round-*": "model", "fold-*": "model"},
     resumable=("checkpoint.safetensors", "teacher/checkpoint.safetensors"),
 )
 INDEX = DirectoryKind(

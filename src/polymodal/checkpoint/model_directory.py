@@ -4,6 +4,8 @@ model.safetensors       weights
 recipe.yaml             the complete recipe, which reproduces the run
 preparation.json        vocabularies, statistics, classes
 preparation/            tokenizer files
+members.json            estimators, weights and temperatures, if the model has estimators
+members.safetensors     their arrays; members/ their text files
 metrics.json            scores with intervals
 run.json                versions, data fingerprints, column roles, history, cell errors by column
 manifest.json           format version, dtype of the weights, and the SHA-256 of all files above and of its own content
@@ -34,6 +36,8 @@ from polymodal.core.writing import write_text
 
 FORMAT: Final = 4
 MANIFEST = "manifest.json"
+#: The members of a model with estimators, and their arrays.
+MEMBERS, MEMBER_ARRAYS = "members.json", "members.safetensors"
 #: The files of every model.
 REQUIRED = ("model.safetensors", "recipe.yaml", "preparation.json", "metrics.json", "run.json")
 
@@ -66,7 +70,7 @@ def write_model_files(
     write_tensors(folder / "model.safetensors", weights)
     write_text(folder / "recipe.yaml", recipe_yaml)
     write_json(folder / "preparation.json", preparation)
-    names = [*REQUIRED, *_preparation_files(folder)]
+    names = [*REQUIRED, *_preparation_files(folder), *_member_files(folder)]
     manifest = Manifest(weight_format=weight_format, sha256={name: file_sha256(folder / name) for name in names})
     write_signed(folder / MANIFEST, manifest.model_dump())
 
@@ -89,7 +93,9 @@ def verify_model_files(folder: Path) -> WeightFormat:
             f"this is polymodal {__version__}, which reads format {FORMAT}"
         )
     manifest = read_record(Manifest, unsigned(values, path), path)
-    unlisted = [name for name in (*REQUIRED, *_preparation_files(folder)) if name not in manifest.sha256]
+    unlisted = [
+        name for name in (*REQUIRED, *_preparation_files(folder), *_member_files(folder)) if name not in manifest.sha256
+    ]
     if unlisted:
         raise ArtifactError(f"{path} does not list {unlisted[0]}, so this file cannot be checked; save the model again")
     for name, expected in manifest.sha256.items():
@@ -118,6 +124,12 @@ def _preparation_files(folder: Path) -> list[str]:
     """The files in `preparation/`, except hidden ones, which the system puts into folders."""
     found = sorted((folder / "preparation").rglob("*"))
     return [path.relative_to(folder).as_posix() for path in found if path.is_file() and path.name[0] != "."]
+
+
+def _member_files(folder: Path) -> list[str]:
+    """The files of estimators; see `model.ensemble_files`."""
+    texts = sorted(path.relative_to(folder).as_posix() for path in (folder / "members").glob("*.txt"))
+    return [*(name for name in (MEMBERS, MEMBER_ARRAYS) if (folder / name).is_file()), *texts]
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

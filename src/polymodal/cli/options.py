@@ -35,6 +35,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Setting of a recipe key, such as training.epochs=5; repeat for several."),
 ]
+Quality = Annotated[
+    str | None,
+    typer.Option("--quality", "-q", help="fast, balanced or best: which members are tried. Default: a network alone."),
+]
 InitFrom = Annotated[
     Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")
 ]

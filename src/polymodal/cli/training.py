@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import RenderableType
@@ -18,6 +18,7 @@ from polymodal.cli.options import (
     Json,
     ModelOut,
     Overwrite,
+    Quality,
     RecipeFile,
     Resume,
     Root,
@@ -38,6 +39,7 @@ def fit(
     data: Data,
     out: ModelOut,
     target: Target = None,
+    quality: Quality = None,
     additional_data: AdditionalData = None,
     recipe: RecipeFile = None,
     init_from: InitFrom = None,
@@ -57,6 +59,7 @@ def fit(
     model = run(
         all_tables(data, additional_data),
         target,
+        quality=cast("Literal['fast', 'balanced', 'best'] | None", quality),
         recipe=recipe,
         settings=training_settings(settings, strict),
         validation=single_or_list(validation),
@@ -114,6 +117,7 @@ def pretrain(
 def plan(
     data: Data,
     target: Target = None,
+    quality: Quality = None,
     additional_data: AdditionalData = None,
     recipe: RecipeFile = None,
     settings: Settings = None,
@@ -127,7 +131,14 @@ def plan(
     from polymodal.experiments.estimate import estimate
     from polymodal.workflows.fit import plan_fit
 
-    planned, parts = plan_fit(all_tables(data, additional_data), target, recipe=recipe, settings=settings, root=root)
+    planned, parts = plan_fit(
+        all_tables(data, additional_data),
+        target,
+        quality=cast("Literal['fast', 'balanced', 'best'] | None", quality),
+        recipe=recipe,
+        settings=settings,
+        root=root,
+    )
     if as_yaml:
         sys.stdout.write(planned.recipe.to_yaml())
         return
@@ -140,6 +151,7 @@ def plan(
     ]
     tables = [word for table in additional_data or [] for word in ("--additional-data", table)]
     given = [data, *tables, *(word for name in target or [] for word in ("--target", name))]
+    given += ["--quality", quality] if quality else []
     given += [*(["--recipe", str(recipe)] if recipe else []), *(["--root", str(root)] if root else [])]
     given += [word for setting in settings or [] for word in ("--set", setting)]
     print_result(
@@ -151,6 +163,7 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
     """Print the result of a training: scores, time, paths, notes, and the commands to run next."""
     from polymodal.core.formatting import format_duration
     from polymodal.core.terminal import labeled_lines
+    from polymodal.report.leaderboard import leaderboard_tables
     from polymodal.report.score_table import model_score_table
 
     run, seconds, errors = model.run, model.run.seconds, model.run.cell_errors
@@ -159,9 +172,10 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
     shown: list[RenderableType] = [
         model_score_table(model),
         "",
+        *leaderboard_tables(model),
         labeled_lines(
             [
-                ("trained", f"{_trained(run.parameters)} parameters in {format_duration(seconds.training)}"),
+                ("trained", f"{_trained_parts(model)} in {format_duration(seconds.training)}"),
                 ("total", f"{format_duration(seconds.total)} with preparation and scoring"),
                 ("model", str(out)),
                 ("report", str(out / "report.html")),
@@ -176,6 +190,14 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
         for text in notes:
             print_note(text)
         print_next(then or _next_steps(model, out))
+
+
+def _trained_parts(model: Model) -> str:
+    """What was trained: members, or the parameters of a network."""
+    from polymodal.core.formatting import count_noun
+
+    members = len(model.run.members)
+    return count_noun(members, "member") if members else f"{_trained(model.run.parameters)} parameters"
 
 
 def _notes(model: Model, out: Path) -> list[str]:

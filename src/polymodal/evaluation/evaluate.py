@@ -15,8 +15,8 @@ from polymodal.evaluation.scores import (
     score_perplexity,
 )
 from polymodal.evaluation.targets import OutputTargets
+from polymodal.inference.ensemble_predictor import PredictsSplits
 from polymodal.inference.predictions import Predictions
-from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
@@ -80,7 +80,7 @@ def class_details(
 
 
 def evaluate(
-    predictor: Predictor, split: Split[PreparedTable], options: EvaluationOptions, *, seed: int
+    predictor: PredictsSplits, split: Split[PreparedTable], options: EvaluationOptions, *, seed: int
 ) -> tuple[Scores, dict[str, Predictions]]:
     """Score the outputs of a network on the rows of a split.
 

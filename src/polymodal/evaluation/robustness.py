@@ -13,8 +13,8 @@ from polymodal.data.partition import Split
 from polymodal.evaluation.evaluate import Scores, score_predictions
 from polymodal.evaluation.scores import score_metric
 from polymodal.evaluation.targets import OutputTargets
+from polymodal.inference.ensemble_predictor import PredictsSplits
 from polymodal.inference.predictions import Predictions
-from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.tasks.base import Task
@@ -67,7 +67,7 @@ class Robustness(BaseModel):
 
 
 def measure_robustness(
-    predictor: Predictor,
+    predictor: PredictsSplits,
     split: Split[PreparedTable],
     options: EvaluationOptions,
     *,

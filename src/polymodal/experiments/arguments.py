@@ -12,6 +12,7 @@ from polymodal.core.errors import DataError
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.concat import ConcatTable, open_data
 from polymodal.data.table.table import Table
+from polymodal.recipe.ensemble import Quality
 from polymodal.recipe.recipe import Recipe
 
 RecipeLike = Recipe | dict[str, Any] | str | Path | None
@@ -73,6 +74,11 @@ def with_init_from(recipe: Recipe, init_from: Path | str | None) -> Recipe:
         return recipe
     training = recipe.training.model_copy(update={"init_from": str(init_from)})
     return recipe.model_copy(update={"training": training})
+
+
+def with_quality(recipe: Recipe, quality: Quality | None) -> Recipe:
+    """The recipe with `quality`, if it is given."""
+    return recipe if quality is None else recipe.model_copy(update={"quality": quality})
 
 
 def as_table(source: Any, root: Path | str | None) -> Table | None:

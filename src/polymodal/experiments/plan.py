@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from polymodal.core.errors import DataError, RecipeError, did_you_mean
+from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.options import Options, Size, SizedModel
 from polymodal.core.registry import build, components, find
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
 from polymodal.experiments.column_checks import check_columns
+from polymodal.experiments.column_samples import ColumnSamples
+from polymodal.experiments.installed_checkpoints import checkpoint_notes, installed_encoder
+from polymodal.experiments.plan_members import complete_members
 from polymodal.experiments.preserved_time import with_time_preserved
 from polymodal.experiments.unmatched import why_unmatched
 from polymodal.model.run_record import ColumnRole
-from polymodal.recipe.data import LimitOptions
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.runtime.compute import resolve_device
 from polymodal.training.source_model import SourceModel
@@ -26,15 +29,24 @@ MIN_CONFIDENCE = 0.3
 
 @dataclass(frozen=True)
 class Plan:
-    """A complete recipe, and the role of every column of the table."""
+    """A complete recipe, the role of every column of the table, and notes for the user."""
 
     recipe: Recipe
     roles: list[ColumnRole]
+    notes: tuple[str, ...] = ()
 
 
-def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *, pretraining: bool = False) -> Plan:
+def make_plan(
+    table: Table,
+    recipe: Recipe,
+    targets: list[str] | None = None,
+    *,
+    pretraining: bool = False,
+    estimators: bool = False,
+) -> Plan:
     """Infer all unset parts of `recipe` from a sample of `table`. Set options never change.
 
+    estimators: the workflow supports members without a network
     pretraining: there is no target. Without objectives, several inputs are aligned (`contrastive`), and a single input
         is masked and reconstructed (`masked_modeling`).
 
@@ -42,11 +54,12 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
         RecipeError: a column is missing or used twice, or an option of the recipe does not fit.
         DataError: there is no input or no target.
     """
+    given = recipe
     resolve_device(recipe.training.device)  # fail before any row is prepared
     start = SourceModel.from_recipe(recipe)
     if start is not None:
         recipe = start.complete_recipe(recipe)
-    samples = _Samples(table, recipe.data.limits)
+    samples = ColumnSamples(table, recipe.data.limits)
     outputs = {name: spec.model_copy() for name, spec in recipe.outputs.items()}
     for target in targets or []:
         if not any(target in spec.columns for spec in outputs.values()):
@@ -112,7 +125,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
     complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives, "data": data})
     if inputs and complete.uses_fusion:
         complete = complete.model_copy(update={"fusion": recipe.fusion or _infer_fusion(inputs, outputs, start)})
-    complete = complete.with_size_defaults()
+    complete = complete_members(complete.with_size_defaults(), given, len(table), estimators=estimators)
     try:
         complete.check_components()
     except RecipeError as error:
@@ -121,7 +134,7 @@ def make_plan(table: Table, recipe: Recipe, targets: list[str] | None = None, *,
             raise RecipeError(error.path, f"{error.problem}; ignored columns: {'; '.join(left_out)}") from None
         raise
     order = {column: index for index, column in enumerate(table.columns)}
-    return Plan(complete, sorted(roles, key=lambda role: order[role.column]))
+    return Plan(complete, sorted(roles, key=lambda role: order[role.column]), tuple(checkpoint_notes(complete)))
 
 
 def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
@@ -136,25 +149,8 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
     return recipe.model_copy(update={"training": filled})
 
 
-class _Samples:
-    """Cached samples of the columns of a table."""
-
-    def __init__(self, table: Table, limits: LimitOptions) -> None:
-        self.table, self.limits, self._taken = table, limits, {}  # type: ignore[var-annotated]
-
-    def __getitem__(self, column: str) -> ColumnSample:
-        if column not in self._taken:
-            self._taken[column] = replace(self.table.sample(column), limits=self.limits)
-        return self._taken[column]
-
-    def check(self, column: str, path: str) -> None:
-        if column not in self.table.columns:
-            hint = did_you_mean(column, self.table.columns)
-            raise RecipeError(path, f"the table {self.table.name} has no column {column!r}; {hint}")
-
-
 def _complete_output(
-    name: str, spec: OutputSpec, recipe: Recipe, samples: _Samples, roles: list[ColumnRole]
+    name: str, spec: OutputSpec, recipe: Recipe, samples: ColumnSamples, roles: list[ColumnRole]
 ) -> OutputSpec:
     for column in spec.columns:
         samples.check(column, f"outputs.{name}.columns")
@@ -191,7 +187,7 @@ def _complete_output(
     return spec.model_copy(update={"task": task, "decoder": decoder})
 
 
-def _reserve_prompts(name: str, spec: OutputSpec, samples: _Samples, roles: list[ColumnRole]) -> None:
+def _reserve_prompts(name: str, spec: OutputSpec, samples: ColumnSamples, roles: list[ColumnRole]) -> None:
     """Give the role `prompt` to columns of prompts. They are not inputs unless the recipe lists them."""
     if spec.task is None or not find("task", spec.task.name).is_generative:
         return
@@ -222,7 +218,12 @@ def _infer_fusion(inputs: dict[str, InputSpec], outputs: dict[str, OutputSpec], 
 
 
 def _complete_input(
-    name: str, spec: InputSpec, recipe: Recipe, samples: _Samples, roles: list[ColumnRole], start: SourceModel | None
+    name: str,
+    spec: InputSpec,
+    recipe: Recipe,
+    samples: ColumnSamples,
+    roles: list[ColumnRole],
+    start: SourceModel | None,
 ) -> InputSpec:
     for column in spec.columns:
         samples.check(column, f"inputs.{name}.columns")
@@ -244,7 +245,7 @@ def _complete_input(
             f"inputs.{name}.columns", f"the modality {modality.name} reads one column; define one input for each column"
         )
     roles += [ColumnRole(column, "input", modality.name, reason, name) for column in spec.columns]
-    encoder = spec.encoder or infer_encoder(modality.name, recipe)
+    encoder = spec.encoder or infer_encoder(modality.name, recipe, [samples[column] for column in spec.columns])
     modality = _with_required_options(f"inputs.{name}.modality", "encoder", modality, encoder, recipe.size)
     modality = _resolve_modality(name, modality, recipe.size, [samples[column] for column in spec.columns])
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
@@ -256,8 +257,9 @@ def _source_model_roles(name: str, spec: InputSpec) -> list[ColumnRole]:
     return [ColumnRole(column, "input", kind, reason, name) for column in spec.columns]
 
 
-def infer_encoder(modality: str, recipe: Recipe) -> Options:
-    """The default encoder: a pretrained encoder if `recipe.pretrained` is set and there is one.
+def infer_encoder(modality: str, recipe: Recipe, samples: Sequence[ColumnSample] = ()) -> Options:
+    """The default encoder: a pretrained encoder if `recipe.pretrained` is set and there is one, or if the model has
+    members and a checkpoint is installed.
 
     There is no starter checkpoint for video, so its frames are encoded as images.
     """
@@ -270,6 +272,8 @@ def infer_encoder(modality: str, recipe: Recipe) -> Options:
     if recipe.pretrained != "none" and pretrained is not None:
         options: Options = pretrained.Options(checkpoint=recipe.pretrained)
         return options
+    if (frozen := installed_encoder(modality, recipe, samples)) is not None:
+        return frozen
     default: Options = find("encoder", find("modality", modality).default_encoder).Options()
     return default
 
@@ -295,7 +299,7 @@ def _with_required_options(path: str, kind: str, prepared: Options, network: Opt
 
 
 def _infer_inputs(
-    recipe: Recipe, samples: _Samples, taken: set[str], roles: list[ColumnRole], start: SourceModel | None
+    recipe: Recipe, samples: ColumnSamples, taken: set[str], roles: list[ColumnRole], start: SourceModel | None
 ) -> dict[str, InputSpec]:
     """The inferred inputs: one input for each media column, one for all numbers, and one for all categories.
 
@@ -340,7 +344,7 @@ def _infer_inputs(
                 inputs[name] = completed
                 roles += _source_model_roles(name, completed)
                 continue
-            encoder = infer_encoder(kind, recipe)
+            encoder = infer_encoder(kind, recipe, [samples[column] for column in names])
             modality = _with_required_options(
                 f"inputs.{name}.modality", "encoder", component.Options(), encoder, recipe.size
             )
@@ -376,7 +380,7 @@ def _best_match(kind: str, sample: ColumnSample) -> tuple[str, Match | None]:
     return max(matches, key=lambda pair: pair[1].confidence)
 
 
-def _free_name(wanted: str, samples: _Samples, inputs: dict[str, InputSpec]) -> str:
+def _free_name(wanted: str, samples: ColumnSamples, inputs: dict[str, InputSpec]) -> str:
     name = wanted
     while name in inputs or name in samples.table.columns:
         name += "_"

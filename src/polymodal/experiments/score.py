@@ -14,6 +14,7 @@ from polymodal.evaluation.evaluate import Scores, add_unimodal_scores, class_det
 from polymodal.evaluation.objective_scores import score_objectives
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.train import train_unimodal
+from polymodal.inference.ensemble_predictor import EnsemblePredictor
 from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import PreparedTable
@@ -40,7 +41,7 @@ class SplitScores:
 
 def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> dict[str, SplitScores]:
     """Score the model on the validation and test splits, with baselines and unimodal scores."""
-    splits, predictor = experiment.feature_splits(model.network, progress), model.predictor
+    splits, predictor = predictable_splits(experiment, model, progress), model.row_predictor
     options, seed, tasks = model.recipe.evaluation, model.recipe.seed, experiment.preparation.tasks
     found: dict[str, SplitScores] = {}
     for name in ("validation", "test"):
@@ -49,7 +50,8 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
         split = splits[name]
         with progress.task(f"score {name}", None):
             scores, predictions = evaluate(predictor, split, options, seed=seed)
-        scores |= score_objectives(predictor, split, model.recipe)
+        if model.ensemble is None:
+            scores |= score_objectives(model.predictor, split, model.recipe)
         cells = experiment.tables[name]
         by_data_set = score_data_sets(tasks, predictions, split, cells.table.data_sets, options, seed=seed)
         detail = class_details(tasks, predictions, split)
@@ -64,9 +66,21 @@ def score_model(experiment: Experiment, model: Model, *, progress: Progress) -> 
 def _score_unimodal(
     experiment: Experiment, model: Model, name: str, found: Mapping[str, SplitScores], progress: Progress
 ) -> None:
-    """Add the scores of a model of one input to the scores of the model."""
+    """Add the scores of a model of one input to the scores of the model. Members of one input are trained already."""
+    own = model.row_predictor
+    if isinstance(own, EnsemblePredictor) and name in own.ensemble.unimodal:
+        for one in found.values():
+            predictions = own.predict_unimodal(one.split, name)
+            add_unimodal_scores(one.scores, name, experiment.preparation.tasks, predictions, one.split)
+        return
     unimodal, unimodal_model = train_unimodal(experiment, model, name, progress=progress)
-    splits = unimodal.feature_splits(unimodal_model.network, progress)
+    splits = predictable_splits(unimodal, unimodal_model, progress)
+    predictor = unimodal_model.row_predictor
     for part, one in found.items():
-        predictions = unimodal_model.predictor.predict(splits[part])
+        predictions = predictor.predict(splits[part])
         add_unimodal_scores(one.scores, name, unimodal.preparation.tasks, predictions, splits[part])
+
+
+def predictable_splits(experiment: Experiment, model: Model, progress: Progress) -> dict[str, Split[PreparedTable]]:
+    """The splits as `model.row_predictor` reads them: with cached features of frozen layers for a single network."""
+    return experiment.splits if model.ensemble is not None else experiment.feature_splits(model.network, progress)

@@ -1,85 +1,24 @@
-"""Training of an experiment: supervised, with distillation from a teacher, or with pseudo-labels."""
+"""Training of an experiment: a single network, or several members that are combined."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
-from polymodal.core.writing import write_text
-from polymodal.data.partition import Split
-from polymodal.experiments.encoder_fitting import fit_encoders
 from polymodal.experiments.experiment import Experiment
-from polymodal.experiments.self_training import train_in_rounds
-from polymodal.experiments.teacher import predict_teacher_targets
-from polymodal.model.make_network import make_network
+from polymodal.experiments.train_members import train_members
+from polymodal.experiments.train_network import train_network
 from polymodal.model.model import Model
-from polymodal.model.run_record import ComputeRecord, Durations, PseudoLabelRecord, RunRecord, TeacherRecord
-from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, source_model_sentence
-from polymodal.preparation.feature_cache import stored_dtype
-from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import keep_freed_memory, resolve_device
-from polymodal.runtime.random_state import isolated_random_state
-from polymodal.training.distillation import TeacherTargets
-from polymodal.training.optimizer import freeze_parts
-from polymodal.training.records import SourceModelRecord
-from polymodal.training.source_model import SourceModel
-from polymodal.training.trainer import Trainer
-from polymodal.training.weight_transfer import load_matching_weights, matching_parts
 
 
-@dataclass
-class TrainingJob:
-    """An experiment and how to train it. Creates a trainer for each round.
-
-    teacher_targets: predictions of a teacher for distillation
-    folder: folder of the checkpoint and the log; None writes neither
-    resume: continue from the checkpoint in the folder, if there is one
-    title: title of the progress bar
-    log_parameters: print the number of trainable parameters before training, if some are frozen
-    source_model: record of the weights loaded from a saved model
-    """
-
-    experiment: Experiment
-    teacher_targets: TeacherTargets | None
-    folder: Path | None
-    resume: bool
-    progress: Progress
-    title: str
-    log_parameters: bool
-    source_model: SourceModelRecord | None = None
-
-    def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
-        """A trainer with a new network from the seed, for the schedule of `recipe` and the labels of `train`."""
-        experiment, preparation = self.experiment, self.experiment.preparation
-        start, log_parameters = SourceModel.from_recipe(recipe), self.log_parameters and folder == self.folder
-        torch.manual_seed(recipe.seed)
-        network = make_network(recipe, preparation, pretrained=True, known=matching_parts(start, preparation))
-        if start is not None:
-            self.source_model = load_matching_weights(start, network, preparation).record()
-            if log_parameters:
-                self.progress.log(source_model_sentence(self.source_model))
-        freeze_parts(network, recipe.training)
-        fit_encoders(network, preparation, train, recipe.seed)
-        network.to(resolve_device(recipe.training.device))
-        if log_parameters and any(not parameter.requires_grad for parameter in network.parameters()):
-            self.progress.log(describe_trainable(network))
-        own = replace(experiment, splits=experiment.splits | {"train": train})
-        splits = own.feature_splits(network, self.progress)
-        return Trainer(
-            recipe,
-            network,
-            preparation,
-            splits,
-            teacher_targets=self.teacher_targets,
-            folder=folder,
-            progress=self.progress,
-            title=title,
-        )
+def training_of(recipe: Recipe) -> Callable[..., Model]:
+    """The function that trains a model of this recipe: `train_network`, or `train_members` if it has several members.
+    Both have the arguments of `train_network`."""
+    return train_members if recipe.members else train_network
 
 
 def train_model(
@@ -91,45 +30,13 @@ def train_model(
     title: str = "train",
     log_parameters: bool = False,
 ) -> Model:
-    """Train a network on the training split and select its weights on the validation split.
+    """Train a model on the training split, and select it on the validation split.
 
-    With privileged inputs, a teacher with these inputs is trained first, and the model also learns from its
-    predictions. The teacher may also be a saved model. With pseudo-labels, the model is trained in rounds. The global
-    random state does not change. The recipe of the returned model holds the precision and number of threads that were
-    used.
-
-    For the arguments, see `TrainingJob`.
+    For the arguments, see `train_network.TrainingJob`.
     """
-    keep_freed_memory()
-    recipe, train = experiment.recipe, experiment.splits["train"]
-    teacher_targets, teacher = _teacher_targets(experiment, folder, resume, progress)
-    job = TrainingJob(experiment, teacher_targets, folder, resume, progress, title, log_parameters)
-    labels: PseudoLabelRecord | None = None
-    with isolated_random_state():
-        if recipe.training.pseudo_labels.rounds:
-            trainer, seconds, labels = train_in_rounds(job)
-        else:
-            trainer = job.trainer(recipe, train, folder, title)
-            seconds = trainer.run(resume=resume).seconds
-    history, compute = trainer.history, trainer.compute
-    label_notices = [] if labels is None else [pseudo_label_sentence(labels)]
-    record = RunRecord(
-        seconds=Durations(round(seconds, 3)),
-        compute=ComputeRecord(
-            compute.precision, compute.threads, compute.reason, compute.device, stored_dtype(trainer.train.table.inputs)
-        ),
-        steps=history.steps,
-        rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
-        averaged_epochs=tuple(history.averaged_epochs),
-        notices=(*history.notices, *label_notices),
-        history=tuple(history.epochs),
-        teacher=teacher,
-        source_model=job.source_model,
-        pseudo_labels=labels,
+    return training_of(experiment.recipe)(
+        experiment, folder=folder, resume=resume, progress=progress, title=title, log_parameters=log_parameters
     )
-    chosen = {"precision": compute.precision, "num_threads": compute.threads}
-    resolved = recipe.model_copy(update={"training": recipe.training.model_copy(update=chosen)})
-    return Model(resolved, experiment.preparation, trainer.network, run=record)
 
 
 def train_unimodal(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
@@ -141,29 +48,3 @@ def train_unimodal(experiment: Experiment, model: Model, name: str, *, progress:
     recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
     unimodal = replace(experiment.with_recipe(recipe), teacher=None)
     return unimodal, train_model(unimodal, progress=progress, title=f"train {name} only")
-
-
-def _teacher_targets(
-    experiment: Experiment, folder: Path | None, resume: bool, progress: Progress
-) -> tuple[TeacherTargets | None, TeacherRecord | None]:
-    """The predictions of a teacher for the training rows, and its record; None without a teacher."""
-    options = experiment.recipe.training.distillation
-    if experiment.teacher is not None:
-        return _privileged_teacher(experiment.teacher, folder / "teacher" if folder else None, resume, progress)
-    if options.teacher is not None:
-        with progress.task("predict with the teacher", None):
-            return predict_teacher_targets(options, experiment.tables["train"], experiment.preparation.tasks)
-    return None, None
-
-
-def _privileged_teacher(
-    teacher: Experiment, folder: Path | None, resume: bool, progress: Progress
-) -> tuple[TeacherTargets, TeacherRecord]:
-    """Train the teacher that has the privileged inputs."""
-    if folder is not None:
-        write_text(folder / "recipe.yaml", teacher.recipe.to_yaml())
-    model = train_model(teacher, folder=folder, resume=resume, progress=progress, title="train teacher")
-    split = teacher.feature_splits(model.network, progress)["train"]
-    predictions = model.predictor.predict(split)
-    record = TeacherRecord(privileged=tuple(teacher.recipe.privileged), history=model.run.history)
-    return TeacherTargets.from_predictions(predictions, split.rows, teacher.recipe.training.distillation), record

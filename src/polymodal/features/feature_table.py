@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -71,6 +71,18 @@ class FeatureTable:
         if not inputs:
             return self
         return FeatureTable({one: self.blocks[one] for one in inputs}, {one: self.present[one] for one in inputs})
+
+    def hide(self, inputs: Collection[str]) -> FeatureTable:
+        """The same rows without some of the inputs, which count as missing."""
+        if not inputs:
+            return self
+        nowhere = np.full(len(self), -1)
+        blocks = {
+            name: tuple(block.take(nowhere) for block in some) if name in inputs else some
+            for name, some in self.blocks.items()
+        }
+        present = {name: one & (name not in inputs) for name, one in self.present.items()}
+        return FeatureTable(blocks, present)
 
     def of_kind(self, kind: FeatureKind) -> list[FeatureBlock]:
         """All blocks of one kind, in the order of the inputs."""

@@ -1,13 +1,18 @@
-"""`make_network`: the network of a recipe, with initial or pretrained weights."""
+"""The network of a recipe, with initial, pretrained or saved weights; and how to run it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
+from torch import Tensor
+
 from polymodal.core.errors import RecipeError
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
+from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.compute import ComputeConfig
 from polymodal.training.decoder_weights import load_initial_weights
 
 
@@ -38,3 +43,21 @@ def make_network(
             except RecipeError as error:
                 raise error.with_prefix(f"outputs.{name}.decoder") from None
     return network
+
+
+def saved_network(recipe: Recipe, preparation: Preparation, weights: dict[str, Tensor]) -> Network:
+    """The network of a recipe with saved weights.
+
+    Raises:
+        RuntimeError: the weights are of another network.
+    """
+    network = make_network(recipe, preparation)
+    network.load_state_dict(weights)
+    return network
+
+
+def compute_config(options: TrainingOptions, device: str) -> ComputeConfig:
+    """The compute configuration for predictions: precision and threads of a completed recipe, on a device."""
+    precision = "fp32" if options.precision == "auto" else options.precision
+    threads = torch.get_num_threads() if options.num_threads == "auto" else options.num_threads
+    return ComputeConfig(precision, min(threads, torch.get_num_threads()), device=device).supported()

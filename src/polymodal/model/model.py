@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from polymodal.checkpoint.directory_kinds import MODEL
 from polymodal.checkpoint.model_directory import (
-    read_json,
-    read_weights,
-    verify_model_files,
     write_json,
     write_model_files,
 )
-from polymodal.checkpoint.reading import parsing
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
-from polymodal.core.errors import PolymodalError, PolymodalWarning
-from polymodal.core.record import read_record
+from polymodal.core.errors import PolymodalError, PolymodalWarning, RecipeError
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.predictor import Predictor
 from polymodal.model.distributions import unwrap_single_output
-from polymodal.model.make_network import make_network
+from polymodal.model.generates_texts import GeneratesTexts
+from polymodal.model.leaderboard import ComparedMember, leaderboard
+from polymodal.model.make_network import compute_config
+from polymodal.model.model_files import read_model, state_dict_of
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.compute import ComputeConfig, network_device, resolve_device
+from polymodal.runtime.compute import CPU, ComputeConfig, network_device, resolve_device
 from polymodal.tasks.base import Task
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
-    from polymodal.generation.output import GenerationOutput
-    from polymodal.model.transcription import TranscriptSegment
+    from polymodal.inference.ensemble_predictor import FittedEnsemble, PredictsSplits
     from polymodal.nn.objectives.alignment import Alignment
 
 
-@dataclass
-class Model:
-    """A trained model: a complete recipe, the fitted preparation, and the network. `fit` and `load` return it.
+class Model(GeneratesTexts):
+    """A trained model: a complete recipe, the fitted preparation, and a network, estimators, or both. `fit` and `load`
+    return it.
 
     metrics: scores by split, output and metric, as in `metrics.json`
     run: the record of the training run: versions, column roles, history, unusable cells, as in `run.json`
     weight_format: storage and compute format of the weights
+    ensemble: the members and their combination; None for a single network
 
     Example:
         >>> import polymodal
@@ -67,12 +63,38 @@ class Model:
         2
     """
 
-    recipe: Recipe
-    preparation: Preparation
-    network: Network
-    metrics: dict[str, Any] = field(default_factory=dict)
-    run: RunRecord = field(default_factory=RunRecord)
-    weight_format: WeightFormat = field(default_factory=WeightFormat)
+    def __init__(
+        self,
+        recipe: Recipe,
+        preparation: Preparation,
+        network: Network | None,
+        metrics: dict[str, Any] | None = None,
+        run: RunRecord | None = None,
+        weight_format: WeightFormat | None = None,
+        ensemble: FittedEnsemble | None = None,
+    ) -> None:
+        self.recipe, self.preparation, self._network, self.ensemble = recipe, preparation, network, ensemble
+        self.metrics, self.run = metrics or {}, run or RunRecord()
+        self.weight_format = weight_format or WeightFormat()
+
+    def __repr__(self) -> str:
+        return f"<polymodal.Model of {', '.join(self.recipe.inputs)} -> {', '.join(self.recipe.outputs)}>"
+
+    @property
+    def network(self) -> Network:
+        """The network; the first one if there are several, trained on different folds.
+
+        Raises:
+            RecipeError: the model has no network.
+        """
+        if self._network is None:
+            raise RecipeError("network", "the model has no network, only estimators; train one with network: true")
+        return self._network
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the model has a network, which can embed rows and continue to learn."""
+        return self._network is not None
 
     @check_arguments
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
@@ -133,7 +155,7 @@ class Model:
         from polymodal.model.scored_tables import evaluate_table
 
         table = self.open(data, root, targets=True)
-        return evaluate_table(self.predictor, self.recipe, self.run, table, strict)
+        return evaluate_table(self.row_predictor, self.recipe, self.run, table, strict)
 
     @check_arguments
     def robustness(
@@ -148,7 +170,7 @@ class Model:
         from polymodal.model.scored_tables import measure_table_robustness
 
         table = self.open(data, root, targets=True)
-        return measure_table_robustness(self.predictor, self.recipe, table, strict, progress)
+        return measure_table_robustness(self.row_predictor, self.recipe, table, strict, progress)
 
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
@@ -163,7 +185,7 @@ class Model:
             raise PolymodalError(
                 "the model has no output: use `embed`, or fit a model with init_from set to this model"
             )
-        predictor, tasks = self.predictor, self.preparation.tasks
+        predictor, tasks = self.row_predictor, self.preparation.tasks
         for block in self.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE):
             predicted = predictor.predict(Split.all_rows(self.preparation.prepare_block(block)), row_numbers=block.rows)
             yield block.rows, {name: tasks[name].distribution(one.values) for name, one in predicted.items()}
@@ -194,97 +216,16 @@ class Model:
 
         return embed_rows(self.predictor, data, input, dim, root, strict=strict)
 
-    @check_arguments
-    def generate(
-        self,
-        data: Any,
-        *,
-        output: str | None = None,
-        root: Path | str | None = None,
-        strict: bool = False,
-        **changes: Any,
-    ) -> list[list[GenerationOutput]]:
-        """Generate texts for each row of `data`, with their log-likelihoods.
-
-        output: the text output; default: the only one
-        changes: options of `generation.config.GenerationConfig` (`num_beams`, `temperature`, `num_return_sequences`,
-            `regex` ...) that override those of the recipe
-        data, root, strict: as in `predict`
-
-        Returns `num_return_sequences` texts for each row; an empty list for rows with an unusable prompt.
-
-        Raises:
-            RecipeError: the text output or an option does not exist.
-            DataError: a column is missing, or (strict) a cell is unusable.
-        """
-        cell_errors = CellErrors(strict)
-        blocks = self.stream_texts(self.open(data, root), cell_errors, output=output, **changes)
-        found = [texts for block in blocks for texts in block]
-        warn_cell_errors(cell_errors.errors)
-        return found
-
-    @check_arguments
-    def stream_texts(
-        self, table: Table, cell_errors: CellErrors, *, output: str | None = None, **changes: Any
-    ) -> Iterator[list[list[GenerationOutput]]]:
-        """`generate` block by block, with memory independent of the table size."""
-        from polymodal.model import text_generation
-
-        return text_generation.stream_texts(self.predictor, table, cell_errors, output, changes)
-
-    @check_arguments
-    def stream_tokens(
-        self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
-    ) -> Iterator[str]:
-        """Generate the text of one row, and yield text as it is generated. The joined text equals that of `generate`.
-
-        row: a dict of cells, or a table of one row
-        output, root, changes: as in `generate`
-
-        Raises:
-            RecipeError: as `generate`; also for several return sequences or beams.
-            DataError: a column is missing, there is not exactly one row, or a cell is unusable.
-        """
-        from polymodal.model import text_generation
-
-        return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
-
-    @check_arguments
-    def transcribe(
-        self,
-        data: Any,
-        *,
-        input: str | None = None,
-        output: str | None = None,
-        chunk_seconds: float | None = None,
-        root: Path | str | None = None,
-        strict: bool = False,
-        **changes: Any,
-    ) -> list[list[TranscriptSegment]]:
-        """Transcribe audio of any length, including the audio track of videos, with the times of the segments.
-
-        The audio is cut at pauses into windows of at most `chunk_seconds`, which are transcribed separately. For
-        details and the defaults of `input`, `output` and `chunk_seconds`, see `model.transcription.transcribe`. For
-        other arguments and errors, see `generate`.
-
-        Returns the segments of each row in order of time; an empty list if the audio is missing or silent.
-        """
-        from polymodal.model.transcription import transcribe  # imports audio libraries, which most models do not need
-
-        cell_errors = CellErrors(strict)
-        table = self.open(data, root)
-        found = transcribe(
-            self.predictor, table, cell_errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes
-        )
-        warn_cell_errors(cell_errors.errors)
-        return found
+    def leaderboard(self, output: str | None = None) -> list[ComparedMember]:
+        """The members that were compared for an output (default: the first), the best first; empty for one network."""
+        return leaderboard(self.run, output or next(iter(self.recipe.outputs), ""))
 
     @property
     def alignment(self) -> Alignment | None:
         """The objective that aligns inputs in one embedding space; None if there is none."""
         from polymodal.inference.embedding import alignment_of
 
-        return alignment_of(self.network)
+        return alignment_of(self.network) if self.has_network else None
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -293,8 +234,19 @@ class Model:
 
     @property
     def predictor(self) -> Predictor:
-        """The predictor, which runs prepared rows through the network."""
+        """The predictor of the network, which also embeds rows and generates texts."""
         return Predictor(self.network, self.preparation, self.compute)
+
+    @property
+    def row_predictor(self) -> PredictsSplits:
+        """The predictor of all members, or of the network if it is alone."""
+        if self.ensemble is None:
+            return self.predictor
+        from polymodal.inference.ensemble_predictor import (
+            EnsemblePredictor,  # its libraries are needed for members only
+        )
+
+        return EnsemblePredictor(self.ensemble, self.preparation, self.compute)
 
     @property
     def compute(self) -> ComputeConfig:
@@ -302,11 +254,7 @@ class Model:
 
         fp32 if the device has no bf16 instructions.
         """
-        options = self.recipe.training
-        precision = "fp32" if options.precision == "auto" else options.precision
-        threads = torch.get_num_threads() if options.num_threads == "auto" else options.num_threads
-        device, threads = network_device(self.network), min(threads, torch.get_num_threads())
-        return ComputeConfig(precision, threads, device=device).supported()
+        return compute_config(self.recipe.training, network_device(self.network) if self.has_network else CPU)
 
     @check_arguments
     def open(self, data: Any, root: Path | str | None = None, *, targets: bool = False) -> Table:
@@ -341,9 +289,13 @@ class Model:
     def write_files(self, folder: Path) -> None:
         """Write the files of the model into a folder that is being written."""
         state = self.preparation.save(folder / "preparation")
-        weights = self.weight_format.to_file(self.network.state_dict())
+        weights = self.weight_format.to_file(state_dict_of(self._network, self.ensemble))
         write_json(folder / "metrics.json", self.metrics)
         self.run.write(folder)
+        if self.ensemble is not None:
+            from polymodal.model.ensemble_files import write_ensemble
+
+            write_ensemble(folder, self.ensemble)
         write_model_files(folder, weights, self.recipe.to_yaml(), state, self.weight_format)
 
     @classmethod
@@ -357,20 +309,8 @@ class Model:
             ArtifactError: a file is missing, altered, unlisted or malformed, or the format is not supported.
             RecipeError: the device is not available.
         """
-        folder = Path(folder)
-        weight_format = verify_model_files(folder)
-        metrics = read_record(dict[str, Any], read_json(folder / "metrics.json"), folder / "metrics.json")
-        run = RunRecord.read(folder)
-        with parsing(folder):
-            recipe = Recipe.read(folder / "recipe.yaml")
-            preparation = Preparation(recipe)
-            preparation.load(folder)
-            network = make_network(recipe, preparation)
-            network.load_state_dict(weight_format.from_file(read_weights(folder)))
-        network.eval().to(resolve_device(device, "device"))
-        weight_format.apply_to(network)
-        model = cls(recipe, preparation, network, metrics, run, weight_format)
-        if model.compute.precision != recipe.training.precision == "bf16":
+        model = cls(*read_model(Path(folder), resolve_device(device, "device")))
+        if model.compute.precision != model.recipe.training.precision == "bf16":
             warn_caller(
                 "the model was trained in bf16, and this processor has no bf16 instructions: predictions are computed "
                 "in fp32 and differ by the rounding of bf16",

@@ -119,6 +119,24 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)
+class MemberRecord:
+    """A member that was compared with the others.
+
+    inputs: the inputs that it reads; all if empty
+    loss: by output, the mean loss of its calibrated out-of-fold predictions: cross-entropy, or squared error of
+        standardized numbers
+    weight: by output, its weight in the combination; 0 if it is not used
+    seconds: time of fitting and out-of-fold prediction
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    loss: dict[str, float]
+    weight: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, config=RECORD_CONFIG)
 class PseudoLabelRound:
     """One round of self-training, and its pseudo-labels. Round 0 has no pseudo-labels.
 
@@ -187,6 +205,7 @@ class RunRecord:
     shared_items: items that occur in two splits
     cell_errors: number of unusable cells
     data_sets: scores by split, output and data set, if the table has several data sets
+    members: the members that were compared, also those without a weight; empty for a network alone
     """
 
     environment: Environment | None = None
@@ -211,6 +230,7 @@ class RunRecord:
     shared_items: tuple[SharedItems, ...] = ()
     cell_errors: CellErrorCounts = field(default_factory=CellErrorCounts)
     data_sets: dict[str, ByDataSet] = field(default_factory=dict)
+    members: tuple[MemberRecord, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write `run.json` into a model directory."""

@@ -19,6 +19,7 @@ from polymodal.evaluation.objective_scores import score_objectives
 from polymodal.evaluation.robustness import Robustness, count_passes, measure_robustness
 from polymodal.evaluation.targets import add_to_scores, check_targets
 from polymodal.evaluation.training_rows import warn_training_rows
+from polymodal.inference.ensemble_predictor import PredictsSplits
 from polymodal.inference.predictor import Predictor
 from polymodal.model.run_record import RunRecord
 from polymodal.preparation.feature_cache import FeatureCache
@@ -26,7 +27,9 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 
 
-def evaluate_table(predictor: Predictor, recipe: Recipe, run: RunRecord, table: Table, strict: bool) -> dict[str, Any]:
+def evaluate_table(
+    predictor: PredictsSplits, recipe: Recipe, run: RunRecord, table: Table, strict: bool
+) -> dict[str, Any]:
     """The scores of `Model.evaluate`; `run` is the record of the model's training."""
     options = recipe.evaluation
     if options.unimodal_scores == "train":  # no training rows here, so the other inputs are hidden
@@ -36,12 +39,13 @@ def evaluate_table(predictor: Predictor, recipe: Recipe, run: RunRecord, table: 
     with _prepared(predictor.preparation, table, strict) as raw:
         split = with_features(predictor, raw, recipe)
         scores, _ = evaluate(predictor, split, options, seed=recipe.seed)
-        scores |= score_objectives(predictor, split, recipe)
+        if isinstance(predictor, Predictor):
+            scores |= score_objectives(predictor, split, recipe)
         return add_to_scores(scores, training_rows=trained)
 
 
 def measure_table_robustness(
-    predictor: Predictor, recipe: Recipe, table: Table, strict: bool, progress: bool
+    predictor: PredictsSplits, recipe: Recipe, table: Table, strict: bool, progress: bool
 ) -> dict[str, Robustness]:
     """The robustness of `Model.robustness`."""
     preparation = predictor.preparation
@@ -53,13 +57,15 @@ def measure_table_robustness(
         return measure_robustness(predictor, split, recipe.evaluation, seed=recipe.seed, raw=raw, advance=advance)
 
 
-def with_features(predictor: Predictor, split: Split[PreparedTable], recipe: Recipe) -> Split[PreparedTable]:
+def with_features(predictor: PredictsSplits, split: Split[PreparedTable], recipe: Recipe) -> Split[PreparedTable]:
     """The split with the features of frozen layers in place of items: each distinct item is encoded once for all
     passes over the rows, and not at all if the cache has it from training or from an earlier evaluation.
 
     The features of a network with int8 products are not shared with other runs: the cache identifies features by the
-    weights, and they are the same in both kinds of products.
+    weights, and they are the same in both kinds of products. A predictor of several members keeps features by itself.
     """
+    if not isinstance(predictor, Predictor):
+        return split
     network = predictor.network
     has_int8 = any(isinstance(module, Int8Linear) for module in network.modules())
     cache = FeatureCache(None if has_int8 else media_cache_folder())

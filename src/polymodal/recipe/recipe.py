@@ -15,6 +15,7 @@ from polymodal.core.needs import Needs
 from polymodal.core.options import MAX_SEED, Names, Options, Size, SizedModel, StrictModel, explicit_values, sized_field
 from polymodal.core.yaml_json import TextFormatError, read_json, read_yaml, write_yaml
 from polymodal.recipe.data import DataOptions
+from polymodal.recipe.ensemble import EnsembleOptions, Quality
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.shipped import recipe_file
 from polymodal.recipe.slots import Slot
@@ -90,6 +91,14 @@ class Recipe(SizedModel):
     """Pretrained checkpoints for text, image, audio and video inputs without a set encoder."""
     hidden_size: int = sized_field(96, 192, 384, ge=4, le=65_536)
     """Width of the tokens of the fusion."""
+    quality: Quality | None = None
+    """Members of the model. `fast`: linear models and boosted trees. `balanced`: also kernels and, where media decide,
+    a network. `best`: all of them, with more folds. The result is one model. Default: a network alone."""
+    members: list[Annotated[SerializeAsAny[Options], Slot("estimator")]] | None = None
+    """Estimators that are fitted, compared and combined, beside the network. Default: by `quality`."""
+    network: bool | None = None
+    """Whether a network is trained. Default: by `quality`."""
+    ensemble: EnsembleOptions = EnsembleOptions()
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Random seed of splits, initial weights, order of rows, dropout and augmentation."""
     data: DataOptions = DataOptions()
@@ -260,7 +269,10 @@ class Recipe(SizedModel):
         kept = {name: self.inputs[name] for name in names}
         modalities = {name: spec.modality.name for name, spec in kept.items() if spec.modality is not None}
         objectives = [options for options in self.objectives if _serves(options, modalities)]
-        return self.model_copy(update={"inputs": kept, "training": training, "objectives": objectives})
+        changed: dict[str, Any] = {"inputs": kept, "training": training, "objectives": objectives}
+        if self.members:
+            changed["members"] = _members_of(self.members, names)
+        return self.model_copy(update=changed)
 
     def param_group_paths(self) -> list[str]:
         """Recipe paths of the trainable parts, for `training.param_groups`."""
@@ -272,6 +284,19 @@ class Recipe(SizedModel):
     def uses_fusion(self) -> bool:
         """Whether an output or an objective uses the output of the fusion."""
         return bool(self.outputs) or any(options.component.uses_fusion for options in self.objectives)  # type: ignore[attr-defined]
+
+
+def _members_of(members: Sequence[Any], names: list[str]) -> list[Any]:
+    """The members that read some of the inputs `names`, with these inputs only; equal members once."""
+    kept = []
+    for options in members:
+        inputs = [name for name in options.inputs if name in names]
+        if options.inputs and not inputs:
+            continue
+        one = options.model_copy(update={"inputs": [] if len(inputs) == len(names) else inputs})
+        if one not in kept:
+            kept.append(one)
+    return kept
 
 
 def _serves(options: Any, modalities: dict[str, str]) -> bool:

@@ -195,6 +195,8 @@ def count_sentences(counts: Mapping[str, RowCounts], kind: str = "row") -> list[
 
 def unimodal_method(model: Model) -> str:
     """How the scores of single inputs were computed."""
+    if model.run.members and model.recipe.evaluation.unimodal_scores == "train":
+        return "the best member that reads only this input"
     return {
         "train": "a model trained on only this input with the same recipe",
         "mask": "this model with all other inputs masked",
@@ -213,10 +215,12 @@ def run_summary(model: Model) -> list[tuple[str, str]]:
     run, training = model.run, model.recipe.training
     seconds, compute, environment = run.seconds, run.compute, run.environment
     chosen = chosen_epochs(model)
-    parameters = sum(parameter.numel() for parameter in model.network.parameters())
-    fusion = model.recipe.fusion.name if model.recipe.fusion is not None else ""
+    parameters = sum(parameter.numel() for parameter in model.network.parameters()) if model.has_network else 0
+    fusion = model.recipe.fusion.name if model.recipe.fusion is not None and model.has_network else ""
+    used = [one.name for one in run.members if any(one.weight.values())]
     facts = [
-        ("Size", f"{model.recipe.size}, {parameters:,} parameters"),
+        ("Members", join_words(used) if used else ""),
+        ("Size", f"{model.recipe.size}, {parameters:,} parameters" if parameters else ""),
         ("Fusion", fusion),
         ("Epochs", f"{len(run.history)} of at most {training.epochs}" if run.history else ""),
         (

@@ -26,6 +26,7 @@ from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, a
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.experiments.score import predictable_splits
 from polymodal.experiments.train import train_model, train_unimodal
 from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
@@ -143,7 +144,7 @@ def cross_validate(
     if table is None:
         raise DataError("no training data was given")
     given = as_recipe(recipe, settings)
-    plan = make_plan(table, given, as_targets(target))
+    plan = make_plan(table, given, as_targets(target), estimators=True)
     check_live_options(
         RunContext(plan.recipe, given, "cross_validate", data_sets=len(table.data_sets) or 1, writes_files=False)
     )
@@ -211,8 +212,8 @@ def _predict_test(
     experiment: Experiment, model: Model, hidden_inputs: Sequence[frozenset[str]] = (frozenset(),)
 ) -> list[dict[str, Predictions]]:
     """The predictions for the test rows, with each of these sets of inputs hidden."""
-    split = experiment.feature_splits(model.network, Progress(False))["test"]
-    return model.predictor.predict_each(split, hidden_inputs)
+    split = predictable_splits(experiment, model, Progress(False))["test"]
+    return model.row_predictor.predict_each(split, hidden_inputs)
 
 
 class _OutOfFold:

@@ -23,6 +23,7 @@ from polymodal.experiments.arguments import (
     as_targets,
     open_tables,
     with_init_from,
+    with_quality,
 )
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.live_options import check_live_options
@@ -30,11 +31,12 @@ from polymodal.experiments.plan import Plan, complete_schedule, make_plan
 from polymodal.experiments.row_facts import RowsWarning, row_facts
 from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabeled
-from polymodal.experiments.train import train_model
+from polymodal.experiments.train import training_of
 from polymodal.model.model import Model
-from polymodal.model.run_record import CellErrorCounts, Durations, Environment, RunRecord
+from polymodal.model.run_record import CellErrorCounts, Durations, Environment, ParameterCounts, RunRecord
 from polymodal.model.run_summary import count_parameters
 from polymodal.preparation.usable_cells import warn_bad_columns
+from polymodal.recipe.ensemble import Quality
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.run_context import RunContext
 from polymodal.workflows.run_folder import CELL_ERRORS_FILE, RunData, RunFolder, sources, write_run
@@ -45,6 +47,7 @@ def fit(
     data: Any,
     target: TargetLike = None,
     *,
+    quality: Quality | None = None,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
@@ -61,6 +64,7 @@ def fit(
 
     data: training table; any source of `data.table.concat.open_data`, or several as a list or a dict by name
     target: the column or columns to predict; not needed if the recipe has `outputs`
+    quality: `fast`, `balanced` or `best`: which members are tried (recipe key `quality`); default: a network alone
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; unset options are inferred from the data
     settings: recipe keys to change: a list of texts `a.b=c`, or a mapping `{"a.b": c}`
     validation, test: validation and test table; default: rows of `data` are split off by `recipe.data.split`
@@ -94,7 +98,7 @@ def fit(
         >>> list(model.metrics["test"]["kind"])[0]
         'accuracy'
     """
-    chosen = with_init_from(as_recipe(recipe, settings), init_from)
+    chosen = with_quality(with_init_from(as_recipe(recipe, settings), init_from), quality)
     folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, unlabeled, *sources(chosen)])
     tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
     plan, splits = plan_run(chosen, tables, as_targets(target), writes_files=out is not None)
@@ -162,7 +166,8 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
         for note in facts.notes:
             warn_caller(note, RowsWarning)
         prepared = time.perf_counter()
-        model = train_model(experiment, folder=work.path, resume=out.resume, progress=progress, log_parameters=True)
+        train = training_of(plan.recipe)
+        model = train(experiment, folder=work.path, resume=out.resume, progress=progress, log_parameters=True)
         scores = score_model(experiment, model, progress=progress)
         record = _complete_record(plan, experiment, model, scores, data)
         record = replace(record, training_rows=facts.training_rows, data_notes=facts.notes)
@@ -185,7 +190,7 @@ def plan_run(
         RecipeError, DataError: as `fit`.
     """
     own = _without_outputs(recipe, tables.train) if pretraining else recipe
-    plan = make_plan(tables.train, own, targets, pretraining=pretraining)
+    plan = make_plan(tables.train, own, targets, pretraining=pretraining, estimators=True)
     run = RunContext(
         plan.recipe,
         recipe,
@@ -201,7 +206,7 @@ def plan_run(
     splits = make_splits(plan.recipe, tables.train, tables.validation, tables.test)
     if tables.unlabeled is not None:
         splits = with_unlabeled(plan.recipe, splits, tables.train, tables.unlabeled)
-    return Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles), splits
+    return Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles, plan.notes), splits
 
 
 @check_arguments
@@ -209,6 +214,7 @@ def plan_fit(
     data: Any,
     target: TargetLike = None,
     *,
+    quality: Quality | None = None,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
@@ -221,7 +227,7 @@ def plan_fit(
         RecipeError, DataError: as `fit`.
     """
     tables = open_tables(data, validation=validation, test=test, root=root)
-    return plan_run(as_recipe(recipe, settings), tables, as_targets(target))
+    return plan_run(with_quality(as_recipe(recipe, settings), quality), tables, as_targets(target))
 
 
 def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
@@ -242,7 +248,8 @@ def _complete_record(
         roles=tuple(plan.roles),
         splits=data.splits,
         fingerprints={split.table: split.fingerprint for split in data.splits.values()},
-        parameters=count_parameters(model.network),
+        parameters=count_parameters(model.network) if model.has_network else ParameterCounts(),
+        notices=(*plan.notes, *model.run.notices),
         inputs={name: modality.describe() for name, modality in experiment.preparation.modalities.items()},
         task_notes={name: tuple(notes) for name, task in tasks.items() if (notes := task.notes)},
         shared_items=tuple(experiment.shared_between_splits()),

@@ -162,5 +162,5 @@ def write_run(folder: Path, experiment: Experiment, model: Model, scores: dict[s
     write_text(folder / CELL_ERRORS_FILE, "".join(experiment.cell_errors.json_lines()))
     write_card(folder, model)
     write_report(folder, experiment, model, scores)
-    for one in (folder, folder / "teacher", *folder.glob("round-*")):
+    for one in (folder, folder / "teacher", *folder.glob("round-*"), *folder.glob("fold-*")):
         (one / "checkpoint.safetensors").unlink(missing_ok=True)

@@ -69,10 +69,10 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             data = data.model_copy(update={"weight_column": name})
         table = as_table(source, self.root)
         assert table is not None
-        plan = make_plan(table, self._complete_recipe(recipe, data, target, columns), [target])
+        plan = make_plan(table, self._complete_recipe(recipe, data, target, columns), [target], estimators=True)
         check_live_options(RunContext(plan.recipe, recipe, "estimator", writes_files=False))
         splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classification" else 1)
-        plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles)
+        plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles, plan.notes)
         self.model_: Model = run_plan(plan, splits, RunFolder(None), Progress(False))
         return self
 

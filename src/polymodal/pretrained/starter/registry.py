@@ -138,6 +138,14 @@ def resolve(model: str, modality: str) -> str:
     return name
 
 
+def installed(modality: str) -> str | None:
+    """The name of the starter checkpoint of a modality if its package and transformers are installed, else None."""
+    name = next((name for name, one in STARTERS.items() if one.modality == modality), None)
+    if name is None or find_spec("transformers") is None or location(name) is None:
+        return None
+    return name
+
+
 def location(name: str) -> Path | None:
     """The path of the weights file of a starter checkpoint (of its first part), without importing its package; None:
     not installed."""

@@ -1,0 +1,99 @@
+"""The rows on which members are compared: training and validation rows together, with targets and folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from polymodal.data.partition import Split
+from polymodal.data.split import folds as make_folds
+from polymodal.estimators.base import EstimatorTarget, Fold
+from polymodal.experiments.experiment import Experiment
+from polymodal.features.feature_set import FeatureSet
+from polymodal.features.feature_table import FeatureTable
+from polymodal.preparation.preparation import PreparedTable
+from polymodal.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class MemberRows:
+    """Training and validation rows, pooled: positions count the rows of `parts` one after the other.
+
+    parts: the rows by table
+    folds: positions that are fitted and held out
+    """
+
+    parts: tuple[Split[PreparedTable], ...]
+    folds: tuple[Fold, ...]
+
+    @classmethod
+    def of(cls, experiment: Experiment, count: int) -> MemberRows:
+        """The rows of an experiment in `count` folds; the validation rows are held out if `count` is 1, or if they are
+        of another table."""
+        train, validation = experiment.splits["train"], experiment.splits["validation"]
+        if train.table is not validation.table:
+            rows = np.arange(len(train) + len(validation))
+            return cls((train, validation), (Fold(rows[: len(train)], rows[len(train) :]),))
+        pooled = Split(train.table, np.union1d(train.rows, validation.rows))
+        if count == 1:
+            held_out = np.isin(pooled.rows, validation.rows)
+            fitted = np.isin(pooled.rows, train.rows)
+            return cls((pooled,), (Fold(np.flatnonzero(fitted), np.flatnonzero(held_out)),))
+        return cls((pooled,), _folds(experiment, pooled, count))
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def features(self, features: FeatureSet) -> FeatureTable:
+        """The features of all rows."""
+        return FeatureTable.concatenate([features.transform(part.table, part.rows) for part in self.parts])
+
+    def target(self, name: str, task: Task) -> tuple[np.ndarray, EstimatorTarget]:
+        """The positions of the rows with a known target and a positive weight, and their target."""
+        values = np.concatenate([part.table.targets[name][0][part.rows] for part in self.parts])
+        known = np.concatenate([part.table.targets[name][1][part.rows] for part in self.parts])
+        weight = np.ones(len(self))
+        if self.parts[0].table.weight is not None:
+            weight = np.concatenate(
+                [
+                    np.ones(len(part)) if part.table.weight is None else part.table.weight[part.rows]
+                    for part in self.parts
+                ]
+            ).astype(np.float64)
+        if task.space == "categorical":
+            known = known & (values >= 0)  # a class that training did not see
+            weight = weight * np.asarray(task.weights)[np.maximum(values, 0)]  # type: ignore[attr-defined]
+        positions = np.flatnonzero(known & (weight > 0))
+        dtype = np.int64 if task.space == "categorical" else np.float64
+        target = EstimatorTarget(task.space, task.output_size, values[positions].astype(dtype), weight[positions])
+        return positions, target
+
+    def folds_of(self, positions: np.ndarray) -> list[Fold]:
+        """The folds as positions in `positions`; folds without rows are left out."""
+        place = np.full(len(self), -1)
+        place[positions] = np.arange(len(positions))
+        found = [
+            Fold(*(places[places >= 0] for places in (place[one.train], place[one.held_out]))) for one in self.folds
+        ]
+        return [one for one in found if len(one.train) and len(one.held_out)]
+
+
+def _folds(experiment: Experiment, pooled: Split[PreparedTable], count: int) -> tuple[Fold, ...]:
+    """Folds that keep groups together and the frequencies of classes equal, as far as possible."""
+    groups = pooled.table.groups
+    groups = None if groups is None else groups[pooled.rows]
+    labels, size = None, len(pooled) if groups is None else len(np.unique(groups))
+    tasks = list(experiment.preparation.tasks.items())
+    if len(tasks) == 1 and tasks[0][1].space == "categorical":
+        value, present = pooled.table.targets[tasks[0][0]]
+        labels = np.where(present, value, -1)[pooled.rows]
+        size = min(size, int(np.unique(labels, return_counts=True)[1].max()))
+    made = make_folds(
+        len(pooled), max(2, min(count, size)), experiment.recipe.seed, groups=_listed(groups), labels=labels
+    )
+    return tuple(Fold(train, held_out) for train, held_out in made)
+
+
+def _listed(groups: np.ndarray | None) -> list[int] | None:
+    return None if groups is None else groups.tolist()

@@ -1,0 +1,225 @@
+"""Training of several members on the same rows, their selection, and the model that combines them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polymodal.core.paths import media_cache_folder
+from polymodal.core.progress import Progress
+from polymodal.core.registry import build
+from polymodal.core.writing import write_text
+from polymodal.data.partition import Split
+from polymodal.estimators.base import Estimator
+from polymodal.experiments.ensemble_selection import Selection, select_members
+from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.member_rows import MemberRows
+from polymodal.experiments.train_network import train_network
+from polymodal.features.feature_set import FeatureSet
+from polymodal.features.feature_table import FeatureTable
+from polymodal.inference.ensemble_predictor import NETWORK, EstimatorMember, FittedEnsemble, average_networks
+from polymodal.model.make_encoders import make_encoders, share_frozen_encoders
+from polymodal.model.model import Model
+from polymodal.model.run_record import Durations, MemberRecord, RunRecord
+from polymodal.nn.encoders.base import Encoder
+from polymodal.runtime.compute import keep_freed_memory
+
+
+@dataclass
+class _Candidate:
+    """A member that is compared.
+
+    values: by output, raw out-of-fold predictions `[rows, k]` of all pooled rows, NaN without one
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    values: dict[str, np.ndarray]
+    seconds: float
+    member: EstimatorMember | None = None
+    models: list[Model] = field(default_factory=list)
+
+
+def train_members(
+    experiment: Experiment,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    progress: Progress,
+    title: str = "train",
+    log_parameters: bool = False,
+) -> Model:
+    """Fit the estimators of the recipe and, if it has one, the network; select and combine them out of fold.
+
+    The members are compared on the training and validation rows together: each predicts rows that it was not fitted
+    on. Estimators come first, because they cost least.
+    """
+    keep_freed_memory()
+    recipe, begun = experiment.recipe, time.perf_counter()
+    rows = MemberRows.of(experiment, recipe.ensemble.folds or 1)
+    encoders = make_encoders(recipe, experiment.preparation, pretrained=True)
+    features = FeatureSet(recipe, experiment.preparation, encoders, media_cache_folder())
+    train = experiment.splits["train"]
+    with progress.task("features", None):
+        features.fit(train.table, train.rows)
+        table = rows.features(features)
+    members = recipe.members or []
+    candidates = [
+        _fit_estimator(experiment, rows, table, number, name, progress)
+        for number, name in enumerate(member_names(members))
+    ]
+    if recipe.network:
+        run = _NetworkRun(experiment, folder, resume, progress, title, log_parameters)
+        candidates.append(run.candidate(rows))
+    selections = {name: _select(experiment, rows, candidates, name) for name in experiment.preparation.tasks}
+    model = _assemble(experiment, features, encoders, candidates, selections)
+    records = tuple(_record(one, selections, experiment) for one in candidates)
+    seconds = Durations(round(time.perf_counter() - begun, 3))
+    model.run = replace(model.run, members=records, seconds=seconds)
+    return model
+
+
+def _fit_estimator(
+    experiment: Experiment,
+    rows: MemberRows,
+    table: FeatureTable,
+    number: int,
+    name: str,
+    progress: Progress,
+) -> _Candidate:
+    """Fit one estimator for each output, and predict the held-out rows."""
+    options: Any = (experiment.recipe.members or [])[number]
+    begun = time.perf_counter()
+    selected = table.select(options.inputs)
+    estimators: dict[str, Estimator] = {}
+    values: dict[str, np.ndarray] = {}
+    with progress.task(name, None):
+        for output, task in experiment.preparation.tasks.items():
+            positions, target = rows.target(output, task)
+            estimator: Estimator = build("estimator", options, f"members.{number}", seed=experiment.recipe.seed)
+            found = estimator.cross_fit(selected.take(positions), target, rows.folds_of(positions))
+            values[output] = np.full((len(rows), task.output_size), np.nan, np.float32)
+            values[output][positions] = found
+            estimators[output] = estimator
+    member = EstimatorMember(name, number, tuple(options.inputs), estimators)
+    return _Candidate(name, tuple(options.inputs), values, time.perf_counter() - begun, member)
+
+
+def member_names(members: Sequence[Any]) -> list[str]:
+    """The names of members in the leaderboard: `linear`, `linear: title + image`; with a number if one occurs twice."""
+    names: list[str] = []
+    for options in members:
+        name = f"{options.name}: {' + '.join(options.inputs)}" if options.inputs else options.name
+        count = sum(one == name or one.startswith(f"{name} (") for one in names)
+        names.append(f"{name} ({count + 1})" if count else name)
+    return names
+
+
+@dataclass(frozen=True)
+class _NetworkRun:
+    """The training of a network in each fold; for the fields, see `train_network.TrainingJob`."""
+
+    experiment: Experiment
+    folder: Path | None
+    resume: bool
+    progress: Progress
+    title: str
+    log_parameters: bool
+
+    def candidate(self, rows: MemberRows) -> _Candidate:
+        """Train a network in each fold, which is validated on the held-out rows, and predict these rows."""
+        begun, tasks = time.perf_counter(), self.experiment.preparation.tasks
+        values = {name: np.full((len(rows), task.output_size), np.nan, np.float32) for name, task in tasks.items()}
+        models: list[Model] = []
+        for number, fold in enumerate(rows.folds):
+            several = len(rows.folds) > 1
+            own = self._in_fold(rows, number) if several else self.experiment
+            folder = self.folder
+            if folder is not None and several:
+                folder = folder / f"fold-{number}"
+                write_text(folder / "recipe.yaml", own.recipe.to_yaml())
+            model = train_network(
+                own,
+                folder=folder,
+                resume=self.resume,
+                progress=self.progress,
+                title=f"{self.title} (fold {number + 1} of {len(rows.folds)})" if several else self.title,
+                log_parameters=self.log_parameters and number == 0,
+            )
+            split = own.feature_splits(model.network, self.progress)["validation"]
+            found = average_networks([model.predictor.predict(split)], self.experiment.preparation)
+            for name, one in found.items():
+                values[name][fold.held_out] = one
+            models.append(model)
+            share_frozen_encoders(own.recipe, [one.network for one in models])
+        return _Candidate(NETWORK, (), values, time.perf_counter() - begun, models=models)
+
+    def _in_fold(self, rows: MemberRows, number: int) -> Experiment:
+        (pooled,), fold = rows.parts, rows.folds[number]
+        splits = {
+            "train": Split(pooled.table, pooled.rows[fold.train]),
+            "validation": Split(pooled.table, pooled.rows[fold.held_out]),
+        }
+        return replace(self.experiment, splits=splits)
+
+
+def _select(experiment: Experiment, rows: MemberRows, candidates: list[_Candidate], output: str) -> Selection:
+    """Select the members of one output on the rows that all candidates predict out of fold."""
+    positions, target = rows.target(output, experiment.preparation.tasks[output])
+    values = {one.name: one.values[output][positions] for one in candidates}
+    known = np.all([np.isfinite(one).all(1) for one in values.values()], axis=0)
+    chosen = np.flatnonzero(known)
+    return select_members(
+        {name: one[chosen] for name, one in values.items()}, target.take(chosen), experiment.recipe.ensemble
+    )
+
+
+def _assemble(
+    experiment: Experiment,
+    features: FeatureSet,
+    encoders: dict[str, Encoder],
+    candidates: list[_Candidate],
+    selections: dict[str, Selection],
+) -> Model:
+    """The model of all members with a weight."""
+    used = {name for selection in selections.values() for name in selection.combination.weights}
+    members = tuple(one.member for one in candidates if one.member is not None and one.name in used)
+    models = [model for one in candidates if one.name in used for model in one.models]
+    networks = tuple(model.network for model in models)
+    if networks:
+        encoders = networks[0].encoders()
+    final = FeatureSet(experiment.recipe, experiment.preparation, encoders, None)  # as a saved model is read
+    final.load(features.state())
+    combinations = {name: selection.combination for name, selection in selections.items()}
+    unimodal = _best_unimodal(candidates, selections, list(experiment.recipe.inputs))
+    ensemble = FittedEnsemble(final, encoders, members, networks, combinations, unimodal)
+    recipe = models[0].recipe if models else experiment.recipe
+    run = models[0].run if models else RunRecord()
+    return Model(recipe, experiment.preparation, networks[0] if networks else None, run=run, ensemble=ensemble)
+
+
+def _best_unimodal(
+    candidates: list[_Candidate], selections: dict[str, Selection], inputs: list[str]
+) -> dict[str, EstimatorMember]:
+    """The member with the lowest loss of the first output among those that read only one input, by input."""
+    losses = next(iter(selections.values())).losses
+    found: dict[str, EstimatorMember] = {}
+    for one in sorted(candidates, key=lambda one: -losses[one.name]):
+        if one.member is not None and len(one.inputs) == 1:
+            found[one.inputs[0]] = one.member
+    return {name: found[name] for name in inputs if name in found}
+
+
+def _record(candidate: _Candidate, selections: dict[str, Selection], experiment: Experiment) -> MemberRecord:
+    return MemberRecord(
+        candidate.name,
+        candidate.inputs,
+        {output: selection.losses[candidate.name] for output, selection in selections.items()},
+        {output: selection.combination.weights.get(candidate.name, 0.0) for output, selection in selections.items()},
+        round(candidate.seconds, 3),
+    )

@@ -1,0 +1,234 @@
+"""The predictor of a model with several members: networks and estimators that read the same prepared rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from polymodal.data.partition import Split
+from polymodal.data.store.items import PreparedInput
+from polymodal.estimators.base import Estimator
+from polymodal.features.feature_set import FeatureSet
+from polymodal.features.feature_table import FeatureTable
+from polymodal.inference.combination import OutputCombination, average
+from polymodal.inference.predictions import Predictions
+from polymodal.inference.predictor import Predictor
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.network import Network
+from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, encode_frozen_input
+from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
+from polymodal.runtime.compute import ComputeConfig
+
+#: The name of the member that consists of networks.
+NETWORK = "network"
+
+
+class PredictsSplits(Protocol):
+    """The interface of `Predictor` and `EnsemblePredictor`: the predictions of prepared rows."""
+
+    @property
+    def preparation(self) -> Preparation:
+        """The preparation of the rows."""
+
+    def predict(
+        self,
+        split: Split[PreparedTable],
+        *,
+        hidden_inputs: frozenset[str] = frozenset(),
+        corruption: ItemCorruption | None = None,
+        with_texts: bool = True,
+        row_numbers: np.ndarray | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> dict[str, Predictions]:
+        """The predictions of every output by name; see `Predictor.predict`."""
+
+    def predict_each(
+        self,
+        split: Split[PreparedTable],
+        hidden_inputs: Sequence[frozenset[str]],
+        *,
+        corruption: ItemCorruption | None = None,
+        with_texts: bool = True,
+        row_numbers: np.ndarray | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[dict[str, Predictions]]:
+        """The predictions with each of several sets of inputs hidden; see `Predictor.predict_each`."""
+
+
+@dataclass(frozen=True)
+class EstimatorMember:
+    """A member without a network.
+
+    name: in the leaderboard
+    options: the index of its options in `Recipe.members`
+    inputs: the inputs that it reads; all if empty
+    estimators: by output
+    """
+
+    name: str
+    options: int
+    inputs: tuple[str, ...]
+    estimators: dict[str, Estimator]
+
+    def predict(self, features: FeatureTable) -> dict[str, np.ndarray]:
+        """The raw predictions `[rows, k]` of each output."""
+        selected = features.select(self.inputs)
+        return {output: estimator.predict(selected) for output, estimator in self.estimators.items()}
+
+
+@dataclass(frozen=True)
+class FittedEnsemble:
+    """The members of a model and their combination.
+
+    features: the features of the estimators
+    encoders: the encoders of the inputs, those of the first network if there is one; without a network, only the
+        frozen pretrained ones
+    members: the members without a network
+    networks: networks that are trained on different folds and averaged; empty without a network
+    combinations: by output
+    unimodal: by input, the best member that reads only this input; not saved
+    """
+
+    features: FeatureSet
+    encoders: dict[str, Encoder]
+    members: tuple[EstimatorMember, ...]
+    networks: tuple[Network, ...]
+    combinations: dict[str, OutputCombination]
+    unimodal: dict[str, EstimatorMember] = field(default_factory=dict)
+
+
+class EnsemblePredictor:
+    """Runs the members of a model over prepared rows and combines their predictions.
+
+    Features and frozen encoders run once for each item of a table, also if `predict` hides inputs in several calls.
+
+    cache: folder of the feature cache; None keeps features in memory
+    """
+
+    def __init__(
+        self, ensemble: FittedEnsemble, preparation: Preparation, compute: ComputeConfig, cache: Path | None = None
+    ) -> None:
+        self.ensemble, self._preparation, self.cache = ensemble, preparation, cache
+        self.predictors = [Predictor(network, preparation, compute) for network in ensemble.networks]
+        self._last: tuple[PreparedTable, np.ndarray, PreparedTable, FeatureTable | None] | None = None
+
+    @property
+    def preparation(self) -> Preparation:
+        """The preparation of the rows."""
+        return self._preparation
+
+    def predict(
+        self,
+        split: Split[PreparedTable],
+        *,
+        hidden_inputs: frozenset[str] = frozenset(),
+        corruption: ItemCorruption | None = None,
+        with_texts: bool = True,
+        row_numbers: np.ndarray | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> dict[str, Predictions]:
+        """The predictions of every output by name; see `Predictor.predict`."""
+        found = self.member_values(split, hidden_inputs=hidden_inputs, corruption=corruption)
+        if advance:
+            advance(len(split))
+        tasks = self.preparation.tasks
+        combined = {
+            output: one.combine({name: found[name][output] for name in one.weights}, tasks[output].space)
+            for output, one in self.ensemble.combinations.items()
+        }
+        return {output: Predictions(torch.from_numpy(values), {}, {}) for output, values in combined.items()}
+
+    def predict_each(
+        self,
+        split: Split[PreparedTable],
+        hidden_inputs: Sequence[frozenset[str]],
+        *,
+        corruption: ItemCorruption | None = None,
+        with_texts: bool = True,
+        row_numbers: np.ndarray | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[dict[str, Predictions]]:
+        """The predictions with each of several sets of inputs hidden; see `Predictor.predict_each`."""
+        found = [self.predict(split, hidden_inputs=hidden, corruption=corruption) for hidden in hidden_inputs]
+        if advance:
+            advance(len(split))
+        return found
+
+    def member_values(
+        self,
+        split: Split[PreparedTable],
+        *,
+        hidden_inputs: frozenset[str] = frozenset(),
+        corruption: ItemCorruption | None = None,
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """By member, the raw predictions `[rows, k]` of each output."""
+        table, features = self._readable(split, corruption)
+        found: dict[str, dict[str, np.ndarray]] = {}
+        if features is not None:
+            shown = features.hide(hidden_inputs)
+            found = {member.name: member.predict(shown) for member in self.ensemble.members}
+        if self.predictors:
+            rows = Split(table, split.rows)
+            each = [one.predict(rows, hidden_inputs=hidden_inputs, corruption=corruption) for one in self.predictors]
+            found[NETWORK] = average_networks(each, self.preparation)
+        return found
+
+    def predict_unimodal(self, split: Split[PreparedTable], name: str) -> dict[str, Predictions]:
+        """The predictions of the best member that reads only the input `name`."""
+        features = self._readable(split, None)[1]
+        assert features is not None
+        found = self.ensemble.unimodal[name].predict(features)
+        return {output: Predictions(torch.from_numpy(values), {}, {}) for output, values in found.items()}
+
+    def _readable(
+        self, split: Split[PreparedTable], corruption: ItemCorruption | None
+    ) -> tuple[PreparedTable, FeatureTable | None]:
+        """The table that the networks read, with frozen features in place of items where several members share them,
+        and the features of the estimators. Those of the last table are kept."""
+        if corruption is None and self._last is not None:
+            table, rows, encoded, features = self._last
+            if table is split.table and np.array_equal(rows, split.rows):
+                return encoded, features
+        inputs = self._encoded(split.table, corruption)
+        encoded = replace(split.table, inputs={**split.table.inputs, **inputs})
+        features = None
+        if self.ensemble.members or self.ensemble.unimodal:
+            features = self.ensemble.features.transform(split.table, split.rows, corruption=corruption, encoded=inputs)
+        if corruption is None:
+            self._last = split.table, split.rows, encoded, features
+        return encoded, features
+
+    def _encoded(self, table: PreparedTable, corruption: ItemCorruption | None) -> dict[str, PreparedInput]:
+        """The inputs with frozen features in place of items, if their frozen layers have several readers: networks and
+        features, or several networks."""
+        if len(self.predictors) + bool(self.ensemble.members) < 2 or not self.predictors:
+            return {}
+        encoded: dict[str, PreparedInput] = {}
+        first, recipe = self.predictors[0], self.preparation.recipe
+        for name, encoder in first.network.encoders().items():
+            source = table.inputs[name]
+            if any(one.network.encoders()[name] is not encoder for one in self.predictors):
+                continue  # each network has weights of its own
+            if (corruption is not None and corruption.input == name) or isinstance(source.items, FeatureItems):
+                continue
+            settings = FeatureSettings.from_recipe(recipe)
+            with first.running():
+                modality = self.preparation.modalities[name]
+                features = encode_frozen_input(encoder, modality, source, settings, folder=self.cache)
+            if features is not None:
+                encoded[name] = features
+        return encoded
+
+
+def average_networks(each: list[dict[str, Predictions]], preparation: Preparation) -> dict[str, np.ndarray]:
+    """The mean of the predictions of several networks, by output, as raw predictions `[rows, k]`."""
+    weights = [1 / len(each)] * len(each)
+    return {
+        output: average([one[output].values.numpy() for one in each], weights, task.space)
+        for output, task in preparation.tasks.items()
+    }

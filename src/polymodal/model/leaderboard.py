@@ -1,0 +1,47 @@
+"""The leaderboard of a model: its members and their out-of-fold losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polymodal.core.formatting import join_words
+from polymodal.model.run_record import RunRecord
+
+
+@dataclass(frozen=True)
+class ComparedMember:
+    """A member and how well it predicts one output.
+
+    loss: mean out-of-fold loss of its calibrated predictions: cross-entropy in nats, or squared error of standardized
+        numbers
+    weight: its weight in the prediction of the model, from 0 to 1
+    seconds: time of fitting and out-of-fold prediction
+    """
+
+    member: str
+    output: str
+    loss: float
+    weight: float
+    seconds: float
+
+
+def leaderboard(run: RunRecord, output: str) -> list[ComparedMember]:
+    """The members that were compared for an output, the lowest loss first."""
+    rows = [
+        ComparedMember(one.name, output, one.loss[output], one.weight[output], one.seconds)
+        for one in run.members
+        if output in one.loss
+    ]
+    return sorted(rows, key=lambda row: row.loss)
+
+
+def single_member_sentence(run: RunRecord, output: str) -> str:
+    """What the comparison of the members decided for an output; empty for a network alone."""
+    rows = leaderboard(run, output)
+    used = [row for row in rows if row.weight]
+    if not used:
+        return ""
+    if len(used) == 1:
+        return f"{used[0].member} predicts alone: no combination of members is better beyond doubt"
+    best = rows[0].member
+    return f"{join_words([row.member for row in used])} predict together, better than {best} alone"

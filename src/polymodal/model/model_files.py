@@ -1,0 +1,68 @@
+"""The files of a model directory, as the parts of a `Model`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from polymodal.checkpoint.model_directory import read_json, read_weights, verify_model_files
+from polymodal.checkpoint.reading import parsing
+from polymodal.checkpoint.weight_format import WeightFormat
+from polymodal.core.record import read_record
+from polymodal.model.make_network import saved_network
+from polymodal.model.run_record import RunRecord
+from polymodal.nn.network import Network
+from polymodal.preparation.preparation import Preparation
+from polymodal.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from polymodal.inference.ensemble_predictor import FittedEnsemble
+
+
+def read_model(
+    folder: Path, device: str
+) -> tuple[Recipe, Preparation, Network | None, dict[str, Any], RunRecord, WeightFormat, FittedEnsemble | None]:
+    """The parts of the model in a directory, in the order of the arguments of `Model`.
+
+    Raises:
+        ArtifactError: see `Model.load`.
+    """
+    weight_format = verify_model_files(folder)
+    metrics = read_record(dict[str, Any], read_json(folder / "metrics.json"), folder / "metrics.json")
+    run = RunRecord.read(folder)
+    with parsing(folder):
+        recipe = Recipe.read(folder / "recipe.yaml")
+        preparation = Preparation(recipe)
+        preparation.load(folder)
+        weights = weight_format.from_file(read_weights(folder))
+        networks: list[Network]
+        if recipe.members:
+            from polymodal.model.ensemble_files import read_ensemble  # its libraries are needed for members only
+
+            networks, ensemble = read_ensemble(folder, recipe, preparation, weights)
+        else:
+            networks, ensemble = [saved_network(recipe, preparation, weights)], None
+    for network in networks:
+        network.eval().to(device)
+        weight_format.apply_to(network)
+    return recipe, preparation, networks[0] if networks else None, metrics, run, weight_format, ensemble
+
+
+def state_dict_of(network: Network | None, ensemble: FittedEnsemble | None) -> dict[str, Tensor]:
+    """The weights of a model: of its network; of several, with the number of the network before each name; or of the
+    frozen encoders that the estimators need, if there is no network."""
+    if ensemble is None or len(ensemble.networks) == 1:
+        return {} if network is None else network.state_dict()
+    if not ensemble.networks:
+        return {
+            f"encoders.{name}.{key}": tensor
+            for name, encoder in ensemble.encoders.items()
+            for key, tensor in encoder.state_dict().items()
+        }
+    return {
+        f"{number}.{name}": tensor
+        for number, one in enumerate(ensemble.networks)
+        for name, tensor in one.state_dict().items()
+    }
