@@ -4,6 +4,7 @@
     python -m benchmarks.environments aeon autogluon       # the other libraries, once
     python -m benchmarks.tables --half development --sets penguins stamps --contestants default "boosted trees" \\
         --seeds 1 --folds 2 --minutes 10                   # a quick look
+    python -m benchmarks.tables --sets diamonds --ours "small steps" training.learning_rate=0.0001
     python -m benchmarks.tables --half development --contestants balanced references --record
 """
 
@@ -14,10 +15,10 @@ from pathlib import Path
 
 from benchmarks.record import RECORDS, run_study
 from benchmarks.tables.assets import MissingAsset
-from benchmarks.tables.catalog import UnknownSet, find, is_available, of_half
+from benchmarks.tables.catalog import UnknownSet, find, is_available, of_half, single_inputs
 from benchmarks.tables.cells import Cell, read_cells
 from benchmarks.tables.dataset import Dataset
-from benchmarks.tables.entrants import CONTESTANTS, REFERENCES, Contestant
+from benchmarks.tables.entrants import CONTESTANTS, REFERENCES, Contestant, ours
 from benchmarks.tables.noise import planted_names
 from benchmarks.tables.protocol import Plan, run
 from benchmarks.tables.summary import study, terminal
@@ -37,6 +38,15 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="NAME",
         help=f"{', '.join(CONTESTANTS)}; `references`: all that are not ours",
     )
+    parser.add_argument(
+        "--ours",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "KEY=VALUE"),
+        help="Polymodal with these recipe keys, as a further contestant of this name",
+    )
+    parser.add_argument("--single", action="store_true", help="mixed sets also with each of their inputs only")
     parser.add_argument("--seeds", type=int, help="at most this many seeds; default: those of each set")
     parser.add_argument("--folds", type=int, help="at most this many folds; default: those of each set")
     parser.add_argument("--minutes", type=float, help="start no cell after this time")
@@ -48,7 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     try:
         datasets = _datasets(chosen.half, chosen.sets)
-        contestants = _contestants(chosen.contestants or ["references"])
+        if chosen.single:
+            datasets += [one for each in datasets if each.kind == "mixed" for one in single_inputs(each)]
+        default = list(CONTESTANTS) if chosen.show else [] if chosen.ours else ["references"]
+        contestants = [*(ours(*words) for words in chosen.ours), *_contestants(chosen.contestants or default)]
     except (UnknownSet, MissingAsset, KeyError) as error:
         parser.error(str(error.args[0]))
     folder = chosen.cells / chosen.half
@@ -90,9 +103,9 @@ def _contestants(names: list[str]) -> list[Contestant]:
 
 
 def _is_in(cell: Cell, plan: Plan) -> bool:
-    """Whether a cell is one of the plan: its set, contestant, seed and number of folds."""
+    """Whether a cell is one of the plan: its set, contestant with settings, seed and number of folds."""
     dataset = next((one for one in plan.datasets if one.name == cell.dataset), None)
-    known = any(one.name == cell.contestant for one in plan.contestants)
+    known = any(one.name == cell.contestant and list(one.settings) == cell.settings for one in plan.contestants)
     return dataset is not None and known and cell.folds == plan.folds_of(dataset) and cell.seed < plan.seeds_of(dataset)
 
 

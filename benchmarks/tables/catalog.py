@@ -24,16 +24,33 @@ class UnknownSet(ValueError):
 
 
 def find(name: str) -> Dataset:
-    """A set by its name; `NAME+5numbers`, `NAME+1texts` and `NAME+20images` add columns of noise.
+    """A set by its name; `NAME+5numbers`, `NAME+1texts` and `NAME+20images` add columns of noise, and `NAME:COLUMN` has
+    this input only.
 
     Raises:
         UnknownSet: there is no such set.
+        MissingAsset: the data of `NAME:COLUMN` are not unpacked.
     """
-    base, plus, noise = name.partition("+")
-    match = re.fullmatch(rf"(\d+)({'|'.join(NOISE)})", noise)
-    if base not in SETS or (plus and not match):
-        raise UnknownSet(f"there is no set {name!r}; choose from {', '.join(SETS)}, with +COUNT{'|'.join(NOISE)}")
-    return with_noise(SETS[base], match[2], int(match[1])) if match else SETS[base]
+    match = re.fullmatch(rf"(\w+)(?::(\w+)|\+(\d+)({'|'.join(NOISE)}))?", name)
+    if not match or match[1] not in SETS:
+        kinds = "|".join(NOISE)
+        raise UnknownSet(f"there is no set {name!r}; choose from {', '.join(SETS)}, with :COLUMN or +COUNT{kinds}")
+    found = SETS[match[1]]
+    if match[2]:
+        inputs = found.input_types(found.build())
+        if match[2] not in inputs:
+            raise UnknownSet(f"{found.name} has no input {match[2]!r}; choose from {', '.join(inputs)}")
+        return found.only(match[2])
+    return with_noise(found, match[4], int(match[3])) if match[3] else found
+
+
+def single_inputs(dataset: Dataset) -> list[Dataset]:
+    """The set with each of its inputs only.
+
+    Raises:
+        MissingAsset: its data are not unpacked.
+    """
+    return [dataset.only(name) for name in dataset.input_types(dataset.build())]
 
 
 def of_half(half: str) -> list[Dataset]:

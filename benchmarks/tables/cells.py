@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.tables.splits import Fold
@@ -23,6 +23,7 @@ class Cell:
     memory_mib: peak resident memory of the largest process
     load: load average before the start
     error: the end of the program's output, if it failed or ran out of time
+    settings: the recipe keys of a contestant that is Polymodal
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class Cell:
     error: str = ""
     date: str = ""
     version: str = ""
+    settings: list[str] = field(default_factory=list)
 
 
 def cell_path(folder: Path, dataset: str, contestant: str, fold: Fold, folds: int) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ class Dataset:
     types: the type of each input column that does not hold numbers; the scripts know it, Polymodal infers it
     assets: the packages that `build` reads
     group: a column whose equal cells stay in one part of a split; it may be an input
+    hidden: columns that are not inputs
     seeds, folds: repetitions of the full protocol; expensive sets have fewer
     """
 
@@ -36,6 +37,7 @@ class Dataset:
     types: dict[str, CellType] = field(default_factory=dict)
     assets: tuple[str, ...] = ()
     group: str | None = None
+    hidden: tuple[str, ...] = ()
     seeds: int = 5
     folds: int = 5
 
@@ -45,7 +47,13 @@ class Dataset:
 
     def input_types(self, columns: Columns) -> dict[str, CellType]:
         """The type of each input column of the table."""
-        return {name: self.types.get(name, "number") for name in columns if name != self.target}
+        left_out = (self.target, *self.hidden)
+        return {name: self.types.get(name, "number") for name in columns if name not in left_out}
+
+    def only(self, column: str) -> Dataset:
+        """The set with one input, in the same folds; its name is `NAME:COLUMN`."""
+        hidden = tuple(name for name in self.build() if name not in (column, self.target))
+        return replace(self, name=f"{self.name}:{column}", hidden=hidden)
 
 
 def num_rows(columns: Columns) -> int:

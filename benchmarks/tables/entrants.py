@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Contestant:
     def reads(self, dataset: Dataset, types: set[str]) -> bool:
         """Whether it runs on a set with inputs of these types."""
         fits = not self.kinds or dataset.kind in self.kinds
-        base = dataset.name.partition("+")[0]
+        base = re.split("[+:]", dataset.name)[0]
         return fits and (not self.needs or bool(self.needs & types)) and base not in self.skips
 
     def python(self) -> str:
@@ -55,7 +56,8 @@ class Contestant:
         return True
 
 
-def _ours(name: str, *settings: str) -> Contestant:
+def ours(name: str, *settings: str) -> Contestant:
+    """Polymodal with these recipe keys (`a.b=c`)."""
     return Contestant(name, "ours", "ours", settings=settings)
 
 
@@ -65,12 +67,13 @@ def _script(name: str, program: str, *kinds: str, **others: object) -> Contestan
 
 #: `default` is `fit` without a word about effort; the others are its words.
 OURS = (
-    _ours("default"),
-    *(_ours(word, f"quality={word}") for word in ("fast", "balanced", "best")),
+    ours("default"),
+    *(ours(word, f"quality={word}") for word in ("fast", "balanced", "best")),
 )
 SCRIPTS = (
     _script("linear model", "linear", "numbers"),
     _script("boosted trees", "trees", "numbers"),
+    _script("support vectors", "vectors", "numbers"),
     _script("tf-idf", "tfidf", "text"),
     # MiniLM reads English only
     _script("frozen sentences", "sentences", "text", skips=("chinese_reviews",)),
@@ -97,3 +100,8 @@ BASELINES = (Contestant("constant", "scripts.constant", "baseline"),)
 CONTESTANTS = {one.name: one for one in (*OURS, *SCRIPTS, *LIBRARIES, *BASELINES)}
 #: The contestants of a run that names none: all but ours, which are named one by one.
 REFERENCES = tuple(one.name for one in (*SCRIPTS, *LIBRARIES, *BASELINES))
+
+
+def group_of(name: str) -> str:
+    """The group of a contestant; one that the catalog does not have is ours."""
+    return CONTESTANTS[name].group if name in CONTESTANTS else "ours"

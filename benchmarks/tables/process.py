@@ -46,13 +46,15 @@ def run_cell(
         "load": load_average(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "version": polymodal.__version__,
+        "settings": list(contestant.settings),
     }
-    inputs = {name: cells for name, cells in columns.items() if name != dataset.target}
+    types = dataset.input_types(columns)
+    inputs = {name: columns[name] for name in types}
     job = {
-        "train": take(columns, fold.train),
+        "train": take(inputs | {dataset.target: columns[dataset.target]}, fold.train),
         "test": take(inputs, fold.test),
         "target": dataset.target,
-        "types": dataset.input_types(columns),
+        "types": types,
         "task": "regression" if dataset.is_regression else "classification",
         "root": str(assets_folder()),
         "seed": fold.seed,

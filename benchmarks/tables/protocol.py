@@ -46,9 +46,12 @@ class Plan:
 
 
 def todo(plan: Plan, tables: dict[str, Columns]) -> Iterator[tuple[Dataset, Fold, Contestant, Path]]:
-    """The cells of the plan without a score. All contestants run on a fold before the next fold, and all sets have
-    their first fold before any has its second: other load of the machine meets all of them, and a run that is stopped
-    early has something of everything. The order of the contestants rotates from fold to fold."""
+    """The cells of the plan that are not finished: without a score, or with other settings.
+
+    All contestants run on a fold before the next fold, and all sets have their first fold before any has its second:
+    other load of the machine meets all of them, and a run that is stopped early has something of everything. The order
+    of the contestants rotates from fold to fold.
+    """
     rounds = max((plan.seeds_of(one) * plan.folds_of(one) for one in plan.datasets), default=0)
     for turn in range(rounds):
         for dataset in plan.datasets:
@@ -63,7 +66,7 @@ def todo(plan: Plan, tables: dict[str, Columns]) -> Iterator[tuple[Dataset, Fold
             for contestant in entered[start:] + entered[:start]:
                 path = cell_path(plan.folder, dataset.name, contestant.name, fold, count)
                 done = read_cell(path)
-                if done is None or done.score is None:
+                if done is None or done.score is None or done.settings != list(contestant.settings):
                     yield dataset, fold, contestant, path
 
 

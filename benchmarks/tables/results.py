@@ -9,8 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from benchmarks.tables.cells import Cell
-from benchmarks.tables.entrants import CONTESTANTS
+from benchmarks.tables.entrants import CONTESTANTS, group_of
 from benchmarks.tables.paired import Difference, compare_folds, compare_sets, mean_ranks
+
+BEST_SCRIPT = "best script"
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,19 @@ class Results:
     def datasets(self) -> list[str]:
         return list(dict.fromkeys(dataset for dataset, _ in self.cells))
 
+    @property
+    def main_sets(self) -> list[str]:
+        """The sets as they are: without columns of noise, and with all inputs."""
+        return [name for name in self.datasets if not {"+", ":"} & set(name)]
+
     @cached_property
     def contestants(self) -> list[str]:
         """In the order of the catalog: ours first."""
-        found = {contestant for _, contestant in self.cells}
-        return [name for name in CONTESTANTS if name in found]
+        found = list(dict.fromkeys(contestant for _, contestant in self.cells))
+        return [*(name for name in found if name not in CONTESTANTS), *(name for name in CONTESTANTS if name in found)]
 
     def of_group(self, group: str) -> list[str]:
-        return [name for name in self.contestants if CONTESTANTS[name].group == group]
+        return [name for name in self.contestants if group_of(name) == group]
 
     def values(self, dataset: str, contestant: str, field: str) -> list[float]:
         """The numbers of a field of the cells, in the order of the folds; empty if there are none."""
@@ -93,17 +100,26 @@ class Results:
         return max(means) - min(means) if len(means) > 1 else None
 
     def ranks(self) -> dict[str, float]:
-        """The mean rank of each contestant over the sets."""
-        means = {
-            dataset: {name: mean for name in self.contestants if (mean := self.mean(dataset, name)) is not None}
-            for dataset in self.datasets
-        }
-        return mean_ranks(means, self.contestants)
+        """The mean rank of each contestant over the sets. The scripts are one contestant, `BEST_SCRIPT`, because each
+        of them reads some kinds of data only."""
+        names = [name for name in self.contestants if group_of(name) != "script"]
+        means: dict[str, dict[str, float]] = {}
+        for dataset in self.main_sets:
+            script = self.best_script(dataset)
+            found = {name: self.mean(dataset, name) for name in names}
+            found |= {BEST_SCRIPT: self.mean(dataset, script)} if script else {}
+            means[dataset] = {name: mean for name, mean in found.items() if mean is not None}
+        return mean_ranks(means, [*names, BEST_SCRIPT])
+
+    def best_single_input(self, dataset: str, contestant: str) -> str | None:
+        """The name of the set `NAME:COLUMN` on which the contestant scores best; None: it ran on none."""
+        singles = [one for one in self.datasets if one.startswith(f"{dataset}:") and (one, contestant) in self.cells]
+        return max(singles, key=lambda one: self.mean(one, contestant) or 0.0) if singles else None
 
     def standing(self, ours: str) -> Standing:
         """One of our contestants against the best script of each set."""
         pairs, differences = [], []
-        for dataset in self.datasets:
+        for dataset in self.main_sets:
             script, mean = self.best_script(dataset), self.mean(dataset, ours)
             found = None if script is None else self.difference(dataset, ours, script)
             if script is not None and mean is not None and found is not None:

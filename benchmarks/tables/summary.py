@@ -7,8 +7,8 @@ from collections.abc import Callable
 from benchmarks.record import Record
 from benchmarks.tables.catalog import find
 from benchmarks.tables.cells import Cell
-from benchmarks.tables.entrants import CONTESTANTS
-from benchmarks.tables.results import Results
+from benchmarks.tables.entrants import group_of
+from benchmarks.tables.results import BEST_SCRIPT, Results
 
 Table = list[list[str]]
 FIELDS = ("score", "calibration_error", "cpu_seconds", "work_cpu_seconds", "wall_seconds", "memory_mib")
@@ -33,6 +33,7 @@ def tables(results: Results) -> dict[str, Table]:
         "Scores": _matrix(results, lambda dataset, name: _shown(results.mean(dataset, name), 3)),
         "Against the best script": _against(results),
         "Over all sets": _overall(results),
+        "All inputs against the best single one": _inputs(results),
         "Noise columns: difference from the set without them": _noise(results),
         "Processor seconds": _matrix(
             results, lambda dataset, name: _shown(results.mean(dataset, name, "cpu_seconds"), 1)
@@ -83,12 +84,26 @@ def _overall(results: Results) -> Table:
     head = ["contestant", "mean rank", "sets", "above the best script", "not significantly below", "p over sets"]
     ranks, rows = results.ranks(), []
     for name in sorted(ranks, key=lambda one: ranks[one]):
-        if CONTESTANTS[name].group in ("ours", "library"):
+        if name != BEST_SCRIPT and group_of(name) in ("ours", "library"):
             one = results.standing(name)
             counts = [str(one.sets), str(one.better), str(one.not_below), f"{one.p_value:.2g}"]
             rows.append([name, f"{one.rank:.2f}", *counts])
         else:
             rows.append([name, f"{ranks[name]:.2f}", "", "", "", ""])
+    return [head, *rows]
+
+
+def _inputs(results: Results) -> Table:
+    head = ["set", "contestant", "all inputs", "best input", "score", "difference", "p"]
+    rows = []
+    for dataset in results.datasets:
+        for name in results.contestants:
+            single = results.best_single_input(dataset, name)
+            found = single and results.difference(dataset, name, name, single)
+            if single and found:
+                scores = [_shown(results.mean(one, name), 3) for one in (dataset, single)]
+                column = single.partition(":")[2]
+                rows.append([dataset, name, scores[0], column, scores[1], f"{found.mean:+.3f}", f"{found.p_value:.2g}"])
     return [head, *rows]
 
 
@@ -135,8 +150,8 @@ def study(half: str, cells: list[Cell]) -> Record:
         tables=tables(results),
     )
     for name in results.of_group("ours"):
-        record.values[name] = [mean for one in results.datasets if (mean := results.mean(one, name)) is not None]
-    best = {one: script for one in results.datasets if (script := results.best_script(one))}
+        record.values[name] = [mean for one in results.main_sets if (mean := results.mean(one, name)) is not None]
+    best = {one: script for one in results.main_sets if (script := results.best_script(one))}
     if best:
         record.values["best script of each set"] = [results.mean(one, script) or 0.0 for one, script in best.items()]
     record.facts["repetitions (seeds x folds)"] = {one: _repetitions(results, one) for one in results.datasets}

@@ -26,7 +26,7 @@ from benchmarks.tables.protocol import Plan, run
 from benchmarks.tables.results import Results
 from benchmarks.tables.scores import expected_calibration_error, score
 from benchmarks.tables.splits import folds
-from benchmarks.tables.summary import study, terminal
+from benchmarks.tables.summary import study, tables, terminal
 
 #: The half of each set, written down before any model was run.
 DEVELOPMENT = [
@@ -91,6 +91,43 @@ def test_finished_cells_are_not_computed_again(finished: Path) -> None:
     assert run(Plan([PLANTED], chosen, finished, seeds=1, folds=2), computed.append)
     assert computed == []
     assert not run(Plan([PLANTED], chosen, finished, seeds=2, folds=2, minutes=0), computed.append)
+    other = [dataclasses.replace(chosen[1], settings=("seed=3",))]
+    assert not run(Plan([PLANTED], other, finished, seeds=1, folds=2, minutes=0), computed.append)
+
+
+def test_comparisons_of_noise_and_of_single_inputs() -> None:
+    """Differences are paired by fold, and variants of a set do not count in the ranks."""
+    facts = {"train_rows": 80, "test_rows": 20, "folds": 4}
+
+    def made(dataset: str, contestant: str, scores: list[float]) -> list[Cell]:
+        return [Cell(dataset, contestant, 0, fold, score=one, **facts) for fold, one in enumerate(scores)]
+
+    cells = [
+        *made("stamps", "mine", [0.9, 0.8, 0.9, 0.8]),
+        *made("stamps", "average", [0.8, 0.7, 0.8, 0.7]),
+        *made("stamps", "joint linear", [0.5, 0.6, 0.5, 0.6]),
+        *made("stamps:picture", "mine", [0.7, 0.5, 0.7, 0.5]),
+        *made("stamps:caption", "mine", [0.8, 0.6, 0.9, 0.7]),
+        *made("stamps+5texts", "mine", [0.89, 0.8, 0.91, 0.8]),
+    ]
+    results = Results(cells)
+    assert results.best_single_input("stamps", "mine") == "stamps:caption"
+    assert results.ranks() == {"mine": 1, "best script": 2}
+    standing = results.standing("mine")
+    assert (standing.sets, standing.better, standing.not_below) == (1, 1, 1)
+    by_title = tables(results)
+    assert by_title["All inputs against the best single one"][1][:6] == [
+        "stamps", "mine", "0.850", "caption", "0.750", "+0.100",
+    ]  # fmt: skip
+    assert by_title["Noise columns: difference from the set without them"][1][4] == "+0.000"
+    assert by_title["Against the best script"][1][:6] == ["stamps", "mine", "0.850", "average", "0.750", "+0.100"]
+
+
+def test_set_with_one_input_keeps_its_folds() -> None:
+    single = PLANTED.only("x")
+    assert list(single.input_types(planted())) == ["x"]
+    pairs = zip(folds(PLANTED, planted(), 0, 3), folds(single, planted(), 0, 3), strict=True)
+    assert all(one.test.tolist() == other.test.tolist() for one, other in pairs)
 
 
 def test_failed_contestant_has_a_reason_and_no_score(tmp_path: Path) -> None:
