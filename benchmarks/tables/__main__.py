@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from benchmarks.record import RECORDS, run_study
@@ -120,4 +122,5 @@ def _print(cell: Cell) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the running contestant as well
     main()

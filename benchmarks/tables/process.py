@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def run_cell(
         "folds": folds,
         "load": load_average(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "version": polymodal.__version__,
+        "version": code_version(),
         "settings": list(contestant.settings),
     }
     types = dataset.input_types(columns)
@@ -124,11 +126,21 @@ def run_worker(
     return (None if "error" in measured else json.loads(answer.read_text("utf-8"))), measured
 
 
+@cache
+def code_version() -> str:
+    """The version of the package, and the commit of the checkout if there is one."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True) if shutil.which("git") else None
+    commit = found.stdout.strip() if found and not found.returncode else ""
+    return f"{polymodal.__version__} {commit}".strip()
+
+
 def own_cache(folder: Path) -> str:
     """A cache of its own for each cell, so that no cell uses the features of another one. Converted weights are
     shared: they are converted once on a machine."""
-    cache, weights = folder / "cache", cache_folder() / "weights"
-    cache.mkdir()
+    own, weights = folder / "cache", cache_folder() / "weights"
+    own.mkdir()
     weights.mkdir(parents=True, exist_ok=True)
-    (cache / "weights").symlink_to(weights, target_is_directory=True)
-    return str(cache)
+    (own / "weights").symlink_to(weights, target_is_directory=True)
+    return str(own)

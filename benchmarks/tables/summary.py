@@ -67,7 +67,7 @@ def _size(results: Results, dataset: str) -> str:
 
 
 def _against(results: Results) -> Table:
-    head = ["set", "contestant", "score", "best script", "score", "difference", "p", "folds"]
+    head = ["set", "contestant", "score", "best script", "score", "difference", "p", "folds", "CPU s", "script's"]
     rows = []
     for dataset in results.datasets:
         script = results.best_script(dataset)
@@ -75,7 +75,8 @@ def _against(results: Results) -> Table:
             found = script and results.difference(dataset, name, script)
             if script and found:
                 scores = [_shown(results.mean(dataset, one), 3) for one in (name, script)]
-                shown = [f"{found.mean:+.3f}", f"{found.p_value:.2g}", str(found.folds)]
+                costs = [_shown(results.mean(dataset, one, "cpu_seconds"), 1) for one in (name, script)]
+                shown = [f"{found.mean:+.3f}", f"{found.p_value:.2g}", str(found.folds), *costs]
                 rows.append([dataset, name, scores[0], script, scores[1], *shown])
     return [head, *rows]
 
@@ -155,6 +156,8 @@ def study(half: str, cells: list[Cell]) -> Record:
     if best:
         record.values["best script of each set"] = [results.mean(one, script) or 0.0 for one, script in best.items()]
     record.facts["repetitions (seeds x folds)"] = {one: _repetitions(results, one) for one in results.datasets}
+    own = [cell.version for cell in cells if group_of(cell.contestant) == "ours"]
+    record.facts["versions of Polymodal"] = sorted(set(own))
     record.facts["metrics"] = {one: find(one).metric for one in results.datasets}
     record.measurements = {
         f"{dataset}, {name}": {
