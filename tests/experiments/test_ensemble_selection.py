@@ -87,3 +87,11 @@ def test_a_row_of_weight_two_counts_as_two_rows(space: Space) -> None:
     second = select_members({name: one[twice] for name, one in values.items()}, repeated, OPTIONS)
     assert first.losses == pytest.approx(second.losses)
     assert first.best == second.best
+
+
+def test_the_number_of_members_and_of_picks_is_limited() -> None:
+    target, values = numbers()
+    assert len(select_members(values, target, EnsembleOptions(max_members=2)).combination.weights) == 2
+    assert not select_members(values, target, EnsembleOptions(max_members=1)).is_combined
+    assert min(select_members(values, target, EnsembleOptions(max_picks=3)).combination.weights.values()) >= 1 / 3
+    assert min(select_members(values, target, EnsembleOptions(max_picks=50)).combination.weights.values()) < 1 / 3
