@@ -20,6 +20,7 @@ from polymodal.experiments import confidence_calibration as calibration
 from polymodal.experiments.plan import make_plan
 from polymodal.model.model import Model
 from polymodal.recipe.recipe import Recipe
+from polymodal.training.temperature import fit_temperature
 from polymodal.training.trainer import Trainer
 
 WIDE = 16
@@ -204,8 +205,8 @@ def test_a_temperature_undoes_what_made_probabilities_too_sure() -> None:
     draw = torch.Generator().manual_seed(0)
     true = 2 * torch.randn(4000, 3, generator=draw)
     target = torch.multinomial(true.softmax(-1), 1, generator=draw)[:, 0]
-    assert calibration.fit_temperature(4 * true, target) == pytest.approx(4, rel=0.1)
-    assert calibration.fit_temperature(true / 2, target) == pytest.approx(0.5, rel=0.1)
+    assert fit_temperature(4 * true, target) == pytest.approx(4, rel=0.1)
+    assert fit_temperature(true / 2, target) == pytest.approx(0.5, rel=0.1)
 
 
 def test_the_lower_bound_is_where_so_many_right_ones_would_be_a_surprise() -> None:

@@ -1,4 +1,4 @@
-"""Temperature scaling, and confidence thresholds that guarantee a precision."""
+"""Confidence thresholds that guarantee a precision."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-#: Bounds of the temperature. Without bounds it is undefined if all predictions are correct.
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
 #: Confidence level of the lower bound of a precision.
 PRECISION_CONFIDENCE_LEVEL = 0.95
-
-
-def fit_temperature(values: Tensor, target: Tensor) -> float:
-    """The temperature T that maximizes the likelihood of softmax(values / T): argmin_T -sum_i log softmax(v_i /
-    T)_{y_i} (Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2). `values [rows, k]`, `target
-    [rows]`."""
-    from scipy.optimize import minimize_scalar
-
-    values = values.double()
-
-    def loss(log: float) -> float:
-        return float(functional.cross_entropy(values / np.exp(log), target))
-
-    found = minimize_scalar(loss, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
-    return float(np.exp(found.x))
 
 
 def precision_lower_bound(correct: int, rows: int, level: float = PRECISION_CONFIDENCE_LEVEL) -> float:

@@ -26,7 +26,6 @@ from polymodal.experiments.confidence_calibration import (
     ConfidenceThreshold,
     class_tensor,
     find_threshold,
-    fit_temperature,
     min_validation_rows,
     predict_with_confidence,
 )
@@ -38,6 +37,7 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.training import PseudoLabelOptions
 from polymodal.tasks.classification import ClassificationTask
 from polymodal.training.distillation import TeacherTargets
+from polymodal.training.temperature import fit_temperature
 from polymodal.training.trainer import Trainer
 from polymodal.training.validation import Validation, validate
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import TrainingError
+from polymodal.core.formatting import count_noun
 from polymodal.core.types import Batch
 from polymodal.nn.decoders.text_decoder import TextDecoder
 from polymodal.nn.network import Network
@@ -19,6 +20,8 @@ from polymodal.runtime.compute import NO_BF16, ComputeConfig
 MAX_LISTED = 4
 #: An output is not compared with its baseline before this epoch, however short the warmup.
 MIN_JUDGED_EPOCH = 3
+#: With fewer validation rows than this, the choice of the best epoch is largely chance.
+FEW_VALIDATION_ROWS = 50
 
 
 def first_judged_epoch(epoch_steps: int, warmup_steps: int) -> int:
@@ -52,6 +55,19 @@ class Monitor:
         """Warn if the processor cannot compute in the precision of the recipe."""
         if compute.reason.endswith(NO_BF16):
             self._add_notice(f"training.precision: {NO_BF16}")
+
+    def check_validation_rows(self, rows: Mapping[str, int]) -> None:
+        """Warn about outputs with few validation rows.
+
+        rows: validation rows with a target, by output
+        """
+        few = {name: count for name, count in rows.items() if count < FEW_VALIDATION_ROWS}
+        for name, count in few.items():
+            self._add_notice(
+                f"output {name!r} has {count_noun(count, 'validation row')}. They select the best epoch, which is "
+                f"unreliable with fewer than {FEW_VALIDATION_ROWS}: scores differ from seed to seed. Use more rows, "
+                "increase data.split.validation_size, or cross-validate"
+            )
 
     def gradient_norms(self) -> dict[str, float]:
         """The gradient norm of each trainable input tower, after `backward`."""

@@ -143,6 +143,9 @@ class Trainer:
         else:
             self.compute = autotune(self.options, self.network, self._trial_step, autotune_cache())
         self.monitor.check_compute(self.compute)
+        if (self.options.epochs or 0) > 1:
+            known = {name: present[self.valid.rows] for name, (_, present) in self.valid.table.targets.items()}
+            self.monitor.check_validation_rows({name: int(present.sum()) for name, present in known.items()})
         last_step = self.history.steps if resumed else None
         with (
             closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=last_step)) as self.log,

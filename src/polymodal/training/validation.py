@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from polymodal.data.partition import Split
 from polymodal.inference.predictions import Predictions, mean_task_loss
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
+from polymodal.training.temperature import best_temperature
 
 
 def loss_weight(rows: int) -> float:
@@ -20,6 +22,21 @@ def loss_weight(rows: int) -> float:
     up to 100 rows and then falls with the noise: 0.08 for 1,000 rows, 0.025 for 10,000 rows.
     """
     return min(0.25, 2.5 / math.sqrt(max(1, rows)))
+
+
+def calibrated_loss(task: Task, predictions: Predictions, target: np.ndarray, present: np.ndarray) -> float:
+    """The mean loss of class or label predictions at the temperature that minimizes it on these rows; of numbers, the
+    mean loss.
+
+    A network that goes on training after its predictions are right becomes overconfident: its loss rises while its
+    predictions still improve. A temperature corrects this, and so must not decide which epoch is best (Guo et al.,
+    "On Calibration of Modern Neural Networks", 2017, figure 3).
+    """
+    if task.space not in ("categorical", "binary"):
+        return mean_task_loss(task, predictions, target, present)
+    values = predictions.values[torch.from_numpy(present)]
+    known = task.collate(target[present])
+    return best_temperature(lambda scaled: task.loss(scaled, known).mean(), values)[1]
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,7 @@ def validate(tasks: dict[str, Task], predictions: dict[str, Predictions], split:
 
     The skill is the metric if greater is better; otherwise one minus the ratio of the metric to its baseline, the score
     of the best constant prediction. The weighted loss, relative to the baseline loss, is subtracted (`loss_weight`).
+    It is the loss at the best temperature (`calibrated_loss`), while `losses` has that of the network as it is.
     Outputs without a target in the validation rows are skipped.
     """
     metrics: dict[str, float] = {}
@@ -65,6 +83,9 @@ def validate(tasks: dict[str, Task], predictions: dict[str, Predictions], split:
             constant_predictions = task.baseline_predictions(len(distribution))
             baseline = metric.score(constant_predictions, truth, weight)
             skill = 1 - score / baseline if baseline > 0 else -score
-        share = 0.0 if task.is_generative else loss_weight(int(present.sum())) / max(task.baseline_loss(), 1e-6)
-        skills.append((skill if np.isfinite(skill) else 0.0) - share * loss)
+        skill = skill if np.isfinite(skill) else 0.0
+        if not task.is_generative:
+            calibrated = calibrated_loss(task, predictions[name], value, present)
+            skill -= loss_weight(int(present.sum())) * calibrated / max(task.baseline_loss(), 1e-6)
+        skills.append(skill)
     return Validation(float(np.mean(skills)) if skills else 0.0, metrics, losses)
