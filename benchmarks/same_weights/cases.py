@@ -54,7 +54,12 @@ ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
     "note": (
         "rows.csv",
         {"name": "text", "vocab_size": 300},
-        {"embedding_bag": {}, "lstm": {"hidden_size": 16}, "transformer": {"num_layers": 1}},
+        {
+            "embedding_bag": {},
+            "lstm": {"hidden_size": 16},
+            "ngrams": {"embedding_dim": 16},
+            "transformer": {"num_layers": 1},
+        },
     ),
     "photo": (
         "rows.csv",

@@ -98,6 +98,8 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("fusion", "attention", "graph"): [[["in_text", "in_number"]]],
     ("fusion", "film", "conditioning_input"): ["in_text"],
     ("fusion", "qformer", "text_input"): ["in_text", None],
+    ("modality", "text", "ngrams"): [{"min_df": 1}],
+    ("encoder", "ngrams", "ngrams"): [{"words": 1, "characters": None}, {"min_df": 1}],
     ("task", "classification", "class_weights"): [{"yes": 3.0}],
     ("task", "multilabel_classification", "separator"): [","],
     ("task", "metric_learning", "matryoshka_dims"): [[12]],

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Self
 
 import numpy as np
+import torch
 import xxhash
 from pydantic import Field, PositiveInt
 from tokenizers import Tokenizer
+from torch import Tensor
 from typing_extensions import TypedDict
 
-from polymodal.checkpoint.reading import parsing
+from polymodal.checkpoint.reading import parsing, read_tensors
+from polymodal.checkpoint.tensor_files import write_tensors
+from polymodal.core.checksum import content_checksum
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.options import Size, SizedModel, sized_field
 from polymodal.core.registry import register
-from polymodal.data.store.items import PreparedInput, RaggedItems
+from polymodal.data.store.items import Items, PreparedInput, RaggedItems
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_kinds import plain_text
 from polymodal.data.table.date_format import are_dates
@@ -28,6 +33,8 @@ from polymodal.modalities.bpe import MIN_VOCAB_SIZE, disable_special_tokens, tra
 from polymodal.modalities.cell_parsing import read_distinct
 from polymodal.modalities.checkpoint_tokenizer import CheckpointTokenizer
 from polymodal.modalities.text_corruption import add_typos, drop_words, shuffle_words
+from polymodal.modalities.text_ngrams import DocumentFrequencies, NgramOptions, join_ngrams, ngram_arrays, weigh
+from polymodal.modalities.tfidf import Tfidf
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.recipe.data import LimitOptions
 
@@ -36,6 +43,7 @@ CHARACTERS_PER_TOKEN = 16
 DEFAULT_MAX_LENGTH = 512
 # The tokenizer is trained on the first distinct texts up to this many characters.
 TRAINING_CHARACTERS = 20_000_000
+WEIGHTS_FILE = "ngrams.safetensors"
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -54,7 +62,10 @@ class Text(Modality):
     `checkpoint_tokenizer.CheckpointTokenizer`).
 
     Prepared: `values [items, length]` int32, padded with 0, and `length [items]`. Equal texts are one item. Empty and
-    blank texts count as missing. Numbers and dates are converted to text.
+    blank texts count as missing. Numbers and dates are converted to text. With the option `ngrams`, the n-grams of each
+    whole text are stored beside its tokens (`text_ngrams.ngram_matrix` reads them). With `ngrams.min_df`, batches hold
+    them as `ngram_ids [items, longest]` int64 (1 to `shape()["ngrams"]`; 0: none) and `ngram_weights` float32, their
+    TF-IDF weights (`text_ngrams.weigh`).
 
     After `prepare`, `num_truncated` counts the rows whose text was longer than `max_length`, and `num_repaired` counts
     those with an invalid character (half a surrogate pair), which was replaced by U+FFFD.
@@ -73,6 +84,9 @@ class Text(Modality):
         max_length: int | None = Field(default=None, ge=1, le=8_192)
         """Maximum tokens of a text; longer texts are truncated. Default: the 99th percentile of a sample, at most
         512 and at most the positions of the checkpoint."""
+        ngrams: NgramOptions | None = None
+        """Store hashed word and character n-grams of the whole text, for models that count them (TF-IDF). Default:
+        none; the encoder `ngrams` sets it."""
 
         def at_size(self, size: Size) -> Self:
             filled = super().at_size(size)
@@ -90,6 +104,7 @@ class Text(Modality):
         self.max_length = options.max_length or DEFAULT_MAX_LENGTH
         self.tokenizer: Tokenizer | None = None
         self.checkpoint_tokenizer: CheckpointTokenizer | None = None
+        self.tfidf: Tfidf | None = None
         self.num_truncated = self.num_repaired = 0
 
     @classmethod
@@ -131,14 +146,22 @@ class Text(Modality):
         return options.model_copy(update={"max_length": min(DEFAULT_MAX_LENGTH, max(8, -(-needed // 8) * 8))})
 
     def fit(self, blocks: Iterable[RowBlock]) -> None:
-        """Train the tokenizer on the distinct texts of the training rows. The tokenizer of a checkpoint is loaded
-        unchanged. Bad cells are reported by `prepare`."""
+        """Train the tokenizer on the distinct texts of the training rows, and count the texts with each n-gram. The
+        tokenizer of a checkpoint is loaded unchanged. Bad cells are reported by `prepare`."""
+        texts = self._distinct(blocks)
+        frequencies = None
+        if self.options.ngrams is not None and self.options.ngrams.min_df is not None:
+            frequencies = DocumentFrequencies(self.options.ngrams)
+            texts = frequencies.watch(texts)
         if self.options.checkpoint is not None:
             self._set_checkpoint_tokenizer(CheckpointTokenizer.from_checkpoint(self.options.checkpoint))
-            return
-        assert self.options.vocab_size is not None
-        texts = _budget(self._distinct(blocks), TRAINING_CHARACTERS)
-        self.tokenizer = train_bpe(texts, self.options.vocab_size, self.options.lowercase)
+        else:
+            assert self.options.vocab_size is not None
+            beginnings = _budget((text[: self._characters] for text in texts), TRAINING_CHARACTERS)
+            self.tokenizer = train_bpe(beginnings, self.options.vocab_size, self.options.lowercase)
+        if frequencies is not None:
+            deque(texts, maxlen=0)  # the texts that the tokenizer did not need
+            self.tfidf = frequencies.weights()
 
     def _set_checkpoint_tokenizer(self, tokenizer: CheckpointTokenizer) -> None:
         self.checkpoint_tokenizer, self.tokenizer = tokenizer, tokenizer.tokenizer
@@ -151,7 +174,7 @@ class Text(Modality):
                 text = parse_text(cell)
                 if text and (key := _key(text)) not in seen:
                     seen.add(key)
-                    yield text[: self._characters]
+                    yield text
 
     @property
     def _characters(self) -> int:
@@ -179,7 +202,10 @@ class Text(Modality):
         self.num_truncated += int(truncated[index[index >= 0]].sum())
         starts = np.concatenate([[0], np.cumsum([len(ids) for ids in sequences])]).astype(np.int64)
         values = np.concatenate([np.zeros(0, np.int32), *sequences])
-        return PreparedInput(index, RaggedItems({"values": values}, starts), [_key(text) for text in texts])
+        items: Items = RaggedItems({"values": values}, starts)
+        if self.options.ngrams is not None:
+            items = join_ngrams(items, list(texts), self.options.ngrams)
+        return PreparedInput(index, items, [_key(text) for text in texts])
 
     def _encode(self, texts: list[str]) -> list[tuple[list[int], bool]]:
         """The token ids of each text, at most `max_length`, and whether the text had more."""
@@ -195,32 +221,46 @@ class Text(Modality):
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Decode the texts, corrupt them, and tokenize them again."""
+        """Decode the texts, corrupt them, and tokenize them again. N-grams are those of the decoded tokens, so a text
+        that was truncated loses the others."""
         change = {"typing_errors": add_typos, "dropped_words": drop_words, "shuffled_words": shuffle_words}[kind]
         sequences = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
         assert self.tokenizer is not None, "call fit or load first"
         texts = self.tokenizer.decode_batch(sequences, skip_special_tokens=self.checkpoint_tokenizer is not None)
-        corrupted = [ids for ids, _ in self._encode([change(text, strength, draw) for text in texts])]
+        texts = [change(text, strength, draw) for text in texts]
+        corrupted = [ids for ids, _ in self._encode(texts)]
         length = np.array([max(1, len(ids)) for ids in corrupted], np.int64)
         values = np.zeros((len(corrupted), int(length.max(initial=1))), np.int32)
         for row, ids in zip(values, corrupted, strict=True):
             row[: len(ids)] = ids
-        return {"values": values, "length": length}
+        arrays: dict[str, np.ndarray] = {"values": values, "length": length}
+        if self.tfidf is None or self.options.ngrams is None:
+            return arrays
+        return arrays | ngram_arrays(texts, self.options.ngrams)
+
+    def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        return super().collate(items if self.tfidf is None else weigh(items, self.tfidf))
 
     def shape(self) -> dict[str, Any]:
         """`vocabulary`: vocabulary size, including padding; `length`: maximum length. With a checkpoint also
         `checkpoint`, its configuration, `padding` and `mask`, the ids of these tokens (None: no mask token), and
-        `special`, the ids of all tokens that no text contains."""
+        `special`, the ids of all tokens that no text contains. With n-grams in batches also `ngrams`, their number."""
         assert self.tokenizer is not None, "call fit or load first"
         shape: dict[str, Any] = {"vocabulary": self.tokenizer.get_vocab_size(), "length": self.max_length}
         if self.checkpoint_tokenizer is not None:
             tokenizer = self.checkpoint_tokenizer
             shape |= {"checkpoint": tokenizer.card.to_dict(), "padding": tokenizer.pad_token_id}
             shape |= {"mask": tokenizer.mask_token_id, "special": tokenizer.control_token_ids}
+        if self.tfidf is not None:
+            shape["ngrams"] = self.tfidf.num_columns
         return shape
 
     def fingerprint(self, limits: LimitOptions) -> str:
-        return f"text {_key(self._json()).hex()} {self.max_length}"
+        identity = f"text {_key(self._json()).hex()} {self.max_length}"
+        if self.tfidf is None or self.options.ngrams is None:
+            return identity
+        weights = content_checksum([np.ascontiguousarray(one).tobytes() for one in self.tfidf.to_state().values()])
+        return f"{identity} {self.options.ngrams.model_dump_json()} {weights.hex()}"
 
     def _json(self) -> str:
         assert self.tokenizer is not None, "call fit or load first"
@@ -231,6 +271,9 @@ class Text(Modality):
 
     def save(self, folder: Path) -> dict[str, Any]:
         (folder / "tokenizer.json").write_text(self._json(), encoding="utf-8")
+        if self.tfidf is not None:
+            arrays = {name: torch.from_numpy(array) for name, array in self.tfidf.to_state().items()}
+            write_tensors(folder / WEIGHTS_FILE, arrays)
         state: dict[str, Any] = {"max_length": self.max_length}
         return (
             state
@@ -249,6 +292,11 @@ class Text(Modality):
                 CheckpointTokenizer(self.tokenizer, CheckpointConfig.from_dict(state["checkpoint"]))
             )
         self.max_length = state["max_length"]
+        if self.options.ngrams is not None and self.options.ngrams.min_df is not None:
+            weights = folder / WEIGHTS_FILE
+            if not weights.is_file():
+                raise ArtifactError(f"{weights} is missing (the n-gram weights of column {self.column!r})")
+            self.tfidf = Tfidf.from_state({name: one.numpy() for name, one in read_tensors(weights).items()})
 
     def describe(self) -> str:
         shape = self.shape()
@@ -258,6 +306,7 @@ class Text(Modality):
             else f"tokens of {self.checkpoint_tokenizer.card.name}"
         )
         line = f"{shape['vocabulary']:,} {kind}, texts of up to {shape['length']} tokens"
+        line += f", {shape['ngrams']:,} n-grams" if "ngrams" in shape else ""
         return line + (f"; {self.num_truncated:,} rows truncated" if self.num_truncated else "")
 
 

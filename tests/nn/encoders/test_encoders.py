@@ -10,7 +10,7 @@ torch.set_num_threads(1)
 
 WIDTH = 16
 SHAPES = {
-    "text": {"vocabulary": 60, "length": 12},
+    "text": {"vocabulary": 60, "length": 12, "ngrams": 40},
     "image": {"height": 32, "width": 32, "channels": 3},
     "number": {"columns": 3, "quantiles": [[-1.0, 0.0, 0.5, 2.0], [0.0, 0.0, 1.0], []]},
     "category": {"sizes": [4, 5]},
@@ -22,7 +22,8 @@ OF = {
     for name, found in components("encoder").items()
     if found.modality in SHAPES and not name.startswith("pretrained_")
 }
-TEXT = [name for name, modality in OF.items() if modality == "text"]
+#: Encoders of text that read its tokens.
+TEXT = [name for name, modality in OF.items() if modality == "text" and name != "ngrams"]
 IMAGE = [name for name, modality in OF.items() if modality == "image"]
 
 
@@ -39,7 +40,9 @@ def items(modality, count=6):
     if modality == "text":
         length = torch.tensor([12, 3, 1, 7, 9, 5][:count])
         values = torch.randint(1, 60, (count, 12), dtype=torch.int32)
-        return {"values": values * (torch.arange(12) < length[:, None]), "length": length}
+        ids = torch.randint(0, 41, (count, 15))
+        ngrams = {"ngram_ids": ids, "ngram_weights": torch.rand(count, 15) * (ids > 0)}
+        return {"values": values * (torch.arange(12) < length[:, None]), "length": length, **ngrams}
     if modality == "image":
         return {"pixels": torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8).permute(0, 3, 1, 2)}
     if modality in ("number", "datetime"):
@@ -118,6 +121,7 @@ CHANGES = {
         {"token_dropout": 0.6},
         {"dropout": 0.5},
     ],
+    "ngrams": [{"embedding_dim": 8}, {"num_layers": 1}, {"ngram_dropout": 0.5}, {"dropout": 0.5}],
     "lstm": [{"embedding_dim": 8}, {"hidden_size": 8}, {"num_layers": 2}, {"bidirectional": False}, {"dropout": 0.5}],
     "transformer": [{"num_layers": 1}, {"num_heads": 2}, {"position_embedding": "learned"}, {"dropout": 0.5}],
     "resnet": [{"channels": 8}, {"num_blocks": 2}, {"dropout": 0.5}],
@@ -159,7 +163,31 @@ def test_every_option_changes_the_result(name, change):
     assert torch.equal(before, result())
     assert before.shape != after.shape or not torch.allclose(before, after)
     fields = set(components("encoder")[name].Options.model_fields) - {"name"}
+    fields -= {"ngrams"} if name == "ngrams" else set()  # it changes what the modality prepares
     assert fields == {key for changes in CHANGES[name] for key in changes}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_padding_of_ngrams_changes_nothing(training):
+    """Neither more padding nor an n-gram without weight, and no n-gram at all is a text too."""
+    encoder = build("ngrams", dropout=0.0, ngram_dropout=0.0, num_layers=1).train(training)
+    data = items("text")
+    wide, mask = encoder(data)
+    assert mask.all()
+    for at in range(6):
+        real = data["ngram_ids"][at] > 0
+        own = {name: data[name][at : at + 1, real] for name in ("ngram_ids", "ngram_weights")}
+        assert torch.allclose(encoder(own)[0][0], wide[at], atol=1e-6)
+    nothing = {"ngram_ids": torch.zeros(2, 0, dtype=torch.int64), "ngram_weights": torch.zeros(2, 0)}
+    zeros = {"ngram_ids": torch.zeros(2, 3, dtype=torch.int64), "ngram_weights": torch.zeros(2, 3)}
+    assert torch.equal(encoder(nothing)[0], encoder(zeros)[0])
+    assert encoder(zeros)[0].isfinite().all()
+
+
+def test_an_ngram_encoder_is_the_weighted_sum_of_embeddings():
+    encoder, data = build("ngrams").eval(), items("text")
+    summed = (encoder.embedding[data["ngram_ids"]] * data["ngram_weights"].unsqueeze(-1)).sum(1)
+    assert torch.allclose(encoder(data)[0][:, 0], encoder.linear(summed), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,13 @@ def presence(generator):
     return {"values": values * (torch.arange(10) < length[:, None]), "length": length}, label
 
 
+def weighted_presence(generator):
+    """Which of two n-grams is in the text, among random others."""
+    data, label = presence(generator)
+    ids = data["values"].long()
+    return {"ngram_ids": ids, "ngram_weights": (ids > 0) / data["length"].sqrt().unsqueeze(1)}, label
+
+
 def quarters(generator):
     """A bright spot in the upper left or the lower right of noise."""
     pixels = torch.randint(0, 120, (256, 32, 32, 3), generator=generator, dtype=torch.uint8)
@@ -71,6 +78,7 @@ def label_of_a_column(generator):
 
 PLANTED = [
     ("embedding_bag", presence, {}, 0.01, 60),
+    ("ngrams", weighted_presence, {}, 0.01, 60),
     ("lstm", order, {"dropout": 0.0}, 0.01, 60),
     ("transformer", order, {"num_layers": 1, "dropout": 0.0}, 0.005, 60),
     ("resnet", quarters, {"channels": 16}, 0.005, 15),
@@ -93,7 +101,7 @@ PLANTED = [
     ("entity_embedding", label_of_a_column, {}, 0.02, 60),
 ]
 SHAPES = {
-    "text": {"vocabulary": 30, "length": 10},
+    "text": {"vocabulary": 30, "length": 10, "ngrams": 30},
     "image": {"height": 32, "width": 32, "channels": 3},
     "number": {"columns": 3, "quantiles": [torch.linspace(-2.5, 2.5, 65).tolist()] * 3},
     "category": {"sizes": [4, 6]},

@@ -114,6 +114,42 @@ class SelectedItems:
         return self.source.item_bytes()
 
 
+@dataclass(frozen=True)
+class JoinedItems:
+    """Items with additional parts: item i is item i of `main` and of every part. The parts may have lengths of their
+    own.
+
+    `take` returns the arrays of `main`, and those of the parts in `taken`, named `<part>_<array>`. Their lengths are
+    `<part>_length`. Other parts are stored, but not read.
+
+    Example:
+        >>> tokens = RaggedItems({"values": np.array([5, 6, 7])}, np.array([0, 1, 3]))
+        >>> ngrams = RaggedItems({"ids": np.array([8, 9])}, np.array([0, 2, 2]))
+        >>> items = JoinedItems(tokens, {"ngram": ngrams}, taken=("ngram",))
+        >>> {name: array.tolist() for name, array in items.take(np.array([0])).items()}
+        {'values': [[5]], 'length': [1], 'ngram_ids': [[8, 9]], 'ngram_length': [2]}
+    """
+
+    main: Items
+    parts: dict[str, Items]
+    taken: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.main)
+
+    def take(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        arrays = self.main.take(ids)
+        for part in self.taken:
+            arrays |= {f"{part}_{name}": array for name, array in self.parts[part].take(ids).items()}
+        return arrays
+
+    def lengths(self) -> np.ndarray | None:
+        return self.main.lengths()
+
+    def item_bytes(self) -> float:
+        return self.main.item_bytes() + sum(self.parts[part].item_bytes() for part in self.taken)
+
+
 def pad_ragged(array: np.ndarray, starts: np.ndarray, length: np.ndarray, longest: int, pad: float) -> np.ndarray:
     """`[n, longest, ...]`: the segments `array[start:start + length]`, padded with `pad`."""
     shape = (len(starts), longest, *array.shape[1:])

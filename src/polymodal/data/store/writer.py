@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from polymodal.core.paths import cache_writes
-from polymodal.data.store.items import FixedItems, Items, PreparedInput, RaggedItems
+from polymodal.data.store.items import FixedItems, Items, JoinedItems, PreparedInput, RaggedItems
 
 
 @runtime_checkable
@@ -39,8 +40,7 @@ class PreparedWriter:
         self._position: dict[bytes, int] = {}
         self._count = 0
         self._first: PreparedInput | None = None
-        self._arrays: dict[str, _GrowingArray] = {}
-        self._lengths: list[np.ndarray] = []
+        self._writers: dict[str, _ItemsWriter] = {}
 
     def append(self, block: PreparedInput) -> None:
         """Add the rows of `block` after those of the previous blocks.
@@ -58,15 +58,19 @@ class PreparedWriter:
             raise TypeError("the blocks of one input must have items of one type, all with content keys or all without")
         position, new = self._merge(len(items), block.content_keys)
         self._index.append(np.where(block.index >= 0, position[block.index], -1) if len(position) else block.index)
-        if isinstance(items, FixedItems):
-            for name, array in items.arrays.items():
-                self._array(name, array).append(array if new.all() else array[new])
-        elif isinstance(items, RaggedItems):
-            lengths = np.diff(items.starts)
-            for name, array in items.arrays.items():
-                runs = array[items.starts[0] : items.starts[-1]]
-                self._array(name, runs).append(runs if new.all() else runs[np.repeat(new, lengths)])
-            self._lengths.append(lengths[new])
+        self._write(items, new, "")
+
+    def _write(self, items: Items, new: np.ndarray, prefix: str) -> None:
+        """Write the `new` items; `prefix` begins the names of their files."""
+        if isinstance(items, JoinedItems):
+            assert self._first is not None
+            if prefix == "" and items.parts.keys() != getattr(self._first.items, "parts", items.parts).keys():
+                raise TypeError("the blocks of one input must have items with the same parts")
+            self._write(items.main, new, prefix)
+            for name, part in items.parts.items():
+                self._write(part, new, f"{prefix}{name}_")
+        elif isinstance(items, FixedItems | RaggedItems):
+            self._writers.setdefault(prefix, _ItemsWriter(self.folder, prefix)).append(items, new)
         elif not isinstance(items, StoreBacked):
             raise TypeError(f"{type(items).__name__} can be neither written nor opened by keys")
 
@@ -79,17 +83,15 @@ class PreparedWriter:
         if self._first is None:
             raise ValueError("no block was appended")
         keys = self._keys if self._first.content_keys is not None else None
-        return PreparedInput(np.concatenate(self._index).astype(np.int64), self._items(self._first.items), keys)
+        return PreparedInput(np.concatenate(self._index).astype(np.int64), self._items(self._first.items, ""), keys)
 
-    def _items(self, first: Items) -> Items:
-        arrays = {name: growing.finish() for name, growing in self._arrays.items()}
-        if isinstance(first, FixedItems):
-            return FixedItems(arrays)
-        if isinstance(first, RaggedItems):
-            starts = np.concatenate([[0], *self._lengths]).cumsum().astype(np.int64)
-            return RaggedItems(arrays, starts, first.pad)
-        assert isinstance(first, StoreBacked)
-        return first.open_keys(self._keys)
+    def _items(self, first: Items, prefix: str) -> Items:
+        if isinstance(first, JoinedItems):
+            parts = {name: self._items(part, f"{prefix}{name}_") for name, part in first.parts.items()}
+            return replace(first, main=self._items(first.main, prefix), parts=parts)
+        if isinstance(first, StoreBacked):
+            return first.open_keys(self._keys)
+        return self._writers[prefix].finish()
 
     def _merge(self, count: int, keys: list[bytes] | None) -> tuple[np.ndarray, np.ndarray]:
         """The final number of each item of a block, and which of them are new."""
@@ -108,11 +110,44 @@ class PreparedWriter:
             position[i] = self._position[key]
         return position, new
 
+
+class _ItemsWriter:
+    """Concatenates items of one kind, in flat files of `folder` whose names begin with `prefix`, or in memory."""
+
+    def __init__(self, folder: Path | None, prefix: str) -> None:
+        self.folder, self.prefix = folder, prefix
+        self.first: FixedItems | RaggedItems | None = None
+        self.arrays: dict[str, _GrowingArray] = {}
+        self.lengths: list[np.ndarray] = []
+
+    def append(self, items: FixedItems | RaggedItems, new: np.ndarray) -> None:
+        """Add the items where `new [items]` is True."""
+        self.first = self.first or items
+        if type(items) is not type(self.first) or items.arrays.keys() != self.first.arrays.keys():
+            raise TypeError("the blocks of one input must have items of one type with the same arrays")
+        if isinstance(items, FixedItems):
+            for name, array in items.arrays.items():
+                self._array(name, array).append(array if new.all() else array[new])
+            return
+        lengths = np.diff(items.starts)
+        for name, array in items.arrays.items():
+            runs = array[items.starts[0] : items.starts[-1]]
+            self._array(name, runs).append(runs if new.all() else runs[np.repeat(new, lengths)])
+        self.lengths.append(lengths[new])
+
+    def finish(self) -> FixedItems | RaggedItems:
+        """All items."""
+        arrays = {name: growing.finish() for name, growing in self.arrays.items()}
+        if not isinstance(self.first, RaggedItems):
+            return FixedItems(arrays)
+        starts = np.concatenate([[0], *self.lengths]).cumsum().astype(np.int64)
+        return RaggedItems(arrays, starts, self.first.pad)
+
     def _array(self, name: str, like: np.ndarray) -> _GrowingArray:
-        if name not in self._arrays:
-            file = self.folder / f"{name}.bin" if self.folder is not None else None
-            self._arrays[name] = _GrowingArray(file, like)
-        return self._arrays[name]
+        if name not in self.arrays:
+            file = self.folder / f"{self.prefix}{name}.bin" if self.folder is not None else None
+            self.arrays[name] = _GrowingArray(file, like)
+        return self.arrays[name]
 
 
 class _GrowingArray:

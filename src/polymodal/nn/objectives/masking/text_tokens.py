@@ -22,7 +22,8 @@ class TextTokens(CategoricalUnits):
     mask token; the padding token is used, which occurs in no text.
 
     Raises:
-        RecipeError: the tokenizer of the checkpoint has no mask token.
+        RecipeError: the tokenizer of the checkpoint has no mask token, or the encoder reads n-grams, which would show
+            the masked tokens.
     """
 
     default_mask_ratio = 0.15
@@ -33,6 +34,8 @@ class TextTokens(CategoricalUnits):
         if shape.get("mask") is None and "checkpoint" in shape:
             model = shape["checkpoint"]["name"]
             raise RecipeError("inputs", f"the tokenizer of {model} has no mask token, so this input cannot be masked")
+        if "ngrams" in shape:
+            raise RecipeError("inputs", "the n-grams of a text cannot be masked; choose another encoder for this input")
         self.mask_id: int = shape.get("mask", 0)
         self.register_buffer("special", torch.tensor(shape.get("special", [0])), persistent=False)
 
