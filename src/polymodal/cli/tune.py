@@ -16,6 +16,7 @@ from polymodal.core.formatting import metric_name
 from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
+    from polymodal.tuning.candidate import Candidate
     from polymodal.tuning.results import TuningResult
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -74,6 +75,9 @@ def tune(
     )
     shown = [] if as_json else summary(found)
     then = [["predict", str(found.folder / "best"), "NEW_ROWS", "--out", "predictions.csv"]]
+    if _better_baseline(found) is not None:
+        targets = [word for name in target or [] for word in ("--target", name)]
+        then.append(["fit", data, *targets, "--quality", "balanced", "--out", "NEW_FOLDER"])
     print_result({"out": str(out), **found.to_dict()}, ["", *shown, *([""] if notes(found) else [])], as_json=as_json)
     if not as_json:
         for text in notes(found):
@@ -109,6 +113,13 @@ def summary(result: TuningResult) -> list[RenderableType]:
     return [leaderboard_table(result.entries, result.folds), "", labeled_lines(lines)]
 
 
+def _better_baseline(found: TuningResult) -> Candidate | None:
+    """The best baseline if it is better than the best trial. `fit --quality` has it as a member."""
+    baselines = [entry.candidate for entry in found.entries if entry.status == "baseline"]
+    best = max(baselines, key=lambda one: one.score if one.score == one.score else float("-inf"), default=None)
+    return best if best is not None and best.score > found.best.score else None
+
+
 def _selection(found: TuningResult) -> list[tuple[str, str]]:
     """The best trial, the ensemble, and the best baseline if it is better."""
     from polymodal.core.formatting import count_noun, format_interval, format_score
@@ -133,9 +144,7 @@ def _selection(found: TuningResult) -> list[tuple[str, str]]:
         if corrected is not None:
             between = format_interval(corrected.low, corrected.high)
             lines.append(("", f"{format_score(corrected.value)} ({between}) without the selection bias"))
-    baselines = [entry.candidate for entry in found.entries if entry.status == "baseline"]
-    best = max(baselines, key=lambda one: one.score if one.score == one.score else float("-inf"), default=None)
-    if best is not None and best.score > found.best.score:
+    if (best := _better_baseline(found)) is not None:
         lines.append(("baseline", f"{best.name}: {metric} {score(best.score)}, better than the best trial"))
     if len(found.objectives) > 1:
         lines.append(("pareto", f"{', '.join(one.name for one in found.pareto_front)} ({', '.join(found.objectives)})"))
