@@ -27,8 +27,6 @@ from polymodal.recipe.recipe import InputSpec
 
 FEATURIZERS = components("featurizer")
 PAIRS = [(name, modality) for name, one in FEATURIZERS.items() for modality in one.modalities]
-#: Modalities that no featurizer reads by default.
-WITHOUT_FEATURES = {"text"}
 ROWS, TRAIN = 20, np.arange(12)
 
 
@@ -94,7 +92,7 @@ def assert_same(one: FeatureTable, other: FeatureTable, *, inputs: list[str] | N
 def test_every_modality_has_features_with_and_without_a_checkpoint() -> None:
     checkpoints = {name.removeprefix("pretrained_") for name in components("encoder") if name.startswith("pretrained")}
     for modality in components("modality"):
-        assert default_features(modality, False) or modality in WITHOUT_FEATURES
+        assert default_features(modality, False)
         assert ("embedding" in default_features(modality, True)) == (modality in checkpoints)
 
 
@@ -256,7 +254,7 @@ PLANTED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("modality", [name for name in components("modality") if name not in WITHOUT_FEATURES])
+@pytest.mark.parametrize("modality", components("modality"))
 def test_a_linear_model_on_the_features_beats_the_constant(modality: str) -> None:
     rows = 120
     columns = PLANTED[modality](rows, 0)

@@ -40,10 +40,10 @@ def complete_members(recipe: Recipe, given: Recipe, rows: int, *, estimators: bo
         if asked:
             raise RecipeError(asked, f"members beside the network are not available: {reason}; remove it")
         return recipe.model_copy(update={"members": [], "network": True})
-    recipe = _with_features(recipe)
-    quality: Quality = recipe.quality or "balanced"
     if not asked:
         return recipe.model_copy(update={"members": [], "network": True})
+    recipe = _with_features(recipe)
+    quality: Quality = recipe.quality or "balanced"
     members, network = recipe.members, recipe.network
     if members is None:
         members = _members(recipe, quality, rows)

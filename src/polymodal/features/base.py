@@ -71,7 +71,7 @@ class Featurizer(ABC):
 
     @classmethod
     def required_options(cls, options: Any) -> dict[str, Any]:
-        """The options that the modality must have, so that its items hold what the featurizer reads."""
+        """The options that the modality gets where they are unset, so that its items hold what the featurizer reads."""
         return {}
 
     def fit(self, prepared: PreparedInput, rows: np.ndarray) -> None:

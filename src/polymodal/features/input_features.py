@@ -64,7 +64,8 @@ def input_features(name: str, spec: InputSpec) -> list[Options]:
 
 
 def required_modality_options(name: str, spec: InputSpec) -> dict[str, Any]:
-    """The options that the modality of the input `name` must have, so that its items hold what its featurizers read.
+    """Unset options of the modality of the input `name` that its featurizers need, with their values, so that its items
+    hold what they read.
 
     Raises:
         RecipeError: two featurizers need different values; see also `input_features`.
@@ -72,7 +73,7 @@ def required_modality_options(name: str, spec: InputSpec) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     for options in input_features(name, spec):
         for key, value in find("featurizer", options.name).required_options(options).items():
-            if wanted.setdefault(key, value) != value:
+            if getattr(spec.modality, key) is None and wanted.setdefault(key, value) != value:
                 problem = f"the featurizers need {key}: {wanted[key]!r} and {key}: {value!r}; name one of them only"
                 raise RecipeError(f"inputs.{name}.features", problem)
     return wanted

@@ -218,16 +218,22 @@ class Text(Modality):
             for one, text in zip(encodings, texts, strict=True)
         ]
 
+    def decode(self, items: dict[str, np.ndarray]) -> list[str]:
+        """The texts of prepared items, as far as their tokens hold them."""
+        assert self.tokenizer is not None, "call fit or load first"
+        sequences = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
+        texts: list[str] = self.tokenizer.decode_batch(
+            sequences, skip_special_tokens=self.checkpoint_tokenizer is not None
+        )
+        return texts
+
     def corrupt(
         self, items: dict[str, np.ndarray], kind: str, strength: float, draw: np.random.Generator
     ) -> dict[str, np.ndarray]:
         """Decode the texts, corrupt them, and tokenize them again. N-grams are those of the decoded tokens, so a text
         that was truncated loses the others."""
         change = {"typing_errors": add_typos, "dropped_words": drop_words, "shuffled_words": shuffle_words}[kind]
-        sequences = [ids[:count].tolist() for ids, count in zip(items["values"], items["length"], strict=True)]
-        assert self.tokenizer is not None, "call fit or load first"
-        texts = self.tokenizer.decode_batch(sequences, skip_special_tokens=self.checkpoint_tokenizer is not None)
-        texts = [change(text, strength, draw) for text in texts]
+        texts = [change(text, strength, draw) for text in self.decode(items)]
         corrupted = [ids for ids, _ in self._encode(texts)]
         length = np.array([max(1, len(ids)) for ids in corrupted], np.int64)
         values = np.zeros((len(corrupted), int(length.max(initial=1))), np.int32)

@@ -76,9 +76,9 @@ class Tfidf:
             np.log(weight, out=weight)
             weight += 1
         weight *= self.idf[column]
-        squares = np.concatenate([[0.0], np.cumsum(weight.astype(np.float64) ** 2)])[starts]
-        length = np.sqrt(np.diff(squares))
-        weight /= np.repeat(np.where(length > 0, length, 1), np.diff(starts)).astype(np.float32)
+        text = np.repeat(np.arange(counts.shape[0]), np.diff(starts))
+        squares = np.bincount(text, weight.astype(np.float64) ** 2, minlength=counts.shape[0])
+        weight /= np.sqrt(squares).astype(np.float32)[text]  # a sum for each text: other texts change no bit
         return csr_matrix((weight, column, starts), shape=(counts.shape[0], self.num_columns))
 
     def padded(self, buckets: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,7 +86,7 @@ def write_ensemble(folder: Path, ensemble: FittedEnsemble) -> None:
         for output, one in ensemble.combinations.items()
     }
     write_tensors(
-        folder / MEMBER_ARRAYS, {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
+        folder / MEMBER_ARRAYS, {name: torch.from_numpy(np.asarray(one, order="C")) for name, one in arrays.items()}
     )
     content = EnsembleFile(networks=len(ensemble.networks), members=members, combinations=combinations)
     write_json(folder / MEMBERS, content.model_dump())

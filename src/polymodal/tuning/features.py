@@ -13,14 +13,15 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import build, find
 from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.features.base import FeatureSource
+from polymodal.features.embedding import EmbeddingFeatures
 from polymodal.features.media_statistics import STATISTICS, summary_statistics
-from polymodal.metrics.retrieval import normalize_rows
 from polymodal.modalities.base import Modality
 from polymodal.modalities.category import FIRST_LABEL
 from polymodal.modalities.text import parse_text
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
-from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, encode_frozen_input, mean_features
+from polymodal.preparation.feature_cache import FeatureSettings
 from polymodal.recipe.recipe import InputSpec
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.tuning.folds import Folds
@@ -92,7 +93,7 @@ class FrozenFeatures:
         if name in self._fold_free:
             features = self._fold_free[name]
             if features.is_pretrained:
-                return _with_flag(normalize_rows(features.values), features.present)
+                return _with_flag(features.values, features.present)
             return _standardize(features.values, features.present, fit_rows)
         if name in self._raw_texts:
             return _tfidf(self._raw_texts[name], fit_rows)
@@ -158,14 +159,11 @@ class FrozenFeatures:
         except RecipeError as error:
             raise error.with_prefix(path) from None
 
-        def pooled_outputs(prepared: PreparedInput, modality: Modality) -> np.ndarray:
-            settings = FeatureSettings(recipe.training.feature_cache, recipe.data.limits)
-            features = encode_frozen_input(encoder, modality, prepared, settings, folder=media_cache_folder())
-            if features is None or not isinstance(features.items, FeatureItems):
-                raise RecipeError(path, "this encoder has no frozen layers, so its features cannot be cached")
-            return mean_features(features.items)
-
-        return _FeatureMatrix(*self._per_row(modality, pooled_outputs), is_pretrained=True)
+        settings = FeatureSettings(recipe.training.feature_cache, recipe.data.limits)
+        source = FeatureSource(modality, encoder, settings, media_cache_folder())
+        embedding = EmbeddingFeatures(EmbeddingFeatures.Options(), source=source)
+        values, present = self._per_row(modality, lambda prepared, _: embedding.transform(prepared).values)
+        return _FeatureMatrix(values, present, is_pretrained=True)
 
     def _modality(self, name: str) -> Modality:
         spec = self.folds.recipe.inputs[name]
