@@ -125,6 +125,9 @@ def multitask_gain(
         directory.check()
     shown = Progress(progress)
     plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, validation=validation, test=test, root=root)
+    if plan.recipe.members:
+        key = "members" if plan.recipe.quality is None else "quality"
+        raise RecipeError(key, "the comparison trains networks, whose tasks share weights; remove it")
     if len(plan.recipe.outputs) < 2:
         raise RecipeError("outputs", "the multitask gain needs two or more outputs")
     if plan.recipe.privileged or plan.recipe.training.distillation.teacher is not None:
