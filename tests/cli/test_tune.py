@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from polymodal.cli.commands import app
-from polymodal.cli.tune import as_seconds
+from polymodal.cli.inputs import as_seconds
 from polymodal.core.errors import RecipeError
 from polymodal.datasets.planted import make_exclusive_or
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from polymodal.core.errors import RecipeError
 
 if TYPE_CHECKING:
     from polymodal.data.table.table import Table
@@ -14,6 +17,10 @@ class OpensTables(Protocol):
     """A model, an ensemble or a classifier that opens tables."""
 
     def open(self, data: Any, root: Path | str | None = None) -> Table: ...
+
+
+#: Seconds of the units of a time limit.
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def all_tables(data: str, more: list[str] | None) -> Any:
@@ -56,3 +63,17 @@ def open_rows(model: OpensTables, data: str, root: Path | None) -> Table:
 def media_root(data: str, root: Path | None) -> Path | None:
     """`root`; if not given, the current folder for rows given as JSON in the command."""
     return root or (Path.cwd() if data.lstrip().startswith(("{", "[")) else None)
+
+
+def as_seconds(text: str) -> float | None:
+    """Seconds of `90`, `90s`, `10m` or `1.5h`; None for `none`.
+
+    Raises:
+        RecipeError: the text is none of these.
+    """
+    if text.strip().lower() == "none":
+        return None
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if matched is None or float(matched[1]) == 0:
+        raise RecipeError("", f"--time-limit must be 90s, 10m, 2h or none, not {text!r}")
+    return float(matched[1]) * UNITS[matched[2]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 from rich.console import RenderableType
 
-from polymodal.cli.inputs import all_tables, single_or_list, training_settings
+from polymodal.cli.inputs import all_tables, as_seconds, single_or_list, training_settings
 from polymodal.cli.options import (
     AdditionalData,
     Data,
@@ -40,6 +40,9 @@ def fit(
     out: ModelOut,
     target: Target = None,
     quality: Quality = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", help="Time limit of the run: 90s, 10m or 2h. Default: none.")
+    ] = None,
     additional_data: AdditionalData = None,
     recipe: RecipeFile = None,
     init_from: InitFrom = None,
@@ -60,6 +63,7 @@ def fit(
         all_tables(data, additional_data),
         target,
         quality=cast("Literal['fast', 'balanced', 'best'] | None", quality),
+        time_limit=None if time_limit is None else as_seconds(time_limit),
         recipe=recipe,
         settings=training_settings(settings, strict),
         validation=single_or_list(validation),

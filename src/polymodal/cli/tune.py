@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
+from polymodal.cli.inputs import as_seconds
 from polymodal.cli.options import Data, Folds, Json, Overwrite, Root, Settings, Target
 from polymodal.cli.output import print_next, print_note, print_result
-from polymodal.core.errors import RecipeError
 from polymodal.core.formatting import metric_name
 from polymodal.core.terminal import labeled_lines
 
 if TYPE_CHECKING:
     from polymodal.tuning.candidate import Candidate
     from polymodal.tuning.results import TuningResult
-
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def tune(
@@ -83,20 +80,6 @@ def tune(
         for text in notes(found):
             print_note(text)
         print_next(then)
-
-
-def as_seconds(text: str) -> float | None:
-    """Seconds of `90`, `90s`, `10m` or `1.5h`; None for `none`.
-
-    Raises:
-        RecipeError: the text is none of these.
-    """
-    if text.strip().lower() == "none":
-        return None
-    matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
-    if matched is None or float(matched[1]) == 0:
-        raise RecipeError("", f"--time-limit must be 90s, 10m, 2h or none, not {text!r}")
-    return float(matched[1]) * UNITS[matched[2]]
 
 
 def summary(result: TuningResult) -> list[RenderableType]:

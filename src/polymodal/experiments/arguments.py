@@ -8,7 +8,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from polymodal.core.errors import DataError
+from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.paths import cache_folder
 from polymodal.data.table.concat import ConcatTable, open_data
 from polymodal.data.table.table import Table
@@ -76,9 +76,16 @@ def with_init_from(recipe: Recipe, init_from: Path | str | None) -> Recipe:
     return recipe.model_copy(update={"training": training})
 
 
-def with_quality(recipe: Recipe, quality: Quality | None) -> Recipe:
-    """The recipe with `quality`, if it is given."""
-    return recipe if quality is None else recipe.model_copy(update={"quality": quality})
+def with_effort(recipe: Recipe, quality: Quality | None, time_limit: float | None = None) -> Recipe:
+    """The recipe with `quality` and `time_limit`, if they are given.
+
+    Raises:
+        RecipeError: the time limit is not positive.
+    """
+    if time_limit is not None and not time_limit > 0:
+        raise RecipeError("time_limit", f"must be a positive number of seconds, not {time_limit}")
+    given = {key: value for key, value in (("quality", quality), ("time_limit", time_limit)) if value is not None}
+    return recipe.model_copy(update=given) if given else recipe
 
 
 def as_table(source: Any, root: Path | str | None) -> Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from polymodal.core.formatting import join_words
 from polymodal.core.paths import media_cache_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import build
@@ -53,11 +55,15 @@ def train_members(
     progress: Progress,
     title: str = "train",
     log_parameters: bool = False,
+    deadline: float = math.inf,
 ) -> Model:
     """Fit the estimators of the recipe and, if it has one, the network; select and combine them out of fold.
 
     The members are compared on the training and validation rows together: each predicts rows that it was not fitted
-    on. Estimators come first, because they cost least.
+    on. Estimators come first, because they cost least. After half of the time until the deadline, or all of it without
+    a network, no further estimator is begun, but there is at least one member.
+
+    For the arguments, see `train_network.TrainingJob`.
     """
     keep_freed_memory()
     recipe, begun = experiment.recipe, time.perf_counter()
@@ -69,18 +75,21 @@ def train_members(
         features.fit(train.table, train.rows)
         table = rows.features(features)
     members = recipe.members or []
-    candidates = [
-        _fit_estimator(experiment, rows, table, number, name, progress)
-        for number, name in enumerate(member_names(members))
-    ]
+    candidates: list[_Candidate] = []
+    until = begun + (deadline - begun) / (2 if recipe.network else 1)
+    for number, name in enumerate(names := member_names(members)):
+        if time.perf_counter() < until or not (candidates or recipe.network):
+            candidates.append(_fit_estimator(experiment, rows, table, number, name, progress))
+    left_out = names[len(candidates) :]
     if recipe.network:
-        run = _NetworkRun(experiment, folder, resume, progress, title, log_parameters)
+        run = _NetworkRun(experiment, folder, resume, progress, title, log_parameters, deadline)
         candidates.append(run.candidate(rows))
     selections = {name: _select(experiment, rows, candidates, name) for name in experiment.preparation.tasks}
     model = _assemble(experiment, features, encoders, candidates, selections)
     records = tuple(_record(one, selections, experiment) for one in candidates)
     seconds = Durations(round(time.perf_counter() - begun, 3))
-    model.run = replace(model.run, members=records, seconds=seconds)
+    notices = (f"the time limit left no time for {join_words(left_out)}",) if left_out else ()
+    model.run = replace(model.run, members=records, seconds=seconds, notices=(*model.run.notices, *notices))
     return model
 
 
@@ -130,6 +139,7 @@ class _NetworkRun:
     progress: Progress
     title: str
     log_parameters: bool
+    deadline: float
 
     def candidate(self, rows: MemberRows) -> _Candidate:
         """Train a network in each fold, which is validated on the held-out rows, and predict these rows."""
@@ -143,6 +153,7 @@ class _NetworkRun:
             if folder is not None and several:
                 folder = folder / f"fold-{number}"
                 write_text(folder / "recipe.yaml", own.recipe.to_yaml())
+            now = time.perf_counter()
             model = train_network(
                 own,
                 folder=folder,
@@ -150,6 +161,7 @@ class _NetworkRun:
                 progress=self.progress,
                 title=f"{self.title} (fold {number + 1} of {len(rows.folds)})" if several else self.title,
                 log_parameters=self.log_parameters and number == 0,
+                deadline=now + (self.deadline - now) / (len(rows.folds) - number),
             )
             split = own.feature_splits(model.network, self.progress)["validation"]
             found = average_networks([model.predictor.predict(split)], self.experiment.preparation)

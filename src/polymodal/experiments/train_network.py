@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class TrainingJob:
     resume: continue from the checkpoint in the folder, if there is one
     title: title of the progress bar
     log_parameters: print the number of trainable parameters before training, if some are frozen
+    deadline: the time (`time.perf_counter()`) at which the training should end
     source_model: record of the weights loaded from a saved model
     """
 
@@ -50,6 +52,7 @@ class TrainingJob:
     progress: Progress
     title: str
     log_parameters: bool
+    deadline: float = math.inf
     source_model: SourceModelRecord | None = None
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
@@ -69,7 +72,7 @@ class TrainingJob:
             self.progress.log(describe_trainable(network))
         own = replace(experiment, splits=experiment.splits | {"train": train})
         splits = own.feature_splits(network, self.progress)
-        return Trainer(
+        trainer = Trainer(
             recipe,
             network,
             preparation,
@@ -79,6 +82,8 @@ class TrainingJob:
             progress=self.progress,
             title=title,
         )
+        trainer.deadline = self.deadline
+        return trainer
 
 
 def train_network(
@@ -89,6 +94,7 @@ def train_network(
     progress: Progress,
     title: str = "train",
     log_parameters: bool = False,
+    deadline: float = math.inf,
 ) -> Model:
     """Train a network on the training split and select its weights on the validation split.
 
@@ -102,7 +108,7 @@ def train_network(
     keep_freed_memory()
     recipe, train = experiment.recipe, experiment.splits["train"]
     teacher_targets, teacher = _teacher_targets(experiment, folder, resume, progress)
-    job = TrainingJob(experiment, teacher_targets, folder, resume, progress, title, log_parameters)
+    job = TrainingJob(experiment, teacher_targets, folder, resume, progress, title, log_parameters, deadline)
     labels: PseudoLabelRecord | None = None
     with isolated_random_state():
         if recipe.training.pseudo_labels.rounds:

@@ -91,9 +91,11 @@ def ngram_matrix(items: Items, ids: np.ndarray, buckets: int) -> csr_matrix:
     """
     from scipy.sparse import csr_matrix
 
-    while isinstance(items, SelectedItems):
-        items, ids = items.source, np.where(ids >= 0, items.ids[ids], -1)
-    ngrams = items.parts.get(PART) if isinstance(items, JoinedItems) else None
+    whole = items
+    while isinstance(whole, SelectedItems):
+        ids = np.where(ids >= 0, whole.ids[ids], -1)
+        whole = whole.source
+    ngrams = whole.parts.get(PART) if isinstance(whole, JoinedItems) else None
     if not isinstance(ngrams, RaggedItems):
         raise ValueError("these items have no n-grams; set the option `ngrams` of the modality")
     present = ids >= 0

@@ -99,6 +99,9 @@ class Recipe(SizedModel):
     network: bool | None = None
     """Whether a network is trained. Default: by `quality`."""
     ensemble: EnsembleOptions = EnsembleOptions()
+    time_limit: float | None = Field(default=None, gt=0)
+    """Seconds for a run with its preparation and scores. A network is then trained for fewer epochs, and members that
+    come last are left out. Default: none."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Random seed of splits, initial weights, order of rows, dropout and augmentation."""
     data: DataOptions = DataOptions()

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from polymodal.core.errors import RecipeError
 from polymodal.data.partition import Split
 from polymodal.inference.predictions import Predictions
+from polymodal.nn.network import Network
 from polymodal.preparation.preparation import PreparedTable
+from polymodal.recipe.training import TrainingOptions
 from polymodal.tasks.base import Task
 
 #: The mean loss by output and branch.
@@ -83,3 +86,20 @@ def branch_losses(
                 loss = task.loss(values[known].float(), task.collate(value[known.numpy()]))
                 found[output, branch] = float(loss.mean())
     return found
+
+
+def make_blending(network: Network, options: TrainingOptions) -> GradientBlending | None:
+    """The branch weights of each output, if the recipe uses gradient blending; else None.
+
+    Raises:
+        RecipeError: the fusion has only one branch.
+    """
+    if options.modality_balancing.method != "gradient_blending":
+        return None
+    branches = network.fusion.branch_names()
+    if len(branches) < 2:
+        raise RecipeError(
+            "training.modality_balancing.method",
+            "gradient_blending needs a fusion with several branches: use hybrid or late",
+        )
+    return GradientBlending(network.outputs, branches)

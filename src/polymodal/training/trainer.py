@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -32,7 +33,6 @@ from polymodal.nn.objectives.base import ObjectiveBatch
 from polymodal.nn.towers import EncodedInputs, LazyInputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.autotune import autotune, autotune_cache
 from polymodal.runtime.compute import ComputeConfig, network_device
 from polymodal.runtime.random_state import random_state, restore_random_state
@@ -41,7 +41,7 @@ from polymodal.training.batches import make_sampler
 from polymodal.training.calibration import calibrate_fusion
 from polymodal.training.distillation import TeacherTargets
 from polymodal.training.fingerprint import run_fingerprint
-from polymodal.training.gradient_blending import GradientBlending, branch_losses
+from polymodal.training.gradient_blending import branch_losses, make_blending
 from polymodal.training.log import Log
 from polymodal.training.loss import Loss, Losses
 from polymodal.training.modality_balancing import modulate_gradients, unimodal_scores
@@ -67,6 +67,7 @@ class Trainer:
     checkpoint is kept after the last epoch, in case the process stops before the model is saved. The code that saves
     the model deletes it.
 
+    deadline: the time (`time.perf_counter()`) at which the run should end; default: none
     teacher_targets: predictions of a teacher for distillation
     folder: folder of the checkpoint and the log; None writes neither
     progress, title: progress bar and its title
@@ -96,7 +97,7 @@ class Trainer:
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
         weights = {name: spec.loss_weight for name, spec in recipe.outputs.items()} | objective_weights
         self.loss = Loss(
-            preparation.tasks, weights, options.loss_balancing, teacher_targets, _blending(network, options)
+            preparation.tasks, weights, options.loss_balancing, teacher_targets, make_blending(network, options)
         )
         self.loss.to(network_device(network))
         self.optimizer = make_optimizer(network, self.loss, options)
@@ -107,7 +108,8 @@ class Trainer:
         self.sampler = make_sampler(recipe, network, preparation, self.train)
         self.epoch, self.batch_index, self.epochs_without_improvement = 0, 0, 0
         self.batches = self.sampler.epoch(0)
-        self.total_steps = options.epochs * len(self.batches)
+        self.num_epochs, self.deadline = options.epochs, math.inf
+        self.total_steps = self.num_epochs * len(self.batches)
         self.schedule = make_schedule(self.optimizer, self.total_steps, options.warmup_ratio)
         self.selects_best_epoch = bool(preparation.tasks) or all(
             one.usable_for_model_selection for one in self.objectives.values()
@@ -151,7 +153,8 @@ class Trainer:
             closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=last_step)) as self.log,
             self.progress.task(self.title, 1) as self.bar,
         ):
-            while self.epoch < (self.options.epochs or 0) and self.epochs_without_improvement < self.patience:
+            started = time.perf_counter()
+            while self.epoch < self.num_epochs and self.epochs_without_improvement < self.patience:
                 self.batches = self.sampler.epoch(self.epoch)
                 self.network.train()
                 begun = time.perf_counter()
@@ -164,6 +167,8 @@ class Trainer:
                             self._save()
                 self._count_time(begun)
                 self._end_epoch()
+                if self.epoch == 1:
+                    self._plan_epochs(time.perf_counter() - started)
                 self._save()
             self._select_weights()
             if self.epoch:
@@ -196,6 +201,7 @@ class Trainer:
             "history": self.history.state_dict(),
             "notices": self.monitor.notices,
             "zero_grad_steps": self.monitor.zero_grad_steps,
+            "num_epochs": self.num_epochs,
             "compute": vars(self.compute),
         }
         return TrainingState(tensors, facts)
@@ -222,15 +228,29 @@ class Trainer:
         self.history = History.from_state(facts["history"])
         self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["zero_grad_steps"]
         self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device).supported()
-        self.schedule = make_schedule(
-            self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
-        )
+        self._set_epochs(facts["num_epochs"])
         restore_random_state(state.tensors)
 
     @property
     def predictor(self) -> Predictor:
         """A predictor with the current weights, for the validation rows."""
         return Predictor(self.network, self.preparation, self.compute, 4 * (self.options.batch_size or 64))
+
+    def _plan_epochs(self, seconds: float) -> None:
+        """Plan fewer epochs, at the end of which the learning rate is 0, if all would end after the deadline.
+
+        seconds: the duration of the first epoch with its validation
+        """
+        possible = 1 + max(1.0, (self.deadline - time.perf_counter()) / max(seconds, 1e-9))
+        if possible < self.num_epochs:
+            self.monitor.notices.append(f"the time limit allows {int(possible)} of {self.num_epochs} epochs")
+            self._set_epochs(int(possible))
+
+    def _set_epochs(self, epochs: int) -> None:
+        self.num_epochs, self.total_steps = epochs, epochs * len(self.batches)
+        self.schedule = make_schedule(
+            self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
+        )
 
     def _count_time(self, begun: float) -> float:
         """Add the seconds since `begun` to the training time; return the current time."""
@@ -378,20 +398,3 @@ class Trainer:
         if total.requires_grad:  # else all parameters are frozen
             total.backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
-
-
-def _blending(network: Network, options: TrainingOptions) -> GradientBlending | None:
-    """The branch weights of each output, if the recipe uses gradient blending; else None.
-
-    Raises:
-        RecipeError: the fusion has only one branch.
-    """
-    if options.modality_balancing.method != "gradient_blending":
-        return None
-    branches = network.fusion.branch_names()
-    if len(branches) < 2:
-        raise RecipeError(
-            "training.modality_balancing.method",
-            "gradient_blending needs a fusion with several branches: use hybrid or late",
-        )
-    return GradientBlending(network.outputs, branches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,8 +23,8 @@ from polymodal.experiments.arguments import (
     as_recipe,
     as_targets,
     open_tables,
+    with_effort,
     with_init_from,
-    with_quality,
 )
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.live_options import check_live_options
@@ -41,6 +42,9 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.run_context import RunContext
 from polymodal.workflows.run_folder import CELL_ERRORS_FILE, RunData, RunFolder, sources, write_run
 
+#: Part of a time limit after which the training should end, so that the scores and the report have time.
+TRAINING_SHARE = 0.85
+
 
 @check_arguments
 def fit(
@@ -48,6 +52,7 @@ def fit(
     target: TargetLike = None,
     *,
     quality: Quality | None = None,
+    time_limit: float | None = None,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,
     validation: Any = None,
@@ -65,6 +70,7 @@ def fit(
     data: training table; any source of `data.table.concat.open_data`, or several as a list or a dict by name
     target: the column or columns to predict; not needed if the recipe has `outputs`
     quality: `fast`, `balanced` or `best`: which members are tried (recipe key `quality`); default: a network alone
+    time_limit: seconds for preparation, training and scores (recipe key `time_limit`); default: none
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; unset options are inferred from the data
     settings: recipe keys to change: a list of texts `a.b=c`, or a mapping `{"a.b": c}`
     validation, test: validation and test table; default: rows of `data` are split off by `recipe.data.split`
@@ -98,7 +104,7 @@ def fit(
         >>> list(model.metrics["test"]["kind"])[0]
         'accuracy'
     """
-    chosen = with_quality(with_init_from(as_recipe(recipe, settings), init_from), quality)
+    chosen = with_effort(with_init_from(as_recipe(recipe, settings), init_from), quality, time_limit)
     folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, unlabeled, *sources(chosen)])
     tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
     plan, splits = plan_run(chosen, tables, as_targets(target), writes_files=out is not None)
@@ -166,8 +172,15 @@ def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progre
         for note in facts.notes:
             warn_caller(note, RowsWarning)
         prepared = time.perf_counter()
-        train = training_of(plan.recipe)
-        model = train(experiment, folder=work.path, resume=out.resume, progress=progress, log_parameters=True)
+        limit, train = plan.recipe.time_limit, training_of(plan.recipe)
+        model = train(
+            experiment,
+            folder=work.path,
+            resume=out.resume,
+            progress=progress,
+            log_parameters=True,
+            deadline=math.inf if limit is None else begun + TRAINING_SHARE * limit,
+        )
         scores = score_model(experiment, model, progress=progress)
         record = _complete_record(plan, experiment, model, scores, data)
         record = replace(record, training_rows=facts.training_rows, data_notes=facts.notes)
@@ -227,7 +240,7 @@ def plan_fit(
         RecipeError, DataError: as `fit`.
     """
     tables = open_tables(data, validation=validation, test=test, root=root)
-    return plan_run(with_quality(as_recipe(recipe, settings), quality), tables, as_targets(target))
+    return plan_run(with_effort(as_recipe(recipe, settings), quality), tables, as_targets(target))
 
 
 def _without_outputs(recipe: Recipe, table: Table) -> Recipe:
