@@ -21,6 +21,8 @@ CASES = [(name, space) for name, one in components("estimator").items() for spac
 each_estimator = pytest.mark.parametrize(("name", "space"), CASES)
 #: Estimators for which a row of weight 2 equals the row twice.
 EXACT_WEIGHTS = ("linear", "kernel")
+#: The part of the skill that is left with 20 noise columns; 0.4 of others.
+SHARE_WITH_NOISE = {"linear": 0.7}
 
 
 @cache
@@ -147,7 +149,7 @@ def test_noise_columns_cost_little(name: str, space: Space) -> None:
     blocks = {**features.blocks, "noise": (FeatureBlock("number", noise),)}
     wider = FeatureTable(blocks, {**features.present, "noise": np.ones(ROWS, bool)})
     found = estimator(name).cross_fit(wider, target, folds_of(ROWS))
-    assert skill(found, target) > 0.4 * skill(held_out, target)
+    assert skill(found, target) > SHARE_WITH_NOISE.get(name, 0.4) * skill(held_out, target)
 
 
 @each_estimator

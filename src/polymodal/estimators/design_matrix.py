@@ -40,6 +40,13 @@ class DesignMatrix:
         product = self.dense.T @ values
         return np.concatenate([product, self.sparse.T @ values]) if self.sparse.shape[1] else product
 
+    def scaled(self, factors: np.ndarray) -> DesignMatrix:
+        """The columns multiplied by `factors [columns]`."""
+        width = self.dense.shape[1]
+        sparse = self.sparse.copy()
+        sparse.data *= factors[width:][sparse.indices]
+        return DesignMatrix(self.dense * factors[:width], sparse)
+
     def moments(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The means and the mean squares `[columns]` float64, with weights `[rows]` that sum to 1."""
         squares = self.sparse.multiply(self.sparse)

@@ -9,7 +9,9 @@ import numpy as np
 
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
-from polymodal.estimators.penalized_models import Coefficients, linear_path, raw_predictions, row_losses
+from polymodal.estimators.penalized_models import Coefficients, raw_predictions
+from polymodal.estimators.penalty_choice import LinearFold, PenaltyChoice, choose_penalties, fit_with_penalties
+from polymodal.estimators.relevance import relevance_scales
 from polymodal.estimators.standard_columns import StandardColumns
 from polymodal.features.feature_table import FeatureTable
 
@@ -18,7 +20,7 @@ PENALTIES = tuple(10.0 ** np.arange(0.5, -7.1, -0.5))
 FEW_PENALTIES = tuple(10.0 ** np.arange(-1.5, -7.1, -0.75))
 MANY_ROWS = 3000
 #: The path ends after this number of penalties without a better loss; for many rows after the first.
-PATIENCE, MIN_STEPS = 2, 3
+PATIENCE = 2
 
 
 @register
@@ -31,8 +33,10 @@ class LinearModel(Estimator):
     Descent", 2010, for paths of penalties with warm starts.
 
     The penalty is that with the smallest loss on the held-out rows, among them an infinite one, which gives the
-    constant prediction; each number of a target of several numbers has its own. With more than 3,000 rows, the first
-    fold alone chooses it. The model is then fitted on all rows with this penalty.
+    constant prediction; each number of a target of several numbers has its own. With up to 3,000 rows, a second path
+    scales each number, category, text and embedding by its share in the first model (`relevance_scales`), and is kept
+    if its loss is smaller. With more rows, the first fold alone chooses the penalty. The model is then fitted on all
+    rows.
 
     Example:
         >>> from polymodal.features.feature_table import FeatureBlock
@@ -54,16 +58,15 @@ class LinearModel(Estimator):
         held_out = np.full((len(target), target.size), np.nan, np.float32)
         many = len(target) > MANY_ROWS
         leading = folds[:1] if many else folds
-        penalties = FEW_PENALTIES if many else PENALTIES
-        chosen, predictions = _choose_penalties(features, target, leading, penalties, 1 if many else PATIENCE)
-        for fold, raw in zip(leading, predictions, strict=True):
+        choice, scaled = _choose(features, target, leading, many)
+        for fold, raw in zip(leading, (scaled or choice).raw, strict=True):
             held_out[fold.held_out] = raw
         for fold in folds[len(leading) :]:
             columns = StandardColumns()
-            coefficients = _fit(columns, features.take(fold.train), target.take(fold.train), chosen)
+            coefficients = _fit(columns, features.take(fold.train), target.take(fold.train), choice, None)
             held_out[fold.held_out] = raw_predictions(columns.transform(features.take(fold.held_out)), coefficients)
         self._columns = StandardColumns()
-        self._coefficients = _fit(self._columns, features, target, chosen)
+        self._coefficients = _fit(self._columns, features, target, choice, scaled)
         return held_out
 
     def predict(self, features: FeatureTable) -> np.ndarray:
@@ -83,49 +86,41 @@ class LinearModel(Estimator):
         self._coefficients = state.arrays["coefficients"]
 
 
-def _choose_penalties(
-    features: FeatureTable,
-    target: EstimatorTarget,
-    folds: Sequence[Fold],
-    penalties: Sequence[float],
-    patience: int,
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The penalty of each value of the target `[size]`, and the raw predictions of the held-out rows of each fold."""
-    held = [target.take(fold.held_out) for fold in folds]
-    paths, best_raw = [], []
-    for fold, rows in zip(folds, held, strict=True):
+def _choose(
+    features: FeatureTable, target: EstimatorTarget, folds: Sequence[Fold], many: bool
+) -> tuple[PenaltyChoice, PenaltyChoice | None]:
+    """The penalties for equal scales, and those for scales by relevance if they have a smaller loss."""
+    sides: list[LinearFold] = []
+    groups: list[np.ndarray] = []
+    for fold in folds:
         columns, train = StandardColumns(), target.take(fold.train)
         x = columns.fit(features.take(fold.train), train.weight)
-        paths.append((linear_path(x, train, penalties), columns.transform(features.take(fold.held_out))))
-        best_raw.append(np.tile(train.constant().astype(np.float32), (len(rows), 1)))
-    best_loss = _held_out_loss(best_raw, held)
-    chosen, waited = np.full(target.size, np.inf), np.zeros(target.size, int)
-    for step, penalty in enumerate(penalties):
-        raws = [raw_predictions(x, next(path)) for path, x in paths]
-        loss = _held_out_loss(raws, held)
-        better = loss < best_loss
-        best_loss, chosen = np.where(better, loss, best_loss), np.where(better, penalty, chosen)
-        best_raw = [np.where(better, raw, best) for raw, best in zip(raws, best_raw, strict=True)]
-        waited = np.where(better, 0, waited + 1)
-        if step >= MIN_STEPS and (waited >= patience).all():
-            break
-    return chosen, best_raw
+        new = columns.transform(features.take(fold.held_out))
+        sides.append(LinearFold(x, train, new, target.take(fold.held_out)))
+        groups.append(columns.groups(features))
+    choice = choose_penalties(sides, FEW_PENALTIES if many else PENALTIES, 1 if many else PATIENCE)
+    if many or max(len(np.unique(one)) for one in groups) == 1 or np.isinf(choice.penalties).all():
+        return choice, None
+    scaled_sides = []
+    for side, some, coefficients in zip(sides, groups, choice.coefficients, strict=True):
+        scales = relevance_scales(side.train, some, coefficients, side.train_target.weight)
+        scaled_sides.append(side._replace(train=side.train.scaled(scales), held_out=side.held_out.scaled(scales)))
+    scaled = choose_penalties(scaled_sides, PENALTIES, PATIENCE)
+    return choice, scaled if scaled.loss.sum() < choice.loss.sum() else None
 
 
-def _held_out_loss(raws: Sequence[np.ndarray], held: Sequence[EstimatorTarget]) -> np.ndarray:
-    """The weighted mean loss over the rows of all folds, `[size]`: the same for all classes or labels."""
-    losses = [rows.weight @ row_losses(raw, rows) for raw, rows in zip(raws, held, strict=True)]
-    total = np.sum(losses, axis=0) / sum(rows.weight.sum() for rows in held)
-    size = held[0].size
-    return total if held[0].space == "real" else np.full(size, total.mean())
-
-
-def _fit(columns: StandardColumns, features: FeatureTable, target: EstimatorTarget, chosen: np.ndarray) -> Coefficients:
-    """Fit the columns, and the coefficients for the chosen penalty of each value of the target."""
+def _fit(
+    columns: StandardColumns,
+    features: FeatureTable,
+    target: EstimatorTarget,
+    choice: PenaltyChoice,
+    scaled: PenaltyChoice | None,
+) -> Coefficients:
+    """Fit the columns, and the coefficients for the chosen penalties."""
     x = columns.fit(features, target.weight)
-    coefficients = np.zeros((x.shape[1] + 1, target.size), np.float32)
-    coefficients[-1] = target.constant()
-    penalties = sorted({penalty for penalty in chosen.tolist() if np.isfinite(penalty)}, reverse=True)
-    for penalty, fitted in zip(penalties, linear_path(x, target, penalties), strict=True):
-        coefficients[:, chosen == penalty] = fitted[:, chosen == penalty]
-    return coefficients
+    coefficients = fit_with_penalties(x, target, choice.penalties)
+    if scaled is None:
+        return coefficients
+    scales = relevance_scales(x, columns.groups(features), coefficients, target.weight)
+    coefficients = fit_with_penalties(x.scaled(scales), target, scaled.penalties)
+    return np.concatenate([scales[:, None] * coefficients[:-1], coefficients[-1:]])

@@ -48,6 +48,24 @@ class StandardColumns:
         """The columns of the rows of `table`."""
         return self._design(table, self._tabular(table))
 
+    def groups(self, table: FeatureTable) -> np.ndarray:
+        """The group of each column of the design matrix, from 0: a number with its indicator, the levels of a category,
+        the indicator of an input, an embedding, or a sparse block."""
+        tabular: list[tuple[object, ...]] = []
+        others: dict[str, list[tuple[object, ...]]] = {"embedding": [], "sparse": []}
+        for at, block in enumerate(_blocks(table)):
+            if block.kind == "number":
+                flagged = np.flatnonzero(~np.isnan(self.state[f"{at}.rate"]))
+                tabular += [(at, column) for column in (*range(block.values.shape[1]), *flagged.tolist())]
+            elif block.kind == "category":
+                tabular += [(at, column) for column in self.state[f"{at}.column"].tolist()]
+            else:
+                others[block.kind] += [(at,)] * block.values.shape[1]
+        flags = [(name,) for name in _inputs_with_flag(table) if not np.isnan(self.state[f"present.{name}"])]
+        names = [*tabular, *flags, *others["embedding"], *others["sparse"]]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return np.array([numbers[name] for name in names], np.int64)
+
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore `state`.
 
