@@ -149,5 +149,5 @@ def test_multirocket_has_eight_times_the_features():
     features = encoder.encode_items({"values": values, "length": length})
     assert features.shape == (len(LENGTHS), 8 * 168)
     real = torch.arange(39) < (length - 1).unsqueeze(1)
-    second = encoder.difference_transform(values.diff(dim=1) * real.unsqueeze(-1), (length - 1).clamp_min(1))
+    second = encoder.transform.differences(values.diff(dim=1) * real.unsqueeze(-1), (length - 1).clamp_min(1))
     assert torch.equal(features[:, 4 * 168 :], second)

@@ -50,15 +50,10 @@ class MiniRocket(Encoder):
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         self.width, self.channels = width, shape["channels"]
-        per_kernel = options.num_features // len(TRIPLES)
-        poolings = ALL_POOLINGS if options.pooling == "all" else ALL_POOLINGS[:1]
-        self.transform = RocketTransform(self.channels, shape["steps"], per_kernel, poolings)
-        self.difference_transform = (
-            RocketTransform(self.channels, max(1, shape["steps"] - 1), per_kernel, poolings)
-            if options.first_difference
-            else None
+        self.transform = RocketFeatures(
+            self.channels, shape["steps"], options.num_features, options.pooling, options.first_difference
         )
-        self.num_features = self.transform.num_features * (1 + options.first_difference)
+        self.num_features = self.transform.num_features
         self.norm = MaskedBatchNorm(self.num_features + self.channels)
         self.dropout = nn.Dropout(options.dropout)
         self.project = nn.Linear(self.num_features + self.channels, width)
@@ -70,22 +65,15 @@ class MiniRocket(Encoder):
 
     @property
     def is_fitted(self) -> bool:
-        return bool(self.transform.is_fitted)
+        return self.transform.is_fitted
 
     def fit_items(self, data: dict[str, Tensor]) -> None:
-        self.transform.fit(data["values"], data["length"])
-        if self.difference_transform is not None:
-            self.difference_transform.fit(*_differences(data))
+        self.transform.fit(data)
 
     def encode_items(self, data: dict[str, Tensor]) -> Tensor:
-        """The features of the papers, without the learned layer, `[items, num_features]` float32.
-
-        data: `values [items, steps, channels]` and `length [items]`
-        """
-        features = self.transform(data["values"], data["length"])
-        if self.difference_transform is None:
-            return features
-        return torch.cat([features, self.difference_transform(*_differences(data))], dim=1)
+        """The features of the papers, without the learned layer, `[items, num_features]` float32."""
+        features: Tensor = self.transform(data)
+        return features
 
     def forward(self, data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, 1, width]`."""
@@ -98,8 +86,6 @@ class MiniRocket(Encoder):
 
     def frozen_prefix(self) -> FrozenPrefix:
         fixed = self.transform.state_dict(keep_vars=True)
-        if self.difference_transform is not None:
-            fixed |= self.difference_transform.state_dict(prefix="difference.", keep_vars=True)
         identity = f"{self._init_args[0].model_dump_json(exclude={'dropout'})}\n{self._hash.compute(fixed)}"
         per_step = {"features": ("float32", (self.num_features,)), "times": ("float32", ())}
         return FrozenPrefix(identity, self.channels, per_step=per_step)
@@ -119,6 +105,41 @@ class MiniRocket(Encoder):
         if "hidden" in data:
             return data["times"]
         return window_times(data, length, data["values"].shape[1], 1)
+
+
+class RocketFeatures(nn.Module):
+    """The features of MiniRocket or MultiRocket of prepared series: of their steps, and optionally of the differences
+    of successive steps.
+
+    num_features: number of features of one pooling, rounded down to a multiple of 84
+    """
+
+    def __init__(self, channels: int, steps: int, num_features: int, pooling: str, first_difference: bool) -> None:
+        super().__init__()
+        per_kernel = num_features // len(TRIPLES)
+        poolings = ALL_POOLINGS if pooling == "all" else ALL_POOLINGS[:1]
+        self.steps = RocketTransform(channels, steps, per_kernel, poolings)
+        self.differences = (
+            RocketTransform(channels, max(1, steps - 1), per_kernel, poolings) if first_difference else None
+        )
+        self.num_features = self.steps.num_features * (1 + first_difference)
+
+    @property
+    def is_fitted(self) -> bool:
+        return bool(self.steps.is_fitted)
+
+    def fit(self, data: dict[str, Tensor]) -> None:
+        """Fit dilations and biases to prepared training items. Draws from torch's global generator."""
+        self.steps.fit(data["values"], data["length"])
+        if self.differences is not None:
+            self.differences.fit(*_differences(data))
+
+    def forward(self, data: dict[str, Tensor]) -> Tensor:
+        """The features `[items, num_features]` float32 of `values [items, steps, channels]` and `length [items]`."""
+        features: Tensor = self.steps(data["values"], data["length"])
+        if self.differences is None:
+            return features
+        return torch.cat([features, self.differences(*_differences(data))], dim=1)
 
 
 def _differences(data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
