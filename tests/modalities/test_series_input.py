@@ -155,7 +155,7 @@ def test_the_store_gives_what_memory_gives(tmp_path):
         assert len(plain.items) == len(first.items) == 12
         for found in (plain, first, again):
             same(items(found), arrays)
-        other = prepared({"s": cells}, tmp_path, cache=tmp_path / "media", num_steps=4)[1]
+        other = prepared({"s": cells}, tmp_path, cache=tmp_path / "media", num_steps=4, long_series="truncate")[1]
         same(items(other), [array[:4] for array in arrays])
 
 
@@ -375,3 +375,16 @@ def test_corruption_grows_with_its_strength(kind, batch):
         half = round(len(late) / 2) if taken["length"][0] == len(late) else round(0.5 * int(taken["length"][0]))
         assert np.isnan(late[:half]).all()
         np.testing.assert_array_equal(late[half : taken["length"][0]], taken["values"][0, : taken["length"][0] - half])
+
+
+def test_what_is_shortened_is_counted_exactly(tmp_path):
+    cells = [list(range(length, 2 * length)) for length in (5, 20, 21, 41, 60)]
+    modality, found = prepared({"s": cells}, tmp_path, num_steps=20)
+    assert modality.shortened(found) == (
+        "3 of 5 series have more than 20 steps: up to 3 neighboring steps are averaged (num_steps)"
+    )
+    modality, found = prepared({"s": cells}, tmp_path, num_steps=20, long_series="truncate")
+    assert modality.shortened(found) == "4 of 5 series have 20 steps or more: only these are used (num_steps)"
+    for more in ({"num_steps": 60}, {}):
+        modality, found = prepared({"s": cells}, tmp_path, **more)
+        assert modality.shortened(found) == ""

@@ -44,7 +44,20 @@ def row_facts(experiment: Experiment) -> RowFacts:
             notes.append(f"{rows:,} of {count_noun(len(split), f'{kind} row')} are training rows too")
     for task in preparation.tasks.values():
         notes += task.warnings
+    notes += _shortened_items(experiment)
     return RowFacts(trained, tuple(notes))
+
+
+def _shortened_items(experiment: Experiment) -> list[str]:
+    """A note for each input and table with items that are longer than a limit."""
+    tables = {id(split.table): split.table for split in experiment.splits.values()}
+    parts = {id(experiment.splits[name].table): split.table.name for name, split in experiment.tables.items()}
+    notes = []
+    for key, table in tables.items():
+        for name, prepared in table.inputs.items():
+            if sentence := experiment.preparation.modalities[name].shortened(prepared):
+                notes.append(f"input {name!r} of {parts[key]}: {sentence}")
+    return notes
 
 
 def _straddling_groups(experiment: Experiment) -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import MissingExtraError, RecipeError
+from polymodal.core.formatting import count_noun
 from polymodal.core.needs import needs_bound
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.registry import register
@@ -23,6 +24,7 @@ from polymodal.data.media.audio import AudioRequest, as_samples, audio_from_arra
 from polymodal.data.media.formats import AUDIO_SUFFIXES, detect_format
 from polymodal.data.media.metadata import read_metadata
 from polymodal.data.media.source import MediaError
+from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.modalities import audio_augment, audio_corruption
@@ -234,6 +236,13 @@ class Audio(MediaModality):
         one."""
         shape = {"rate": self.options.sampling_rate, "channels": self.options.channels, "samples": self.max_records()}
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
+
+    def shortened(self, prepared: PreparedInput) -> str:
+        lengths = prepared.items.lengths()
+        count = 0 if lengths is None else int((lengths >= self.max_records()).sum())
+        kept = "center" if self.options.crop == "center" else "start"
+        limit = f"{self.request().seconds:g} s or longer: only the {kept} is used, up to this limit (seconds)"
+        return f"{count:,} of {count_noun(len(prepared.items), 'sound')} are {limit}" if count else ""
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
         return spectrogram_image(item["values"].mean(axis=1) / 32_768)

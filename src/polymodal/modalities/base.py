@@ -151,6 +151,11 @@ class Modality(ABC):
         """
         raise ValueError(f"{kind!r} is not a corruption of {type(self).__name__.lower()}")
 
+    def shortened(self, prepared: PreparedInput) -> str:
+        """How many of the prepared items do not hold their cell as a whole, because it is longer than a limit, and what
+        was done; "" if none. One sentence with the option that sets the limit."""
+        return ""
+
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image | None:
         """An image of one prepared item (arrays `[length, ...]` of `Items.take`, without padding), for reports; None
         if the cell itself is more readable."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.formatting import count_noun
 from polymodal.core.needs import needs_bound
 from polymodal.core.options import SizedModel, sized_field
 from polymodal.core.record import PositiveFinite
@@ -81,10 +82,11 @@ class TimeSeries(MediaModality):
         """Steps per second, if no channel holds the time."""
         num_steps: int | None = Field(default=None, ge=1, le=100_000)
         """Maximum number of steps. Default: 1.2 times the longest of a sample, at most `max_steps`."""
-        max_steps: Annotated[int, _BOUND] = sized_field(256, 512, 1_024, ge=8, le=100_000)
+        max_steps: Annotated[int, _BOUND] = sized_field(1_024, 2_048, 4_096, ge=8, le=100_000)
         """Upper bound of the default of `num_steps`."""
-        long_series: Literal["truncate", "pool"] = "truncate"
-        """What happens to a longer series: its end is truncated, or neighboring steps are averaged."""
+        long_series: Literal["truncate", "pool"] = "pool"
+        """What happens to a series of more than `num_steps` steps: neighboring steps are averaged, so that all of it
+        counts, or its end is truncated."""
         normalization: Literal["standard", "per_item", "none"] = "standard"
         """Normalize each channel to mean 0 and standard deviation 1: over the training rows, within each series, or
         not at all."""
@@ -279,6 +281,32 @@ class TimeSeries(MediaModality):
             return super().corrupt(items, kind, strength, draw)
         values = time_series_corruption.corrupt_series(items["values"], items["length"], self.std, kind, strength, draw)
         return {**items, "values": values.astype(np.float32)}
+
+    def shortened(self, prepared: PreparedInput) -> str:
+        limit, lengths = self.max_steps, prepared.items.lengths()
+        if lengths is None:
+            return ""
+        total = count_noun(len(lengths), "series", "series")
+        if self.options.long_series == "truncate":
+            count = int((lengths >= limit).sum())
+            return (
+                f"{count:,} of {total} have {limit:,} steps or more: only these are used (num_steps)" if count else ""
+            )
+        starts = self._pooled_starts(prepared, np.flatnonzero(lengths > limit // 2))
+        if not len(starts):
+            return ""
+        most = f"up to {round(2 * starts.max() * self.options.sampling_rate) + 1} neighboring steps"
+        pooled = most if self.options.time_channel is None else "neighboring steps"
+        return f"{len(starts):,} of {total} have more than {limit:,} steps: {pooled} are averaged (num_steps)"
+
+    def _pooled_starts(self, prepared: PreparedInput, items: np.ndarray) -> np.ndarray:
+        """The first times of those of the items whose steps are means: other series start at 0."""
+        parts = [
+            prepared.items.take(items[start : start + CHUNK_ITEMS])["times"][:, 0]
+            for start in range(0, len(items), CHUNK_ITEMS)
+        ]
+        first = np.concatenate([np.zeros(0, np.float32), *parts])
+        return first[first > 0]
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
         return line_plot(item["values"])

@@ -39,7 +39,7 @@ class TimeSeriesRequest:
     time_channel: int | str | None = None
     sampling_rate: float = 1.0
     max_steps: int = 1_024
-    long_series: Literal["truncate", "pool"] = "truncate"
+    long_series: Literal["truncate", "pool"] = "pool"
 
 
 @dataclass(frozen=True)
