@@ -23,13 +23,13 @@ class Ngrams(Encoder):
     """The sum of the embeddings of all n-grams of the whole text, each with its TF-IDF weight. It gives one token per
     text.
 
-        e = sum_t w_t E[t] ;  token = W e + b + MLP(e)
+        e = sum_t w_t E[t] ;  token = W e + MLP(e)
 
     The n-grams t are hashed (`NgramOptions`), and E has a row for each bucket that at least `ngrams.min_df` training
     texts have, up to `ngrams.max_features` rows. The weights w are those of TF-IDF, fitted on the training rows. So the
     linear part is a factorized linear model on TF-IDF features, similar to fastText (Joulin et al., "Bag of Tricks for
     Efficient Text Classification", 2017). It suits topics and sentiment with few training rows, in any script. It sees
-    the order of words only within an n-gram. A text without a known n-gram is encoded as b + MLP(0).
+    the order of words only within an n-gram. A text without a known n-gram is encoded as MLP(0), or 0.
     """
 
     class Options(EncoderOptions):
@@ -66,7 +66,8 @@ class Ngrams(Encoder):
         self.embedding = nn.Parameter(torch.empty(shape["ngrams"] + 1, options.embedding_dim))
         nn.init.normal_(self.embedding, std=0.02)
         self.dropout = nn.Dropout(options.dropout)
-        self.linear = nn.Linear(options.embedding_dim, width)
+        # Without a bias, which would be larger than the embeddings of a new network: the tower normalizes their sum.
+        self.linear = nn.Linear(options.embedding_dim, width, bias=False)
         hidden_layers: list[nn.Module] = []
         in_features = options.embedding_dim
         for _ in range(options.num_layers):
