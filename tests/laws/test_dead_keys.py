@@ -32,6 +32,7 @@ OUTSIDE: dict[str, dict[str, Any]] = {
     "data.split.validation_size": BY_COLUMN,
     "data.split.test_size": BY_COLUMN,
     "data.ignore_columns": {},
+    "data.infer_other_columns": {"inputs": None},
     "data.weight_column": ONLY_OBJECTIVES,
     "data.sampling_temperature": {},
     "evaluation.bootstrap_samples": {},

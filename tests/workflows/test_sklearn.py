@@ -83,6 +83,7 @@ def test_cells_may_be_images_and_missing() -> None:
         "inputs.score=number",
         "inputs.image=image",
         "inputs.question=text",
+        "data.infer_other_columns=false",
     ]
     model = PolymodalClassifier(settings=settings).fit(X, data["answer"])
     assert set(model.model_.recipe.inputs) == {"image", "question", "score"}

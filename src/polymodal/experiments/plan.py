@@ -14,6 +14,7 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
 from polymodal.experiments.column_checks import check_columns
 from polymodal.experiments.column_samples import ColumnSamples
+from polymodal.experiments.input_names import input_name, named_groups, refuse_unknown
 from polymodal.experiments.installed_checkpoints import checkpoint_notes, installed_encoder
 from polymodal.experiments.plan_members import complete_members
 from polymodal.experiments.preserved_time import with_time_preserved
@@ -87,7 +88,7 @@ def make_plan(
     for name, spec in outputs.items():
         _reserve_prompts(name, spec, samples, roles)
     taken = {role.column for role in roles}
-    if recipe.inputs:
+    if recipe.inputs and not recipe.data.infer_other_columns:
         inputs = {
             name: _complete_input(name, given, recipe, samples, roles, start) for name, given in recipe.inputs.items()
         }
@@ -121,7 +122,8 @@ def make_plan(
             file=table.name,
         )
     objectives = recipe.objectives or (_infer_objectives(inputs) if pretraining else [])
-    data = recipe.data.model_copy(update={"ignore_columns": []})  # all inputs are listed now
+    listed = {"ignore_columns": [], "infer_other_columns": False}  # all inputs are listed now
+    data = recipe.data.model_copy(update=listed)
     complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives, "data": data})
     if inputs and complete.uses_fusion:
         complete = complete.model_copy(update={"fusion": recipe.fusion or _infer_fusion(inputs, outputs, start)})
@@ -303,10 +305,13 @@ def _infer_inputs(
 ) -> dict[str, InputSpec]:
     """The inferred inputs: one input for each media column, one for all numbers, and one for all categories.
 
-    A column that is an input of the source model keeps its options.
+    Inputs of the recipe keep their options. So does a column that is an input of the source model.
     """
     found: dict[str, list[tuple[str, str]]] = {}
-    inputs: dict[str, InputSpec] = {}
+    named = named_groups(recipe, samples.table.columns)
+    own = {name: spec for name, spec in recipe.inputs.items() if name not in named}
+    inputs = {name: _complete_input(name, spec, recipe, samples, roles, start) for name, spec in own.items()}
+    taken = taken | {column for spec in inputs.values() for column in spec.columns}
     for column in samples.table.columns:
         if column in taken:
             continue
@@ -321,7 +326,7 @@ def _infer_inputs(
         elif sample.distinct == 1 and sample.nulls == 0:
             roles.append(ColumnRole(column, "ignored", "", "the same value in every sampled row"))
         elif match is None or match.confidence < MIN_CONFIDENCE:
-            roles.append(ColumnRole(column, "ignored", "", match.reason if match else why_unmatched(sample.values)))
+            roles.append(ColumnRole(column, "ignored", "", match.reason if match else why_unmatched(sample)))
         else:
             found.setdefault(kind, []).append((column, match.reason))
     for kind, columns in found.items():
@@ -330,15 +335,12 @@ def _infer_inputs(
         groups = [columns] if shared else [[one] for one in columns]
         for group in groups:
             names = [column for column, _ in group]
-            name = (
-                names[0]
-                if len(names) == 1
-                else _free_name(
-                    {"number": "numbers", "category": "categories", "datetime": "dates"}.get(kind, kind),
-                    samples,
-                    inputs,
-                )
-            )
+            name = input_name(kind, names, samples.table.columns, inputs)
+            if (given := named.pop(name, None)) is not None:
+                options = given.modality or component.Options()
+                given = given.model_copy(update={"columns": names, "modality": options})
+                inputs[name] = _complete_input(name, given, recipe, samples, roles, start)
+                continue
             bare = InputSpec(columns=names, modality=component.Options())
             if start is not None and (completed := start.complete_input(name, bare)) is not None:
                 inputs[name] = completed
@@ -351,6 +353,7 @@ def _infer_inputs(
             modality = _resolve_modality(name, modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [ColumnRole(column, "input", kind, reason, name) for column, reason in group]
+    refuse_unknown(named, inputs, samples.table.columns)
     return inputs if start is None else start.order_inputs(inputs)
 
 
@@ -378,10 +381,3 @@ def _best_match(kind: str, sample: ColumnSample) -> tuple[str, Match | None]:
     if not matches:
         return "", None
     return max(matches, key=lambda pair: pair[1].confidence)
-
-
-def _free_name(wanted: str, samples: ColumnSamples, inputs: dict[str, InputSpec]) -> str:
-    name = wanted
-    while name in inputs or name in samples.table.columns:
-        name += "_"
-    return name

@@ -36,6 +36,7 @@ SMOOTH_LIMIT = 3.0
 #: Number of saved quantiles per column: the edges of at most this many bins minus 1.
 NUM_QUANTILES = 65
 _KEY_NAME = re.compile(r"(^|[_\W])(id|ids|key|uuid|guid|index|idx|row|rownum)$|[a-z]I[dD]$", re.IGNORECASE)
+_YEAR_NAME = re.compile(r"(^|[_\W])(year|yr|jahr|annee|año)s?($|[_\W])", re.IGNORECASE)
 
 
 class ColumnStatistics(TypedDict):
@@ -123,7 +124,7 @@ class Number(Modality):
         marks = sum(isinstance(value, str) and value.strip() in MARKS for value in values)
         if len(bad) - marks > 0.05 * len(values) or not len(known):
             return None
-        if _looks_like_row_id(sample, known):
+        if looks_like_row_id(sample, known):
             return None
         if is_text:
             return Match(0.8, "texts that are plain numbers" if format.is_plain else f"numbers such as {values[0]!r}")
@@ -282,10 +283,12 @@ def skewness(values: np.ndarray) -> float:
     return float((((values - values.mean()) / std) ** 3).mean())
 
 
-def _looks_like_row_id(sample: ColumnSample, values: np.ndarray) -> bool:
+def looks_like_row_id(sample: ColumnSample, values: np.ndarray) -> bool:
     """Whether the column numbers its rows: whole numbers, all distinct, and named, ordered or dense like
-    identifiers."""
+    identifiers. The years of a table with one row per year are no identifiers."""
     if len(values) < 20 or (values != np.round(values)).any() or len(np.unique(values)) < len(values):
+        return False
+    if _YEAR_NAME.search(sample.name) and values.min() >= 1000 and values.max() < 3000:
         return False
     steps = np.diff(values)
     dense = values.max() - values.min() + 1 <= 1.1 * max(sample.rows, len(values))

@@ -353,9 +353,9 @@ def _decoded(cell: bytes) -> str | None:
 
 
 def looks_like_identifiers(texts: list[str]) -> bool:
-    """Whether the texts are identifiers (`A-0017`, a UUID): all distinct, one ASCII word each, nearly all with a
-    digit."""
-    if len(texts) < 20 or len(set(texts)) < len(texts):
+    """Whether the texts are identifiers (`A-0017`, a UUID, a hash): nearly all distinct, one ASCII word each, nearly
+    all with a digit."""
+    if len(texts) < 20 or len(set(texts)) < 0.95 * len(texts):
         return False
     if any(re.search(r"\s", text.strip()) or not text.isascii() for text in texts):
         return False

@@ -70,8 +70,10 @@ class SplitOptions(StrictModel):
 
 _DATA_SETS = Needs("several data sets", lambda _, run: run.data_sets > 1)
 _INFERRED = Needs(
-    "inputs to be unset, since otherwise all columns beside them are ignored", lambda _, run: not run.given.inputs
+    "inputs to be unset, or data.infer_other_columns, since otherwise all columns beside the inputs are ignored",
+    lambda _, run: run.given.data.infer_other_columns or not run.given.inputs,
 )
+_LISTED = Needs("inputs in the recipe; without them all columns are inferred", lambda _, run: bool(run.given.inputs))
 
 
 class DataOptions(StrictModel):
@@ -79,6 +81,9 @@ class DataOptions(StrictModel):
 
     ignore_columns: Annotated[Names, _INFERRED] = []
     """Columns to ignore, in addition to those that cannot be inputs."""
+    infer_other_columns: Annotated[bool, _LISTED] = False
+    """Also infer inputs from the columns that no input of the recipe lists. A setting of one input, such as
+    `inputs.photo.encoder=vit`, in a recipe without `inputs` turns it on."""
     weight_column: Annotated[str | None, Needs("outputs", lambda _, run: bool(run.outputs))] = None
     """Column of sample weights (0 or more)."""
     sampling_temperature: Annotated[float, _DATA_SETS] = Field(default=1.0, ge=1)

@@ -14,7 +14,8 @@ def apply_overrides(recipe: dict[str, Any], settings: Sequence[str] | Mapping[st
     """A copy of `recipe` with settings: `a.b=c` texts with YAML values (`3`, `true`, `[a, b]`, `gated`), or a mapping.
 
     Short forms are expanded: `fusion: gated` with `fusion.dropout=0.2` becomes `{name: gated, dropout: 0.2}`. Input
-    names with dots are matched before the path is split at dots.
+    names with dots are matched before the path is split at dots. Settings of single inputs in a recipe without `inputs`
+    leave the other columns inferred (`data.infer_other_columns`).
 
     >>> apply_overrides({"fusion": "gated"}, ["fusion.dropout=0.2"])
     {'fusion': {'name': 'gated', 'dropout': 0.2}}
@@ -25,9 +26,13 @@ def apply_overrides(recipe: dict[str, Any], settings: Sequence[str] | Mapping[st
         RecipeError: a text has no `=`, a key is set twice, a setting undoes an earlier one, or the path goes through a
             value that is not a mapping.
     """
-    changed = copy.deepcopy(recipe)
-    for path, value in _unique(settings).items():
+    changed, unique = copy.deepcopy(recipe), _unique(settings)
+    for path, value in unique.items():
         _put(changed, path, copy.deepcopy(value))
+    if any(path.startswith("inputs.") for path in unique) and not recipe.get("inputs") and "inputs" not in unique:
+        data = changed.setdefault("data", {})
+        if isinstance(data, dict):
+            data.setdefault("infer_other_columns", True)
     return changed
 
 
