@@ -118,3 +118,41 @@ KINDS = (Category, Number, Text)
 )
 def test_each_column_goes_to_the_modality_that_a_reader_would_choose(values, expected):
     assert best(values) == expected
+
+
+def test_columns_of_many_labels_keep_the_frequent_ones():
+    """5,000 labels in 20,000 rows, a third of them in one row only, and the most frequent of them with a limit."""
+    counts = np.array([1] * 1700 + [4] * 1700 + [7] * 1600)
+    labels = np.repeat([f"label {number:04}" for number in range(5000)], counts)
+    np.random.default_rng(0).shuffle(labels)
+    training = block(a=pa.chunked_array([pa.array(labels)]))
+    category = fitted(training)
+    assert category.shape() == {"sizes": [2 + 3300]}
+    found = ids(category, a=["label 0000", "label 1700", "label 4999", "no label", None])[:, 0].tolist()
+    assert found == [RARE, 2, 3301, RARE, MISSING]
+    assert len(json.dumps(category.save(None))) < 100_000
+    limited = fitted(training, max_labels=1000)
+    assert limited.shape() == {"sizes": [1002]}
+    assert ids(limited, a=["label 1700", "label 3400", "label 4400"])[:, 0].tolist() == [RARE, 2, RARE]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [True, False],
+        ["True", "False"],
+        ["yes", "no"],
+        ["Y", "N"],
+        ["t", "f"],
+        np.array([True, False]),
+    ],
+)
+def test_truth_values_are_categories_of_two_labels(cells, tmp_path):
+    from polymodal.data.table.table import open_table
+
+    table = open_table({"paid": list(cells) * 30}, cache=tmp_path)
+    found = table.sample("paid")
+    assert Category.match_column(found).confidence > 0.8
+    assert all(other.match_column(found) is None for other in (Number,))
+    category = fitted(block(paid=table.values("paid", np.arange(60))))
+    assert category.shape() == {"sizes": [4]}

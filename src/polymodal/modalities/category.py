@@ -50,6 +50,8 @@ class Category(Modality):
         name: Literal["category"] = "category"
         min_frequency: int = Field(default=2, ge=1)
         """Labels in fewer training rows than this are rare."""
+        max_labels: int = Field(default=10_000, ge=1)
+        """Largest number of labels of a column. The most frequent are kept, and all others are rare."""
 
     default_encoder = "embedding"
     many_columns = True
@@ -97,9 +99,12 @@ class Category(Modality):
                 for cell, seen in zip(cells, times, strict=True):
                     if seen and (label := parse_label(cell)):
                         count[label] += seen
-        self._set_labels(
-            [sorted(name for name, n in count.items() if n >= self.options.min_frequency) for count in counts]
-        )
+        self._set_labels([self._kept_labels(count) for count in counts])
+
+    def _kept_labels(self, counts: Counter[str]) -> list[str]:
+        """The labels that are not rare, in alphabetical order."""
+        frequent = [name for name, count in counts.items() if count >= self.options.min_frequency]
+        return sorted(sorted(frequent, key=lambda name: (-counts[name], name))[: self.options.max_labels])
 
     def unlearned_columns(self) -> dict[str, str]:
         reason = f"no label occurs in {self.options.min_frequency} or more rows (`min_frequency`)"

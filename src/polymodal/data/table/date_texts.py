@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from functools import cached_property
 from typing import NamedTuple
 
 _MONTHS = {name: at for at, name in enumerate(re.findall("...", "janfebmaraprmayjunjulaugsepoctnovdec"), 1)}
@@ -24,43 +25,56 @@ _AFTER = rf"(?:(?:t|,?\s+){_CLOCK}(?:\s?{_ZONE})?(?:\s\([a-z]{{2,5}}\))?)?"
 _MONTH = rf"(?P<name>{_MONTH_NAMES})\.?"
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE | re.ASCII)
+class _Pattern:
+    """A regular expression that is compiled at its first use, so that a table without dates does not pay for it."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self._pattern, re.IGNORECASE | re.ASCII)
+
+    def fullmatch(self, text: str) -> re.Match[str] | None:
+        return self._compiled.fullmatch(text)
+
+    def match(self, text: str, start: int) -> re.Match[str] | None:
+        return self._compiled.match(text, start)
 
 
 #: Every form of a date. `one` and `other` are the day and the month, in an order that the text does not tell.
 _DATES = [
-    _compile(rf"(?P<year>\d{{4}})(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}}){_AFTER}"),
-    _compile(rf"(?P<one>\d{{1,2}})(?P<mark>[-/.])(?P<other>\d{{1,2}})(?P=mark)(?P<year>\d{{4}}){_AFTER}"),
-    _compile(rf"(?P<one>\d{{1,2}})(?P<mark>[-/])(?P<other>\d{{1,2}})(?P=mark)(?P<year>\d{{2}}){_AFTER}"),
-    _compile(rf"(?P<one>\d{{2}})(?P<mark>\.)(?P<other>\d{{2}})\.(?P<year>\d{{2}}){_AFTER}"),
-    _compile(
+    _Pattern(rf"(?P<year>\d{{4}})(?P<mark>[-/.])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}}){_AFTER}"),
+    _Pattern(rf"(?P<one>\d{{1,2}})(?P<mark>[-/.])(?P<other>\d{{1,2}})(?P=mark)(?P<year>\d{{4}}){_AFTER}"),
+    _Pattern(rf"(?P<one>\d{{1,2}})(?P<mark>[-/])(?P<other>\d{{1,2}})(?P=mark)(?P<year>\d{{2}}){_AFTER}"),
+    _Pattern(rf"(?P<one>\d{{2}})(?P<mark>\.)(?P<other>\d{{2}})\.(?P<year>\d{{2}}){_AFTER}"),
+    _Pattern(
         rf"{_WEEKDAY}(?P<day>\d{{1,2}})(?:st|nd|rd|th)?[ .-]{{1,2}}{_MONTH},?[ -](?P<year>\d{{4}}|\d{{2}}){_AFTER}"
     ),
-    _compile(rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year>\d{{4}}){_AFTER}"),
-    _compile(rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}})\s+{_CLOCK}\s+(?:{_ZONE}\s+)?(?P<year>\d{{4}})"),
-    _compile(r"(?P<year>[12]\d{3})[-/](?P<month>\d{2})"),
-    _compile(r"(?P<month>\d{1,2})/(?P<year>[12]\d{3})"),
-    _compile(rf"{_MONTH}[ -](?P<year>\d{{4}})"),
-    _compile(r"(?P<year>\d{4})年(?P<month>\d{1,2})月(?:(?P<day>\d{1,2})日)?" + _AFTER),
-    _compile(
+    _Pattern(rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<year>\d{{4}}){_AFTER}"),
+    _Pattern(rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}})\s+{_CLOCK}\s+(?:{_ZONE}\s+)?(?P<year>\d{{4}})"),
+    _Pattern(r"(?P<year>[12]\d{3})[-/](?P<month>\d{2})"),
+    _Pattern(r"(?P<month>\d{1,2})/(?P<year>[12]\d{3})"),
+    _Pattern(rf"{_MONTH}[ -](?P<year>\d{{4}})"),
+    _Pattern(r"(?P<year>\d{4})年(?P<month>\d{1,2})月(?:(?P<day>\d{1,2})日)?" + _AFTER),
+    _Pattern(
         r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})t(?P<hour>\d{2})(?P<minute>\d{2})(?:(?P<second>\d{2})"
         rf"(?:[.,](?P<fraction>\d{{1,9}}))?)?(?P<half>){_ZONE}?"
     ),
 ]
-_TIME = _compile(rf"{_CLOCK}(?:\s?{_ZONE})?")
+_TIME = _Pattern(rf"{_CLOCK}(?:\s?{_ZONE})?")
 _NUMBER = r"\d+(?:[.,]\d+)?"
-_ISO_DURATION = _compile(
+_ISO_DURATION = _Pattern(
     rf"(?P<sign>[-+])?p(?=\d|t\d)(?:(?P<years>{_NUMBER})y)?(?:(?P<months>{_NUMBER})m)?(?:(?P<weeks>{_NUMBER})w)?"
     rf"(?:(?P<days>{_NUMBER})d)?(?:t(?=\d)(?:(?P<hours>{_NUMBER})h)?(?:(?P<minutes>{_NUMBER})m)?(?:(?P<seconds>{_NUMBER})s)?)?"
 )
-_DAYS = _compile(r"(?P<days>[-+]?\d+)\s+days?(?:,?\s+(?P<sign>[-+])?(?P<clock>\d+:\d{2}(?::\d{2}(?:\.\d{1,9})?)?))?")
-_LONG_CLOCK = _compile(
+_DAYS = _Pattern(r"(?P<days>[-+]?\d+)\s+days?(?:,?\s+(?P<sign>[-+])?(?P<clock>\d+:\d{2}(?::\d{2}(?:\.\d{1,9})?)?))?")
+_LONG_CLOCK = _Pattern(
     r"(?P<sign>[-+])?(?P<hours>\d{1,6}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d(?:[.,]\d{1,9})?))?"
 )
 _UNIT_SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _UNITS = r"(w(?:eeks?|ks?)?|d(?:ays?)?|h(?:ours?|rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)"
-_PART = _compile(rf"({_NUMBER})\s?{_UNITS}\b(?:,?\s*(?:and\s+)?)|({_NUMBER}){_UNITS}(?=\d)")
+_PART = _Pattern(rf"({_NUMBER})\s?{_UNITS}\b(?:,?\s*(?:and\s+)?)|({_NUMBER}){_UNITS}(?=\d)")
 MAX_LENGTH = 48
 
 
