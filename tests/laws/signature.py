@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from laws.estimators import SPACES, estimator, folds_of, planted_target, sample_features
+from laws.featurizers import with_features
 from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.core.registry import find
+from polymodal.features.feature_set import FeatureSet
 from polymodal.generation.output import GenerationOutput
 from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
@@ -99,6 +101,8 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
         return digest(of_objective(options))
     if kind == "estimator":
         return _of_estimator(options)
+    if kind == "featurizer":
+        return _of_featurizer(options)
     task = "classification"
     if kind == "decoder":
         task = next(iter(find("decoder", options["name"]).tasks), task)
@@ -109,6 +113,20 @@ def of_component(kind: str, options: dict[str, Any]) -> str:
     else:
         recipe["outputs"][f"y_{task}"]["decoder"] = options
     return of_network(columns=columns, **recipe)
+
+
+def _of_featurizer(options: dict[str, Any]) -> str:
+    """The fitted state, and the features of all rows of the first modality that it reads."""
+    modality = find("featurizer", options["name"]).modalities[0]
+    columns, recipe = sample_table([modality], ["classification"], rows=12)
+    key = f"in_{modality}"
+    recipe["inputs"][key] = with_features(recipe["inputs"][key], modality, options)
+    preparation, prepared = prepare(columns, **recipe)
+    features = FeatureSet(preparation.recipe, preparation, network_of(preparation).eval().encoders(), None)
+    features.fit(prepared, np.arange(8))
+    blocks = features.transform(prepared, np.arange(12)).blocks[key]
+    values = [block.values.toarray() if block.kind == "sparse" else block.values for block in blocks]
+    return digest([features.state(), values])
 
 
 def _of_estimator(options: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from laws.checkpoints import checkpoint
+from laws.featurizers import with_features
 from laws.samples import Columns, network_of, prepare, sample_table, table_of
 from polymodal.core.registry import components, find
 from polymodal.data.store.items import PreparedInput
@@ -37,14 +37,7 @@ def prepared(featurizer: str, modality: str) -> tuple[Preparation, PreparedTable
     (key,) = (name for name in recipe["inputs"] if name == f"in_{modality}")
     for column in recipe["inputs"][key]["columns"]:
         columns[column] = [None if row in (TRAIN[-1], ROWS - 1) else cell for row, cell in enumerate(columns[column])]
-    own = {"features": [featurizer]}
-    if FEATURIZERS[featurizer].needs_encoder:
-        own["encoder"] = {"name": f"pretrained_{modality}", "checkpoint": checkpoint(modality)}
-        recipe["inputs"][key]["modality"] = modality
-    spec = InputSpec(**{"modality": modality, **own})
-    if required := required_modality_options(key, spec):
-        recipe["inputs"][key]["modality"] = {"name": modality, **required}
-    recipe["inputs"][key] |= own
+    recipe["inputs"][key] = with_features(recipe["inputs"][key], modality, {"name": featurizer})
     return *prepare(columns, **recipe), columns
 
 

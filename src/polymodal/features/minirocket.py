@@ -1,38 +1,45 @@
-"""The `minirocket` featurizer: fixed convolution features of time series."""
+"""The `minirocket` featurizer: the features of MiniRocket and MultiRocket of time series."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from polymodal.core.registry import register
 from polymodal.data.store.items import PreparedInput
-from polymodal.features.base import FeatureSource, Featurizer, FeaturizerOptions, training_items
+from polymodal.features.base import FeatureSource, Featurizer, FeaturizerOptions
 from polymodal.features.feature_table import FeatureBlock
-from polymodal.features.standardization import Standardization, spread
-from polymodal.nn.encoders.rocket_transform import MAX_FIT_ITEMS, TRIPLES, RocketTransform
+from polymodal.features.standardization import Standardization
+from polymodal.nn.encoders.minirocket import RocketFeatures
+from polymodal.nn.encoders.rocket_transform import MAX_FIT_ITEMS, TRIPLES
+from polymodal.preparation.item_sample import sample_items
 from polymodal.runtime.random_state import isolated_random_state
 
-#: Number of series at once, and most padded steps of them.
-BATCH_ITEMS, BATCH_STEPS = 256, 2**18
+#: Items that are transformed at once.
+BATCH = 64
+#: Items to which the standardization is fitted at most.
+MAX_STANDARDIZED = 2_048
 
 
 @register
 class MiniRocketFeatures(Featurizer):
-    """The fractions of steps above a bias, for 84 fixed kernels at several dilations (Dempster, Schmidt and Webb,
-    "MiniRocket: A Very Fast (Almost) Deterministic Transform for Time Series Classification", 2021; see
-    `nn.encoders.rocket_transform`), and the fraction of observed steps of each channel. They are standardized over
-    training items."""
+    """The features of MiniRocket (Dempster, Schmidt and Webb, 2021) or MultiRocket (Tan et al., 2022) of each series,
+    as the encoder `minirocket` computes them, standardized over training items. With a linear estimator, this is the
+    classifier of the papers."""
 
     class Options(FeaturizerOptions):
         name: Literal["minirocket"] = "minirocket"
         num_features: int = Field(default=9_996, ge=len(TRIPLES), le=100_000)
-        """Number of features, rounded down to a multiple of 84."""
+        """Number of features of one pooling, rounded down to a multiple of 84."""
+        pooling: Literal["ppv", "all"] = "ppv"
+        """Pooling of the convolutions: the proportion of positive values (MiniRocket), or also their mean, their mean
+        index and their longest stretch (MultiRocket)."""
+        first_difference: bool = False
+        """Also compute as many features of the differences of successive steps (MultiRocket)."""
 
     modalities: ClassVar[tuple[str, ...]] = ("time_series",)
     default_for: ClassVar[tuple[str, ...]] = modalities
@@ -40,52 +47,41 @@ class MiniRocketFeatures(Featurizer):
 
     def __init__(self, options: Options, *, source: FeatureSource) -> None:
         super().__init__(options, source=source)
-        shape, per_kernel = source.shape, options.num_features // len(TRIPLES)
+        shape = source.shape
         with isolated_random_state(0):
-            self.transformation = RocketTransform(shape["channels"], shape["steps"], per_kernel)
-        self.scaling = Standardization(self.transformation.num_features + shape["channels"])
+            self.transforms = RocketFeatures(
+                shape["channels"], shape["steps"], options.num_features, options.pooling, options.first_difference
+            )
+        self.scaling = Standardization(self.transforms.num_features)
 
     def fit(self, prepared: PreparedInput, rows: np.ndarray) -> None:
-        items = training_items(prepared, rows)
-        if not len(items):
-            return
-        lengths = prepared.items.lengths()
-        longest = items[:0] if lengths is None else items[np.argmax(lengths[items])][None]
-        some = np.union1d(items[spread(len(items), MAX_FIT_ITEMS)], longest)
-        with isolated_random_state(0):
-            self.transformation.fit(*self._series(prepared, some)[:2])
-        self.scaling.fit(self._features(prepared, items[spread(len(items))]))
+        items = sample_items(prepared, rows, MAX_FIT_ITEMS, np.random.default_rng(0))
+        if len(items):
+            with isolated_random_state(0):
+                self.transforms.fit(self.source.modality.collate(prepared.items.take(items)))
+        self.scaling.fit(self._encode(prepared, items[:: -(-len(items) // MAX_STANDARDIZED) or 1]))
 
     def transform(self, prepared: PreparedInput) -> FeatureBlock:
-        return FeatureBlock("embedding", self.scaling(self._features(prepared, np.arange(len(prepared.items)))))
+        return FeatureBlock("embedding", self.scaling(self._encode(prepared, np.arange(len(prepared.items)))))
 
-    def _features(self, prepared: PreparedInput, items: np.ndarray) -> np.ndarray:
-        parts = [np.zeros((0, len(self.scaling)), np.float32)]
-        for some in self._batches(prepared, items):
-            values, length, observed = self._series(prepared, some)
-            share = observed.sum(1) / length.unsqueeze(1)
-            parts.append(torch.cat([self.transformation(values, length), share], dim=1).numpy())
-        return np.concatenate(parts)
-
-    def _batches(self, prepared: PreparedInput, items: np.ndarray) -> Iterator[np.ndarray]:
-        size = int(np.clip(BATCH_STEPS / max(self.source.shape["steps"], 1), 1, BATCH_ITEMS))
-        for start in range(0, len(items), size):
-            yield items[start : start + size]
-
-    def _series(self, prepared: PreparedInput, items: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Values, lengths, and where there is a value."""
-        data = self.source.modality.collate(prepared.items.take(items))
-        return data["values"], data["length"], data["observed"]
+    def _encode(self, prepared: PreparedInput, items: np.ndarray) -> np.ndarray:
+        """The features `[items, num_features]` float32, in batches of items of similar length."""
+        lengths = prepared.items.lengths()
+        order = np.arange(len(items)) if lengths is None else np.argsort(lengths[items], kind="stable")
+        features = np.empty((len(items), self.transforms.num_features), np.float32)
+        for start in range(0, len(items), BATCH):
+            some = order[start : start + BATCH]
+            features[some] = self.transforms(self.source.modality.collate(prepared.items.take(items[some]))).numpy()
+        return features
 
     def save(self) -> dict[str, np.ndarray]:
-        fitted = {name: tensor.numpy().copy() for name, tensor in self.transformation.state_dict().items()}
-        return fitted | self.scaling.save()
+        return {name: tensor.numpy() for name, tensor in self.transforms.state_dict().items()} | self.scaling.save()
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        own = self.transformation.state_dict()
+        own = self.transforms.state_dict()
         for name, tensor in own.items():
-            array = state[name]
-            if array.shape != tuple(tensor.shape) or array.dtype != tensor.numpy().dtype:
-                raise ValueError(f"{name!r} must have the shape {tuple(tensor.shape)} and the type {tensor.dtype}")
-        self.transformation.load_state_dict({name: torch.from_numpy(state[name].copy()) for name in own})
+            found, wanted = state[name], tensor.numpy()
+            if found.shape != wanted.shape or found.dtype != wanted.dtype or not np.isfinite(found).all():
+                raise ValueError(f"{name!r} must be {wanted.dtype} {list(wanted.shape)}, all finite")
+        self.transforms.load_state_dict({name: torch.from_numpy(np.array(state[name])) for name in own})
         self.scaling.load(state)
