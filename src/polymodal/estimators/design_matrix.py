@@ -47,6 +47,13 @@ class DesignMatrix:
         sparse.data *= factors[width:][sparse.indices]
         return DesignMatrix(self.dense * factors[:width], sparse)
 
+    def take_columns(self, columns: np.ndarray) -> DesignMatrix:
+        """Some columns, in ascending order."""
+        width = self.dense.shape[1]
+        from_sparse = columns[columns >= width] - width
+        sparse = self.sparse[:, from_sparse] if len(from_sparse) else csr_matrix((self.shape[0], 0), dtype=np.float32)
+        return DesignMatrix(self.dense[:, columns[columns < width]], sparse)
+
     def moments(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The means and the mean squares `[columns]` float64, with weights `[rows]` that sum to 1."""
         squares = self.sparse.multiply(self.sparse)

@@ -9,11 +9,12 @@ import numpy as np
 
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
-from polymodal.estimators.boosted_trees import BoostedRows, boost_together, boosting_options
+from polymodal.estimators.boosted_trees import BoostedRows, boost_together, boosting_options, boosting_rounds
 from polymodal.estimators.tree_columns import TreeColumns
 from polymodal.features.feature_table import FeatureTable
 
-MAX_ROUNDS, PATIENCE = 1000, 40
+#: Rounds without a smaller loss after which growing ends.
+PATIENCE = 40
 
 
 @register
@@ -112,9 +113,11 @@ class GradientBoosting(Estimator):
                     BoostedRows(sides[at][1], values[folds[at].held_out], target.weight[folds[at].held_out], start),
                 )
             )
-        options = boosting_options(target.space, target.size, rows, self.seed)
+        classes = target.size if target.space == "categorical" else 1
+        max_rounds = boosting_rounds(classes, len(usable))
+        options = boosting_options(target.space, target.size, rows, max_rounds, self.seed)
         categories = [self._columns[at].categories for at in usable]
-        fitted = boost_together(parts, categories, options, max_rounds=MAX_ROUNDS, patience=PATIENCE)
+        fitted = boost_together(parts, categories, options, max_rounds=max_rounds, patience=PATIENCE)
         for at, text in zip(usable, fitted, strict=True):
             texts[at] = text
         return texts

@@ -17,7 +17,7 @@ from polymodal.features.feature_table import FeatureTable
 
 MAX_ROWS = 4000
 #: Widths of the kernel, where the mean squared distance of two rows is about 2.
-WIDTHS = (0.03, 0.1, 0.3, 1.0)
+WIDTHS = (0.01, 0.03, 0.1, 0.3, 1.0)
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
 #: Factors of the scores of classes and labels; 0 gives the constant prediction.
 FACTORS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)

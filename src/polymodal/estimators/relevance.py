@@ -25,8 +25,8 @@ def relevance_scales(x: DesignMatrix, groups: np.ndarray, coefficients: Coeffici
     variance = np.bincount(groups, (square - mean**2).clip(0))
     shares = np.zeros(len(variance))
     for group in range(len(variance)):
-        part = np.where((groups == group)[:, None], coefficients[:-1], 0)
-        values = x.dot(part).astype(np.float64)
+        columns = np.flatnonzero(groups == group)
+        values = x.take_columns(columns).dot(coefficients[columns]).astype(np.float64)
         shares[group] = np.sqrt((weight @ (values - weight @ values) ** 2).sum())
     if not shares.any():
         return np.ones(len(groups), np.float32)
