@@ -273,7 +273,7 @@ def test_fusion_page_names_every_method() -> None:
 
 
 def test_readmes_count_the_components() -> None:
-    kinds = ("modality", "encoder", "fusion", "decoder", "task", "objective")
+    kinds = ("modality", "encoder", "fusion", "decoder", "task", "objective", "estimator")
     expected = [*(len(components(kind)) for kind in kinds), len(shipped_recipes())]
     for name in ("README.md", "README.zh.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
