@@ -27,8 +27,11 @@ def tabular(job: SimpleNamespace) -> tuple[pd.DataFrame, pd.DataFrame]:
         for frame, part in zip(made, parts, strict=True):
             moment = pd.to_datetime(part[name], dayfirst="." in str(part[name].iloc[0]))
             frame[f"{name} day"] = (moment - pd.Timestamp("2000-01-01")) / pd.Timedelta("1D")
-            for field in ("month", "day", "day_of_week", "hour"):
+            for field in ("day", "hour"):
                 frame[f"{name} {field}"] = getattr(moment.dt, field).astype(float)
+            for field, first, last in (("month", 1, 12), ("day_of_week", 0, 6)):
+                values = list(range(first, last + 1))
+                frame[f"{name} {field}"] = pd.Categorical(getattr(moment.dt, field), categories=values)
     return made[0], made[1]
 
 

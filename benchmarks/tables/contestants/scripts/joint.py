@@ -19,8 +19,8 @@ def blocks(job: SimpleNamespace):
     """The features of each kind of column, `[training and test rows, width]`."""
     train, test = tabular(job)
     rows = len(job.train[job.target])
-    if of_types(job, "category"):
-        names = list(train.select_dtypes("category"))
+    names = list(train.select_dtypes("category"))
+    if names:
         coder = OneHotEncoder(handle_unknown="ignore").fit(train[names])
         yield sparse.vstack([coder.transform(train[names]), coder.transform(test[names])])
     numbers = train.select_dtypes("number")
