@@ -48,7 +48,7 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
 def test_a_fast_model_beats_every_constant_and_has_no_network(fast: tuple[Model, Path]) -> None:
     model, _ = fast
     score = model.metrics["test"]["kind"]["accuracy"]
-    assert score["value"] >= score["baseline"] + 0.1
+    assert score["value"] >= score["baseline"] + 0.2
     assert not model.has_network
     with pytest.raises(RecipeError, match="no network"):
         model.embed(shop(rows=2))
@@ -58,7 +58,7 @@ def test_new_rows_are_predicted_as_well_as_the_score_says(fast: tuple[Model, Pat
     model, _ = fast
     new = shop(seed=1, rows=600)
     accuracy = np.mean([a == b for a, b in zip(model.predict(new), new["kind"], strict=True)])
-    assert accuracy >= 0.72
+    assert accuracy >= 0.8
 
 
 def test_a_saved_model_predicts_the_same_to_the_bit(fast: tuple[Model, Path]) -> None:
@@ -74,7 +74,7 @@ def test_every_member_is_on_the_leaderboard(fast: tuple[Model, Path]) -> None:
     model, folder = fast
     rows = model.leaderboard()
     names = [row.member for row in rows]
-    assert {"linear", "linear: numbers"} <= set(names)
+    assert {"linear", "gradient_boosting", "linear: about", "linear: numbers"} <= set(names)
     assert [row.loss for row in rows] == sorted(row.loss for row in rows)
     assert sum(row.weight for row in rows) == pytest.approx(1)
     assert polymodal.load(folder).leaderboard() == rows
@@ -88,7 +88,7 @@ def test_all_rows_are_predicted_without_their_inputs(fast: tuple[Model, Path]) -
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
     found = model.robustness(shop(seed=3, rows=60))["kind"]
-    assert found.removed["numbers"].value < found.value
+    assert found.removed["about"].value < found.value
 
 
 def test_the_unimodal_scores_are_those_of_members_of_one_input(fast: tuple[Model, Path]) -> None:

@@ -74,3 +74,18 @@ def test_a_model_of_some_inputs_keeps_the_members_that_read_them() -> None:
     recipe = planned(quality="fast").with_inputs(["color"])
     assert names(recipe).count("linear") == 1
     assert all(not one.inputs for one in recipe.members or [])  # type: ignore[attr-defined]
+
+
+def test_texts_keep_their_own_ngrams_and_get_some_otherwise() -> None:
+    texts = {"about": [f"a text of {n} words" for n in range(60)]}
+    table = as_table({**texts, "kind": ["a", "b"] * 30}, None)
+    assert table is not None
+
+    def ngrams(**modality: Any) -> Any:
+        given = Recipe(members=["linear"], inputs={"about": {"modality": {"name": "text", **modality}}})
+        return make_plan(table, given, ["kind"], estimators=True).recipe.inputs["about"].modality.ngrams  # type: ignore[union-attr]
+
+    assert ngrams() is not None
+    assert ngrams(ngrams={"words": 1, "characters": None}).words == 1
+    with pytest.raises(RecipeError, match="features of this input need it"):
+        ngrams(ngrams=None)

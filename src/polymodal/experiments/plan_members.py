@@ -12,6 +12,8 @@ from polymodal.recipe.recipe import Recipe
 
 #: Modalities whose features hold all of their content, so that estimators can do without a network.
 TABULAR = frozenset({"number", "category", "datetime", "text"})
+#: Modalities of which every column is a feature, which trees split.
+COLUMNS = frozenset({"number", "category", "datetime"})
 #: By quality, the largest number of rows for which members are compared in folds, and the number of folds.
 FOLDS: dict[Quality, tuple[int, int]] = {"fast": (3_000, 5), "balanced": (5_000, 5), "best": (20_000, 8)}
 #: Largest number of rows for which a network is trained in every fold.
@@ -68,16 +70,18 @@ def _with_features(recipe: Recipe) -> Recipe:
     """The recipe with the featurizers of every input, and with the options of its modality that they need.
 
     Raises:
-        RecipeError: the recipe sets another value of such an option.
+        RecipeError: the recipe sets such an option to null.
     """
     inputs = {}
     for name, spec in recipe.inputs.items():
         assert spec.modality is not None
-        wanted = required_modality_options(name, spec)
-        for option, value in wanted.items():
-            if option in spec.modality.model_fields_set and getattr(spec.modality, option) != value:
+        wanted = {}
+        for option, value in required_modality_options(name, spec).items():
+            if getattr(spec.modality, option) is None:  # any other value serves
+                wanted[option] = value
+            if option in spec.modality.model_fields_set and option in wanted:
                 path = f"inputs.{name}.modality.{option}"
-                raise RecipeError(path, f"the features of this input need {value!r}; remove this option")
+                raise RecipeError(path, "the features of this input need it: remove null, or name other features")
         modality = spec.modality.model_copy(update=wanted)
         inputs[name] = spec.model_copy(update={"features": input_features(name, spec), "modality": modality})
     return recipe.model_copy(update={"inputs": inputs})
@@ -88,9 +92,12 @@ def _members(recipe: Recipe, quality: Quality, rows: int) -> list[Options]:
     found: list[Options] = []
     known = components("estimator")
     spaces = {find("task", spec.task.name).space for spec in recipe.outputs.values() if spec.task is not None}
+    kinds = {spec.modality.name for spec in recipe.inputs.values() if spec.modality is not None}
     for name in ESTIMATORS[quality]:
         if name not in known or not spaces <= known[name].spaces:
             continue
+        if quality == "fast" and name == "gradient_boosting" and not kinds & COLUMNS:
+            continue  # trees on the components of a text or of media cost much and rarely win
         options = known[name].Options()
         limit = known[name].max_rows(options)
         if limit is None or rows <= limit:
