@@ -9,6 +9,7 @@ import pytest
 from torch import Tensor
 
 from laws.checkpoints import checkpoint
+from laws.featurizers import MEMBERS
 from laws.samples import network_of, prepare, sample_table
 from polymodal.core.errors import RecipeError
 from polymodal.features.feature_set import FeatureSet
@@ -76,11 +77,18 @@ def test_rare_ngrams_are_dropped_if_the_recipe_says_so() -> None:
     for min_df in (1, 2, None):
         ngrams = {"words": 1, "characters": None}
         spec = {"modality": {"name": "text", "ngrams": ngrams}, "features": [{"name": "tfidf", "min_df": min_df}]}
-        preparation, table = prepare(columns, inputs={"text": spec}, outputs={"target": "classification"})
+        preparation, table = prepare(columns, inputs={"text": spec}, outputs={"target": "classification"}, **MEMBERS)
         features = FeatureSet(preparation.recipe, preparation, {}, None)
         features.fit(table, np.arange(3))
         widths.append(features.transform(table, np.arange(3)).blocks["text"][0].values.shape[1])
     assert widths == [4, 2, 4]
+
+
+def test_features_without_a_member_that_reads_them_are_refused() -> None:
+    columns, recipe = sample_table(["number"], ["classification"])
+    recipe["inputs"]["in_number"]["features"] = ["numbers"]
+    with pytest.raises(RecipeError, match=r"inputs\.in_number\.features.*members"):
+        prepare(columns, **recipe)
 
 
 def test_privileged_inputs_have_no_features() -> None:
@@ -99,7 +107,7 @@ def test_an_encoder_does_not_run_for_cached_features() -> None:
         "encoder": {"name": "pretrained_image", "checkpoint": checkpoint("image")},
         "features": ["embedding", "statistics"],
     }
-    preparation, table = prepare(columns, **recipe)
+    preparation, table = prepare(columns, **recipe, **MEMBERS)
     encoder = network_of(preparation).encoders()["in_image"].eval()
     features = FeatureSet(preparation.recipe, preparation, {"in_image": encoder}, None)
     features.fit(table, np.arange(6))

@@ -10,6 +10,9 @@ from polymodal.core.registry import find
 from polymodal.features.input_features import required_modality_options
 from polymodal.recipe.recipe import InputSpec
 
+#: Recipe keys of a model with a network and with a member that reads features.
+MEMBERS: dict[str, Any] = {"members": ["linear"], "network": True}
+
 
 def with_features(spec: dict[str, Any], modality: str, options: dict[str, Any]) -> dict[str, Any]:
     """The recipe keys `spec` of an input of a modality, with the features `options`, and with the encoder and the

@@ -247,7 +247,7 @@ def prepare(columns: Columns, **recipe: Any) -> tuple[Preparation, PreparedTable
     """A fitted preparation of the complete recipe, and the prepared rows, in memory."""
     table = table_of(columns)
     given = Recipe(**{"hidden_size": 16, "seed": 0, **recipe})
-    complete = make_plan(table, given).recipe
+    complete = make_plan(table, given, estimators=True).recipe
     check_live_options(RunContext(complete, given))
     preparation = Preparation(complete)
     preparation.fit(table, np.arange(len(table)))

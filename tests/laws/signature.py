@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from laws.estimators import SPACES, estimator, folds_of, planted_target, sample_features
-from laws.featurizers import with_features
+from laws.featurizers import MEMBERS, with_features
 from laws.objectives import of_objective
 from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.core.registry import find
@@ -121,7 +121,7 @@ def _of_featurizer(options: dict[str, Any]) -> str:
     columns, recipe = sample_table([modality], ["classification"], rows=12)
     key = f"in_{modality}"
     recipe["inputs"][key] = with_features(recipe["inputs"][key], modality, options)
-    preparation, prepared = prepare(columns, **recipe)
+    preparation, prepared = prepare(columns, **recipe, **MEMBERS)
     features = FeatureSet(preparation.recipe, preparation, network_of(preparation).eval().encoders(), None)
     features.fit(prepared, np.arange(8))
     blocks = features.transform(prepared, np.arange(12)).blocks[key]

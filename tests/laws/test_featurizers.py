@@ -12,7 +12,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from laws.featurizers import with_features
+from laws.featurizers import MEMBERS, with_features
 from laws.samples import Columns, network_of, prepare, sample_table, table_of
 from polymodal.core.registry import components, find
 from polymodal.data.store.items import PreparedInput
@@ -38,7 +38,7 @@ def prepared(featurizer: str, modality: str) -> tuple[Preparation, PreparedTable
     for column in recipe["inputs"][key]["columns"]:
         columns[column] = [None if row in (TRAIN[-1], ROWS - 1) else cell for row, cell in enumerate(columns[column])]
     recipe["inputs"][key] = with_features(recipe["inputs"][key], modality, {"name": featurizer})
-    return *prepare(columns, **recipe), columns
+    return *prepare(columns, **recipe, **MEMBERS), columns
 
 
 @cache

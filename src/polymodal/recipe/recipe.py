@@ -15,7 +15,7 @@ from polymodal.core.needs import Needs
 from polymodal.core.options import MAX_SEED, Names, Options, Size, SizedModel, StrictModel, explicit_values, sized_field
 from polymodal.core.yaml_json import TextFormatError, read_json, read_yaml, write_yaml
 from polymodal.recipe.data import DataOptions
-from polymodal.recipe.ensemble import EnsembleOptions, Quality
+from polymodal.recipe.ensemble import MEMBERS, EnsembleOptions, Quality
 from polymodal.recipe.evaluation import EvaluationOptions
 from polymodal.recipe.shipped import recipe_file
 from polymodal.recipe.slots import Slot
@@ -37,7 +37,7 @@ class InputSpec(StrictModel):
     """Modality of the data, with the options of its preprocessing. Default: inferred."""
     encoder: Annotated[SerializeAsAny[Options], Slot("encoder")] | None = None
     """Encoder network. Default: that of the modality."""
-    features: list[Annotated[SerializeAsAny[Options], Slot("featurizer")]] | None = None
+    features: Annotated[list[Annotated[SerializeAsAny[Options], Slot("featurizer")]] | None, MEMBERS] = None
     """Features of this input for estimators. Default: those of the modality."""
     privileged: Annotated[bool, Needs("outputs", lambda _, run: bool(run.outputs))] = False
     """Whether only the training rows have this input. A teacher with it is then distilled into a model without it."""
