@@ -40,11 +40,17 @@ def train_model(
 
 
 def train_unimodal(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
-    """Train a model of one input with the recipe of `model`; return the experiment of the input and its model."""
+    """Train a model of one input with the recipe of `model`; return the experiment of the input and its model.
+
+    It stops after a quarter of the epochs without a better validation score: an input without enough information is at
+    its best early, and only its score is wanted.
+    """
     recipe = model.recipe.with_inputs([name])
     parts = {path: value for path, value in recipe.training.param_groups.items() if path != "fusion"}
     untaught = recipe.training.distillation.model_copy(update={"teacher": None})
-    training = recipe.training.model_copy(update={"param_groups": parts, "distillation": untaught})
+    patience = min(recipe.training.early_stopping_patience or 1, max(3, (recipe.training.epochs or 0) // 4))
+    changes = {"param_groups": parts, "distillation": untaught, "early_stopping_patience": patience}
+    training = recipe.training.model_copy(update=changes)
     recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
     unimodal = replace(experiment.with_recipe(recipe), teacher=None)
     return unimodal, train_model(unimodal, progress=progress, title=f"train {name} only")

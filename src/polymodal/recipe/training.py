@@ -123,7 +123,8 @@ class TrainingOptions(SizedModel):
     input remains."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
     """Stop after this many epochs without a better validation score. Default: half of the epochs, at least 5, because
-    the end of the cosine schedule often improves most."""
+    the end of the cosine schedule often improves most. Training also stops after three epochs without an error on at
+    least 1,000 validation rows; models of one input (`unimodal_scores`) after a quarter of the epochs."""
     average_top_k: int = Field(default=3, ge=1)
     """Average the weights of this many best epochs; the average is kept if its validation score is at least as good."""
     loss_balancing: Annotated[LossBalancing, _SEVERAL_LOSSES] = "fixed"

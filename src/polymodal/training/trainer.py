@@ -56,7 +56,7 @@ from polymodal.training.optimizer import (
     shared_parameters,
 )
 from polymodal.training.records import Epoch, History
-from polymodal.training.validation import Validation, validate
+from polymodal.training.validation import Validation, is_solved, validate
 
 
 class Trainer:
@@ -127,7 +127,7 @@ class Trainer:
         self.compute = ComputeConfig(device=network_device(network))
 
     def run(self, *, resume: bool = False) -> History:
-        """Train to the last epoch, or until validation has not improved for `early_stopping_patience` epochs.
+        """Train to the last epoch, or until validation has not improved for `early_stopping_patience` epochs or cannot.
 
         resume: continue from the checkpoint in the folder, if there is one
 
@@ -154,7 +154,7 @@ class Trainer:
             self.progress.task(self.title, 1) as self.bar,
         ):
             started = time.perf_counter()
-            while self.epoch < self.num_epochs and self.epochs_without_improvement < self.patience:
+            while not self._is_over():
                 self.batches = self.sampler.epoch(self.epoch)
                 self.network.train()
                 begun = time.perf_counter()
@@ -251,6 +251,12 @@ class Trainer:
         self.schedule = make_schedule(
             self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
         )
+
+    def _is_over(self) -> bool:
+        """Whether the last epoch is done, or another would not help."""
+        if self.epoch >= self.num_epochs or self.epochs_without_improvement >= self.patience:
+            return True
+        return not self.objectives and is_solved(self.preparation.tasks, self.history.epochs, self.valid)
 
     def _count_time(self, begun: float) -> float:
         """Add the seconds since `begun` to the training time; return the current time."""
