@@ -154,7 +154,7 @@ class Trainer:
             self.progress.task(self.title, 1) as self.bar,
         ):
             started = time.perf_counter()
-            while not self._is_over():
+            while self.epoch < self.num_epochs and self.epochs_without_improvement < self.patience:
                 self.batches = self.sampler.epoch(self.epoch)
                 self.network.train()
                 begun = time.perf_counter()
@@ -252,12 +252,6 @@ class Trainer:
             self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
         )
 
-    def _is_over(self) -> bool:
-        """Whether the last epoch is done, or another would not help."""
-        if self.epoch >= self.num_epochs or self.epochs_without_improvement >= self.patience:
-            return True
-        return not self.objectives and is_solved(self.preparation.tasks, self.history.epochs, self.valid)
-
     def _count_time(self, begun: float) -> float:
         """Add the seconds since `begun` to the training time; return the current time."""
         now = time.perf_counter()
@@ -283,13 +277,11 @@ class Trainer:
         again = partial(self._batch, rows, augment=True)
         progress = self.history.steps / max(1, self.total_steps)
         terms = network.objective_losses(ObjectiveBatch(network, batch, encoded.tokens, again, progress))
-        losses: Losses = self.loss(predicted, batch, terms)
-        return losses, encoded
+        return self.loss(predicted, batch, terms), encoded
 
     def _step(self, rows: np.ndarray) -> None:
         batch = self._batch(rows, augment=True)
         losses, encoded = self._losses(self.network, rows, batch, self.options.modality_dropout)
-        parts = losses.parts
         total: Tensor = losses.total
         self.monitor.check_finite(total, batch)
         if losses.named and not total.requires_grad:
@@ -310,7 +302,7 @@ class Trainer:
         for objective in self.objectives.values():
             objective.after_step(self.network)
         self.history.steps, self.history.rows = step, self.history.rows + len(batch)
-        for name, value in parts.items():
+        for name, value in losses.parts.items():
             self.epoch_loss[name] = self.epoch_loss.get(name, 0.0) + float(value)
         if logged:
             self.monitor.check_gradients(norms)
@@ -327,6 +319,8 @@ class Trainer:
         self.epochs_without_improvement = 0 if improved else self.epochs_without_improvement + 1
         entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
         self.history.epochs.append(entry)
+        if not self.objectives and is_solved(self.preparation.tasks, self.history.epochs, self.valid):
+            self.epochs_without_improvement = self.patience
         self.log.write("epoch", **asdict(entry))
         num_notices = len(self.monitor.notices)
         self.monitor.check_epoch(self.epoch + 1, losses)
