@@ -66,7 +66,13 @@ ENCODERS: Mapping[str, tuple[str, Values, Mapping[str, Values]]] = {
         {"name": "image", "image_size": 32, "horizontal_flip": True, "brightness": 0.2},
         {"resnet": {}, "vit": {"num_layers": 1}, "vgg16": {}},
     ),
-    "numbers": ("rows.csv", {"name": "number"}, {"linear": {}, "periodic": {}}),
+    "numbers": (
+        "rows.csv",
+        {"name": "number"},
+        {"linear": {}, "periodic": {}, "piecewise_linear": {}, "realmlp": {"hidden_sizes": [16]}},
+    ),
+    "maker": ("rows.csv", {"name": "category"}, {"entity_embedding": {}}),
+    "made": ("rows.csv", {"name": "datetime"}, {"column_mlp": {}}),
     "sound": (
         "sounds.jsonl",
         {"name": "audio", "sampling_rate": 8_000},

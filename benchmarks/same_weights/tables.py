@@ -72,6 +72,7 @@ def _rows(folder: Path, draw: np.random.Generator, count: int) -> Columns:
         "hint": (length - 50 + draw.normal(0, 3, count)).round(3).tolist(),
     }
     columns["grade"] = np.where(large, "large", "small").tolist()
+    columns["made"] = [f"2024-{1 + row % 12:02}-{1 + row % 28:02}" for row in range(len(note))]
     columns["price"] = (2 * length + 10 * weight).round(3).tolist()
     columns["tags"] = ["|".join(sorted(set(text.split()) & set(_WORDS[:4]))) for text in note]
     columns["caption"] = [f"a {hue} figure of {word}" for hue, word in zip(color, maker, strict=True)]

@@ -16,7 +16,7 @@ from polymodal.checkpoint.model_directory import (
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
-from polymodal.core.errors import PolymodalError, PolymodalWarning, RecipeError
+from polymodal.core.errors import PolymodalError, PolymodalWarning, RecipeError, did_you_mean
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
@@ -216,8 +216,15 @@ class Model(GeneratesTexts):
 
         return embed_rows(self.predictor, data, input, dim, root, strict=strict)
 
+    @check_arguments
     def leaderboard(self, output: str | None = None) -> list[ComparedMember]:
-        """The members that were compared for an output (default: the first), the best first; empty for one network."""
+        """The members that were compared for an output (default: the first), the best first; empty for one network.
+
+        Raises:
+            RecipeError: there is no such output.
+        """
+        if output is not None and output not in self.recipe.outputs:
+            raise RecipeError("output", f"there is no output {output!r}; {did_you_mean(output, self.recipe.outputs)}")
         return leaderboard(self.run, output or next(iter(self.recipe.outputs), ""))
 
     @property
