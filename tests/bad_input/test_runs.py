@@ -97,7 +97,7 @@ def test_a_manifest_carries_its_own_checksum(saved: Path) -> None:
         Model.load(saved)
 
 
-CONTENTS = ["", "{", "[]", '{"format": 99, "sha256": {}}', "[" * 200_000, "\0", '{"format": 4}']
+CONTENTS = ["", "{", "[]", '{"format": 99, "sha256": {}}', "[" * 200_000, "\0", '{"format": 5}']
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))

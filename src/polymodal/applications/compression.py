@@ -15,6 +15,7 @@ from polymodal.checkpoint.directory_kinds import MODEL
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.output_file import paths_in
+from polymodal.checkpoint.shared_weights import num_bytes, shared_state, without_copies
 from polymodal.checkpoint.weight_format import MIN_LARGE_SIZE, WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import PolymodalError, RecipeError
@@ -165,14 +166,14 @@ def compress(
 def convert_model(model: Model, weight_format: WeightFormat) -> Model:
     """A copy of a model with its weights rounded and computed with in `weight_format`."""
     network = copy.deepcopy(model.network).eval()
-    network.load_state_dict(weight_format.from_file(weight_format.to_file(network.state_dict())))
+    network.load_state_dict(weight_format.from_file(weight_format.to_file(shared_state(network))))
     weight_format.apply_to(network)
     return Model(model.recipe, model.preparation, network, model.metrics, model.run, weight_format)
 
 
 def weights_mib(model: Model) -> float:
     """Size of the weights file in MiB."""
-    return sum(tensor.nbytes for tensor in model.weight_format.to_file(model.network.state_dict()).values()) / 2**20
+    return num_bytes(without_copies(model.weight_format.to_file(shared_state(model.network)))[0]) / 2**20
 
 
 def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) -> list[FormatMeasurement]:

@@ -1,6 +1,6 @@
 """The model directory: weights as safetensors, recipe, tokenizers and vocabularies as JSON, with checksums.
 
-model.safetensors       weights
+model.safetensors       weights; equal tensors are stored once, and the metadata list their other names
 recipe.yaml             the complete recipe, which reproduces the run
 preparation.json        vocabularies, statistics, classes
 preparation/            tokenizer files
@@ -22,10 +22,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from safetensors import safe_open
 from torch import Tensor
 
 from polymodal._version import __version__
-from polymodal.checkpoint.reading import parsing, read_tensors
+from polymodal.checkpoint.reading import parsing
+from polymodal.checkpoint.shared_weights import alias_metadata, with_aliases, without_copies
 from polymodal.checkpoint.tensor_files import write_tensors
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.checksum import sign, signed_values
@@ -34,7 +36,7 @@ from polymodal.core.options import StrictModel
 from polymodal.core.record import read_record
 from polymodal.core.writing import write_text
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 MANIFEST = "manifest.json"
 #: The members of a model with estimators, and their arrays.
 MEMBERS, MEMBER_ARRAYS = "members.json", "members.safetensors"
@@ -49,7 +51,7 @@ class Manifest(StrictModel):
     sha256: the SHA-256 of each file by its path in the directory, with `/`
     """
 
-    format: Literal[4] = FORMAT
+    format: Literal[5] = FORMAT
     polymodal: str = __version__
     weight_format: WeightFormat
     sha256: dict[str, str]
@@ -67,7 +69,8 @@ def write_model_files(
 
     weight_format: dtype of the weights and of the products
     """
-    write_tensors(folder / "model.safetensors", weights)
+    kept, aliases = without_copies(weights)
+    write_tensors(folder / "model.safetensors", kept, alias_metadata(aliases))
     write_text(folder / "recipe.yaml", recipe_yaml)
     write_json(folder / "preparation.json", preparation)
     names = [*REQUIRED, *_preparation_files(folder), *_member_files(folder)]
@@ -133,12 +136,15 @@ def _member_files(folder: Path) -> list[str]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the weights.
+    """Read the weights, under all names. The names of one tensor have the same object.
 
     Raises:
         ArtifactError: the file cannot be read.
     """
-    return read_tensors(folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    with parsing(path), safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return with_aliases(tensors, file.metadata() or {})
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -35,29 +35,37 @@ class WeightFormat(StrictModel):
     multiplied in fp32."""
 
     def to_file(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state dict for the file."""
+        """The state dict for the file. Names with the same tensor object keep one object."""
         if self.weights == "fp32":
             return weights
         found: dict[str, Tensor] = {}
+        rounded: dict[int, tuple[Tensor, ...]] = {}
         for name, tensor in weights.items():
-            if not _large(tensor):
-                found[name] = tensor
-            elif self.weights == "bf16":
-                found[name] = tensor.to(torch.bfloat16)
-            else:
-                found[name], found[name + SCALE] = quantize(tensor)
+            if id(tensor) not in rounded:
+                rounded[id(tensor)] = self._rounded(tensor)
+            found |= zip((name, name + SCALE), rounded[id(tensor)], strict=False)
         return found
 
+    def _rounded(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """A tensor for the file; in int8, a matrix and its scale."""
+        if not _large(tensor):
+            return (tensor,)
+        return (tensor.to(torch.bfloat16),) if self.weights == "bf16" else quantize(tensor)
+
     def from_file(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The fp32 state dict from the file: exactly the rounded numbers."""
+        """The fp32 state dict from the file: exactly the rounded numbers. Names with one object keep one object."""
         if self.weights == "fp32":
             return weights
         found = {}
+        exact: dict[tuple[int, int], Tensor] = {}
         for name, tensor in weights.items():
             if name.endswith(SCALE) and name.removesuffix(SCALE) in weights:
                 continue
             scale = weights.get(name + SCALE)
-            found[name] = dequantize(tensor, scale) if scale is not None else _as_float(tensor)
+            key = (id(tensor), id(scale))
+            if key not in exact:
+                exact[key] = dequantize(tensor, scale) if scale is not None else _as_float(tensor)
+            found[name] = exact[key]
         return found
 
     def changes(self, weights: dict[str, Tensor]) -> bool:
@@ -77,10 +85,14 @@ class WeightFormat(StrictModel):
                 "rounded numbers are multiplied in fp32, so predictions are the same but not faster",
                 PolymodalWarning,
             )
+        made: dict[tuple[int, int], Int8Linear] = {}
         for module in list(network.modules()):
             for name, child in module.named_children():
                 if type(child) is nn.Linear and _large(child.weight):
-                    setattr(module, name, Int8Linear(child))
+                    key = (id(child.weight), id(child.bias))  # layers with shared weights share the integers
+                    if key not in made:
+                        made[key] = Int8Linear(child)
+                    setattr(module, name, made[key])
 
 
 def _large(tensor: Tensor) -> bool:

@@ -52,7 +52,7 @@ FITTED_METHODS = ("weighted", "product", "stack")
 class EnsembleRecord(StrictModel):
     """The content of `ensemble.json`: the number of members, and the SHA-256 of their manifests and of the weights."""
 
-    format: Literal[4] = FORMAT
+    format: Literal[5] = FORMAT
     polymodal: str = __version__
     method: CombineRule
     members: int = Field(ge=2, le=1000)

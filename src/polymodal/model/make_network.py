@@ -7,6 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from polymodal.checkpoint.shared_weights import tie_frozen, tie_same_memory
 from polymodal.core.errors import RecipeError
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
@@ -21,7 +22,8 @@ def make_network(
 ) -> Network:
     """The untrained network of a complete recipe and a fitted preparation, with weights from torch's global generator.
 
-    pretrained: load weights of pretrained checkpoints; not needed for a saved model
+    pretrained: load weights of pretrained checkpoints, whose frozen parameters are shared by all inputs; not needed for
+        a saved model
     known: inputs and outputs, by recipe path, whose pretrained weights are not needed
     """
     outputs = {name: task.output_shape for name, task in preparation.tasks.items()}
@@ -42,6 +44,7 @@ def make_network(
                     load_initial_weights(decoder)
             except RecipeError as error:
                 raise error.with_prefix(f"outputs.{name}.decoder") from None
+        tie_same_memory(network)
     return network
 
 
@@ -52,6 +55,7 @@ def saved_network(recipe: Recipe, preparation: Preparation, weights: dict[str, T
         RuntimeError: the weights are of another network.
     """
     network = make_network(recipe, preparation)
+    tie_frozen(network, weights)
     network.load_state_dict(weights)
     return network
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from polymodal.checkpoint.model_directory import read_json, read_weights, verify_model_files
 from polymodal.checkpoint.reading import parsing
+from polymodal.checkpoint.shared_weights import shared_state
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.record import read_record
 from polymodal.model.make_network import saved_network
@@ -54,15 +55,15 @@ def state_dict_of(network: Network | None, ensemble: FittedEnsemble | None) -> d
     """The weights of a model: of its network; of several, with the number of the network before each name; or of the
     frozen encoders that the estimators need, if there is no network."""
     if ensemble is None or len(ensemble.networks) == 1:
-        return {} if network is None else network.state_dict()
+        return {} if network is None else shared_state(network)
     if not ensemble.networks:
         return {
             f"encoders.{name}.{key}": tensor
             for name, encoder in ensemble.encoders.items()
-            for key, tensor in encoder.state_dict().items()
+            for key, tensor in shared_state(encoder).items()
         }
     return {
         f"{number}.{name}": tensor
         for number, one in enumerate(ensemble.networks)
-        for name, tensor in one.state_dict().items()
+        for name, tensor in shared_state(one).items()
     }

@@ -13,7 +13,8 @@ def trainable_state(network: nn.Module) -> dict[str, Tensor]:
 
     With a pretrained encoder, most parameters may be frozen.
     """
-    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    held = network.named_parameters(remove_duplicate=False)  # shared parameters have several names
+    frozen = {name for name, parameter in held if not parameter.requires_grad}
     return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from polymodal.checkpoint.shared_weights import tie_frozen
 from polymodal.core.errors import RecipeError
 from polymodal.nn.layers.named_modules import module_key
 from polymodal.nn.network import Network, name_objectives
@@ -53,12 +54,12 @@ def load_matching_weights(source: SourceModel, network: Network, preparation: Pr
     recipe, theirs, weights = preparation.recipe, source.recipe, source.weights()
     known = matching_parts(source, preparation)
     parts: list[str] = []
+    prefixes = tuple(map(_prefix, known))
+    tie_frozen(network, {name: one for name, one in weights.items() if name.startswith(prefixes)})
     for path, module in network.modules_by_path().items():
-        kind, _, name = path.partition(".")
         if path not in known:
             continue
-        group = "towers" if kind == "inputs" else "decoders"
-        _load_weights(module, _with_prefix(weights, f"{group}.{module_key(name)}."), path, source)
+        _load_weights(module, _with_prefix(weights, _prefix(path)), path, source)
         parts.append(path)
     if source.has_same_fusion(recipe) and _fits(network.fusion, _with_prefix(weights, "fusion.")):
         network.fusion.load_state_dict(_with_prefix(weights, "fusion."))
@@ -72,6 +73,12 @@ def load_matching_weights(source: SourceModel, network: Network, preparation: Pr
     return TransferReport(
         source, [one for one in all_parts if one in parts], [one for one in all_parts if one not in parts]
     )
+
+
+def _prefix(path: str) -> str:
+    """The prefix of the weights of an input or output, given its recipe path."""
+    kind, _, name = path.partition(".")
+    return f"{'towers' if kind == 'inputs' else 'decoders'}.{module_key(name)}."
 
 
 def _load_objectives(source: SourceModel, network: Network, recipe: Recipe, weights: dict[str, Tensor]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polymodal.checkpoint.shared_weights import num_bytes, shared_state
 from polymodal.core.paths import media_cache_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
@@ -107,7 +108,7 @@ def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCall
             fold_scores=folds.fold_scores(distributions),
             seconds=round(time.perf_counter() - start, 3),
             num_parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-            size_mib=round(sum(one.nbytes for one in model.network.state_dict().values()) / 2**20, 3),
+            size_mib=round(num_bytes(shared_state(model.network)) / 2**20, 3),
             latency_ms=measure_latency(model, runner) if is_last else None,
             memory_mib=training_memory(experiment, model) if is_last else None,
             num_folds=fold + 1,

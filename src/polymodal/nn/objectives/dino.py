@@ -225,7 +225,8 @@ class EMATeacher(nn.Module):
 
 
 def _averaged_tensors(module: nn.Module) -> dict[str, Tensor]:
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    held = module.named_parameters(remove_duplicate=False)  # shared parameters have several names
+    frozen = {name for name, parameter in held if not parameter.requires_grad}
     return {
         name: tensor
         for name, tensor in module.state_dict().items()
