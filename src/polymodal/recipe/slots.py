@@ -56,7 +56,7 @@ class Slot:
             known = ", ".join(self._known())
             raise _invalid([Problem(("name",), f"the name of the {self.kind} is missing; choose from {known}")])
         try:
-            options: type[Options] = find(self.kind, str(name)).Options
+            options = self._options_of(str(name))
         except RecipeError as error:
             raise _invalid([Problem((), error.problem)]) from None
         try:
@@ -67,9 +67,18 @@ class Slot:
     def _is_registered(self, value: Options) -> bool:
         """Whether this is an object of the options class of a component of this kind."""
         try:
-            return type(value) is find(self.kind, value.name).Options
+            return type(value) is self._options_of(value.name)
         except RecipeError:
             return False
+
+    def _options_of(self, name: str) -> type[Options]:
+        """The options class of a component, whose module is imported.
+
+        Raises:
+            RecipeError: there is no such component.
+        """
+        options: type[Options] = find(self.kind, name).Options
+        return options
 
     def _known(self) -> dict[str, type[Options]]:
         return {name: component.Options for name, component in components(self.kind).items()}

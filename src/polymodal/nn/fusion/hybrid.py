@@ -10,7 +10,7 @@ from torch import Tensor
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options as ComponentOptions
 from polymodal.core.options import Size, SizedModel
-from polymodal.core.registry import build, components, register
+from polymodal.core.registry import build, components, register, unusable_reason
 from polymodal.core.types import FusionOutput, Tokens
 from polymodal.nn.fusion.base import Fusion, FusionOptions
 from polymodal.nn.fusion.combiner import Combiner, CombineRule
@@ -20,6 +20,12 @@ from polymodal.recipe.slots import Slot
 
 class JointSlot(Slot):
     """Slot for feature-level fusions, which give one joint branch."""
+
+    def _options_of(self, name: str) -> type[ComponentOptions]:
+        options = super()._options_of(name)
+        if options.component.level != "feature":  # type: ignore[attr-defined]
+            raise RecipeError("", unusable_reason("fusion", name, self._known()))
+        return options
 
     def _known(self) -> dict[str, type[ComponentOptions]]:
         found = components("fusion").items()
