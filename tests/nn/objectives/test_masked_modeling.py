@@ -94,7 +94,7 @@ def content(modality: str, data: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"values": torch.where(data["values"] > 0, data["values"] % 7 + 1, 0)}
     if modality == "category":
         return {"ids": torch.where(data["ids"] > 0, 1, 0)}
-    if modality == "number":
+    if modality in ("number", "datetime"):
         return {"values": torch.where(data["known"], data["values"] + 1, 0.0)}
     if modality == "time_series":
         return {"values": data["values"] + data["observed"]}
