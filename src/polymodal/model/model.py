@@ -74,8 +74,9 @@ class Model(GeneratesTexts):
         ensemble: FittedEnsemble | None = None,
     ) -> None:
         self.recipe, self.preparation, self._network, self.ensemble = recipe, preparation, network, ensemble
-        self.metrics, self.run = metrics or {}, run or RunRecord()
-        self.weight_format = weight_format or WeightFormat()
+        self.metrics = {} if metrics is None else metrics
+        self.run = RunRecord() if run is None else run
+        self.weight_format = WeightFormat() if weight_format is None else weight_format
 
     def __repr__(self) -> str:
         return f"<polymodal.Model of {', '.join(self.recipe.inputs)} -> {', '.join(self.recipe.outputs)}>"

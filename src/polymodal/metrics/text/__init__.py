@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
     from polymodal.metrics.text.fact_scores import fact_f1
-    from polymodal.metrics.text.pass_at_k import pass_at_k
+    from polymodal.metrics.text.program_pass_rate import pass_at_k
 
 __all__ = ["TEXT_METRICS", "fact_f1", "pass_at_k", "text_metrics"]
 
@@ -16,7 +16,7 @@ __all__ = ["TEXT_METRICS", "fact_f1", "pass_at_k", "text_metrics"]
 _PUBLIC = {
     "TEXT_METRICS": "polymodal.metrics.text.catalog",
     "fact_f1": "polymodal.metrics.text.fact_scores",
-    "pass_at_k": "polymodal.metrics.text.pass_at_k",
+    "pass_at_k": "polymodal.metrics.text.program_pass_rate",
     "text_metrics": "polymodal.metrics.text.catalog",
 }
 
