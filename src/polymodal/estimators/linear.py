@@ -15,10 +15,11 @@ from polymodal.estimators.relevance import relevance_scales
 from polymodal.estimators.standard_columns import StandardColumns
 from polymodal.features.feature_table import FeatureTable
 
-#: Penalties, from strong to weak; fewer of them for more than `MANY_ROWS` rows.
+#: Penalties, from strong to weak; fewer of them for more than `MANY_ROWS` rows, or more than `MANY_PRODUCTS` products
+#: of a feature with a coefficient in one pass over the rows.
 PENALTIES = tuple(10.0 ** np.arange(0.5, -7.1, -0.5))
 FEW_PENALTIES = tuple(10.0 ** np.arange(-1.5, -7.1, -0.75))
-MANY_ROWS = 3000
+MANY_ROWS, MANY_PRODUCTS = 3000, 20_000_000
 #: The path ends after this number of penalties without a better loss; for many rows after the first.
 PATIENCE = 2
 
@@ -33,10 +34,10 @@ class LinearModel(Estimator):
     Descent", 2010, for paths of penalties with warm starts.
 
     The penalty is that with the smallest loss on the held-out rows, among them an infinite one, which gives the
-    constant prediction; each number of a target of several numbers has its own. With up to 3,000 rows, a second path
-    scales each number, category, text and embedding by its share in the first model (`relevance_scales`), and is kept
-    if its loss is smaller. With more rows, the first fold alone chooses the penalty. The model is then fitted on all
-    rows.
+    constant prediction; each number of a target of several numbers has its own. With up to 3,000 rows and 20 million
+    products of a feature with a coefficient, a second path scales each number, category, text and embedding by its
+    share in the first model (`relevance_scales`), and is kept if its loss is smaller. With more, the first fold alone
+    chooses the penalty. The model is then fitted on all rows.
 
     Example:
         >>> from polymodal.features.feature_table import FeatureBlock
@@ -56,7 +57,7 @@ class LinearModel(Estimator):
     def cross_fit(self, features: FeatureTable, target: EstimatorTarget, folds: Sequence[Fold]) -> np.ndarray:
         features = features.select(self.options.inputs)
         held_out = np.full((len(target), target.size), np.nan, np.float32)
-        many = len(target) > MANY_ROWS
+        many = len(target) > MANY_ROWS or _products(features, target) > MANY_PRODUCTS
         leading = folds[:1] if many else folds
         choice, scaled = _choose(features, target, leading, many)
         for fold, raw in zip(leading, (scaled or choice).raw, strict=True):
@@ -84,6 +85,12 @@ class LinearModel(Estimator):
             {name.removeprefix(prefix): value for name, value in state.arrays.items() if name.startswith(prefix)}
         )
         self._coefficients = state.arrays["coefficients"]
+
+
+def _products(features: FeatureTable, target: EstimatorTarget) -> int:
+    """The products of a feature with a coefficient in one pass over the rows."""
+    blocks = [block.values for some in features.blocks.values() for block in some]
+    return target.size * sum(int(values.size) for values in blocks)  # of a sparse matrix, the stored values
 
 
 def _choose(

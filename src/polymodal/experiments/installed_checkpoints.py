@@ -21,10 +21,10 @@ _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 def installed_encoder(modality: str, recipe: Recipe, samples: Sequence[ColumnSample]) -> Options | None:
     """A frozen pretrained encoder for an input of a recipe with members, if its checkpoint is installed; else None.
 
-    `quality: fast` uses none for texts, whose n-grams cost less. English checkpoints read Latin letters only. Frames of
-    a video are read by the checkpoint for images.
+    `quality: fast` uses none for texts and sounds, whose n-grams and statistics cost much less. English checkpoints
+    read Latin letters only. Frames of a video are read by the checkpoint for images.
     """
-    if recipe.quality is None or (modality == "text" and recipe.quality == "fast"):
+    if recipe.quality is None or (modality in ("text", "audio") and recipe.quality == "fast"):
         return None
     if installed("image" if modality == "video" else modality) is None:
         return None

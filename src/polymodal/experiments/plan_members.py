@@ -15,7 +15,7 @@ TABULAR = frozenset({"number", "category", "datetime", "text"})
 #: Modalities of which every column is a feature, which trees split.
 COLUMNS = frozenset({"number", "category", "datetime"})
 #: By quality, the largest number of rows for which members are compared in folds, and the number of folds.
-FOLDS: dict[Quality, tuple[int, int]] = {"fast": (3_000, 5), "balanced": (5_000, 5), "best": (20_000, 8)}
+FOLDS: dict[Quality, tuple[int, int]] = {"fast": (1_000, 5), "balanced": (5_000, 5), "best": (20_000, 8)}
 #: Largest number of rows for which a network is trained in every fold.
 MAX_FOLD_ROWS: dict[Quality, int] = {"fast": 0, "balanced": 1_000, "best": 5_000}
 #: Estimators by quality.
