@@ -10,9 +10,11 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from laws.estimators import SPACES, estimator, folds_of, noise_target, planted_target, sample_features
+from polymodal.core.errors import PolymodalError
 from polymodal.core.registry import components
 from polymodal.core.types import Space
 from polymodal.estimators.base import Estimator, EstimatorState, EstimatorTarget, Fold
+from polymodal.estimators.lightgbm_library import load_lightgbm
 from polymodal.estimators.penalized_models import row_losses
 from polymodal.features.feature_table import FeatureBlock, FeatureTable
 
@@ -178,3 +180,12 @@ def test_inputs_are_selected(name: str, space: Space) -> None:
     model.cross_fit(features, target, folds_of(ROWS))
     blocks = {**features.blocks, "in_text": (FeatureBlock("sparse", csr_matrix((ROWS, 40), dtype=np.float32)),)}
     np.testing.assert_array_equal(model.predict(features), model.predict(replace(features, blocks=blocks)))
+
+
+def test_a_missing_system_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise OSError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("polymodal.estimators.lightgbm_library.importlib.import_module", refuse)
+    with pytest.raises(PolymodalError, match="apt-get install libgomp1"):
+        load_lightgbm()

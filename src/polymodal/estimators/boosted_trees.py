@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from polymodal.core.types import Space
+from polymodal.estimators.lightgbm_library import load_lightgbm
 
 #: The largest number of trees of all folds, and the bounds of the number of rounds that follow from it.
 MAX_TREES, ROUNDS = 6000, (50, 1000)
@@ -27,7 +28,7 @@ class BoostedRows:
 
     def dataset(self, reference: Any = None, categories: Sequence[int] = ()) -> Any:
         """The rows as a data set of LightGBM."""
-        import lightgbm
+        lightgbm = load_lightgbm()
 
         start = np.tile(self.start, (len(self.target), 1))
         return lightgbm.Dataset(
@@ -57,7 +58,7 @@ def boost_together(
     folds: by fold, the training rows and the held-out rows
     categories: by fold, the positions of columns with codes
     """
-    import lightgbm
+    lightgbm = load_lightgbm()
 
     boosters = []
     for (train, held_out), some in zip(folds, categories, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
 from polymodal.estimators.boosted_trees import BoostedRows, boost_together, boosting_options, boosting_rounds
+from polymodal.estimators.lightgbm_library import load_lightgbm
 from polymodal.estimators.tree_columns import TreeColumns
 from polymodal.features.feature_table import FeatureTable
 
@@ -145,6 +146,6 @@ class GradientBoosting(Estimator):
 def _booster(text: str) -> Any:
     if not text:
         return None
-    import lightgbm
+    lightgbm = load_lightgbm()
 
     return lightgbm.Booster(model_str=text)
