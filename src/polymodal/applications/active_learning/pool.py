@@ -148,7 +148,16 @@ def predict_table(model: Model, table: Table, cell_errors: CellErrors) -> TableP
     """Predict every row of `table` with `model`, block by block.
 
     If the model has no outputs, its fusion is not trained, so the features are the row embeddings of `Model.embed`.
+
+    Raises:
+        RecipeError: the model has several members, whose rows have no vectors in common.
     """
+    if model.ensemble is not None:
+        raise RecipeError(
+            "model",
+            "it has several members, and the choice of rows needs the vectors of one network: teach a network from it "
+            "with training.distillation.teacher, and use that",
+        )
     blocks = [
         _predict_block(model, block)
         for block in model.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE)
