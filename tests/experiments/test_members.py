@@ -103,7 +103,7 @@ def test_a_target_of_noise_is_not_learned() -> None:
     rows = shop() | {"kind": draw.choice(["a", "b"], ROWS).tolist()}
     model = polymodal.fit(rows, "kind", quality="fast", settings={**COMPUTE, "data.ignore_columns": ["price"]})
     best = model.leaderboard()[0].loss
-    assert best >= 0.98 * np.log(2) * 0.98
+    assert best >= 0.95 * np.log(2)  # the loss of the constant prediction, which a search may beat by chance
 
 
 def test_numbers_are_predicted_in_the_units_of_the_table() -> None:
@@ -178,3 +178,8 @@ def test_a_recipe_that_cannot_have_these_members_is_refused(settings: dict[str, 
     with pytest.raises(RecipeError) as raised:
         polymodal.fit(shop(rows=40), settings=settings)
     assert raised.value.path.startswith(path)
+
+
+def test_rows_for_labels_are_chosen_by_one_network(with_network: tuple[Model, Path]) -> None:
+    with pytest.raises(RecipeError, match="several members"):
+        polymodal.suggest(with_network[0], shop(rows=20), count=2, output="kind")

@@ -118,7 +118,7 @@ def test_missing_and_hidden_rows_are_marked(name: str, modality: str) -> None:
     assert block.kind != "category" or len(block.sizes) == block.values.shape[1]
     assert_marked(block, ~present)
     assert dense(block)[present].shape[1] > 0
-    hidden = fitted(name, modality).transform(table, np.arange(ROWS), hidden=frozenset({key}))
+    hidden = whole(name, modality).hide({key})
     assert not hidden.present[key].any()
     assert hidden.blocks[key][0].values.shape == block.values.shape
     assert_marked(hidden.blocks[key][0], np.ones(ROWS, bool))

@@ -29,16 +29,12 @@ class Selection:
     losses: by member, the mean loss of its calibrated predictions; of all candidates, also those without a weight
     loss: the mean loss of the combination
     best: the best single member
-    gain, gain_low: how much lower the loss of the best combination is than that of the best member, and the lower
-        confidence bound of this gain
     """
 
     combination: OutputCombination
     losses: dict[str, float]
     loss: float
     best: str
-    gain: float = 0.0
-    gain_low: float = 0.0
 
     @property
     def is_combined(self) -> bool:
@@ -72,11 +68,10 @@ def select_members(values: Mapping[str, np.ndarray], target: EstimatorTarget, op
     averaged = _average_of(candidates, weights, space)
     scale = fit_scale(averaged, target)
     found = row_losses(scale * averaged, target)
-    gain, low = _paired_gain(losses[best] - found, target.weight, options.confidence)
-    if low <= 0:
-        return Selection(alone, means, means[best], best, gain, low)
+    if _lower_bound(losses[best] - found, target.weight, options.confidence) <= 0:
+        return Selection(alone, means, means[best], best)
     combination = OutputCombination(weights, {name: scales[name] for name in weights}, scale)
-    return Selection(combination, means, float(np.average(found, weights=target.weight)), best, gain, low)
+    return Selection(combination, means, float(np.average(found, weights=target.weight)), best)
 
 
 def fit_scale(values: np.ndarray, target: EstimatorTarget) -> float:
@@ -137,9 +132,9 @@ def _average_of(candidates: Mapping[str, np.ndarray], weights: Mapping[str, floa
     return from_probabilities(np.sum(parts, axis=0), space)
 
 
-def _paired_gain(difference: np.ndarray, weight: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The weighted mean of paired differences of losses, and its lower confidence bound by the normal approximation."""
+def _lower_bound(difference: np.ndarray, weight: np.ndarray, confidence: float) -> float:
+    """The lower confidence bound of the weighted mean of paired differences of losses, by the normal approximation."""
     share = weight / weight.sum()
     mean = float(share @ difference)
     variance = float(np.square(share) @ np.square(difference - mean))
-    return mean, mean - float(norm.ppf(confidence)) * variance**0.5
+    return mean - float(norm.ppf(confidence)) * variance**0.5

@@ -69,13 +69,11 @@ class FeatureSet:
         table: PreparedTable,
         rows: np.ndarray,
         *,
-        hidden: frozenset[str] = frozenset(),
         corruption: ItemCorruption | None = None,
         encoded: Mapping[str, PreparedInput] = _NOTHING,
     ) -> FeatureTable:
         """The features of some rows of a table.
 
-        hidden: inputs that count as missing in all rows
         corruption: a corruption of the items of one input, for robustness tests
         encoded: by input, the same rows with the cached features of its frozen encoder in place of items, so that the
             encoder does not run again
@@ -84,7 +82,7 @@ class FeatureSet:
         present: dict[str, np.ndarray] = {}
         for name, featurizers in self.featurizers.items():
             source = table.inputs[name]
-            index = np.full(len(rows), -1, np.int64) if name in hidden else source.index[rows]
+            index = source.index[rows]
             present[name] = index >= 0
             items, position = np.unique(index[present[name]], return_inverse=True)
             taken = np.full(len(rows), -1, np.int64)

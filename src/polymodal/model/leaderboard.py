@@ -35,7 +35,7 @@ def leaderboard(run: RunRecord, output: str) -> list[ComparedMember]:
     return sorted(rows, key=lambda row: row.loss)
 
 
-def single_member_sentence(run: RunRecord, output: str) -> str:
+def selection_sentence(run: RunRecord, output: str) -> str:
     """What the comparison of the members decided for an output; empty for a network alone."""
     rows = leaderboard(run, output)
     used = [row for row in rows if row.weight]

@@ -12,7 +12,7 @@ from polymodal.data.table.cell_errors import CellError
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
-from polymodal.model.leaderboard import leaderboard, single_member_sentence
+from polymodal.model.leaderboard import leaderboard, selection_sentence
 from polymodal.model.model import Model
 from polymodal.report.leaderboard import leaderboard_cells
 from polymodal.report.model_summary import (
@@ -74,7 +74,7 @@ def render_report(experiment: Experiment, model: Model, scores: Mapping[str, Spl
         unimodal_method=unimodal_method(model),
         confidence=model.recipe.evaluation.confidence_level if model.recipe.evaluation.bootstrap_samples else 0,
         members={
-            name: (single_member_sentence(model.run, name), leaderboard_cells(leaderboard(model.run, name)))
+            name: (selection_sentence(model.run, name), leaderboard_cells(leaderboard(model.run, name)))
             for name in experiment.recipe.outputs
             if model.run.members
         },
