@@ -89,3 +89,13 @@ def test_texts_keep_their_own_ngrams_and_get_some_otherwise() -> None:
     assert ngrams(ngrams={"words": 1, "characters": None}).words == 1
     with pytest.raises(RecipeError, match="features of this input need it"):
         ngrams(ngrams=None)
+
+
+def test_a_network_joins_where_texts_or_media_may_depend_on_each_other() -> None:
+    texts = {name: [f"{name} of the {n} things" for n in range(60)] for name in ("question", "story")}
+    for names, expected in ((["question"], False), (["question", "story"], True)):
+        table = as_table({**{name: texts[name] for name in names}, "kind": ["a", "b"] * 30}, None)
+        assert table is not None
+        for quality in ("fast", "balanced"):
+            recipe = make_plan(table, Recipe(quality=quality), ["kind"], estimators=True).recipe  # type: ignore[arg-type]
+            assert recipe.network is (expected and quality == "balanced")

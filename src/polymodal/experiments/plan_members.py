@@ -109,9 +109,13 @@ def _members(recipe: Recipe, quality: Quality, rows: int) -> list[Options]:
 
 
 def _needs_media_network(recipe: Recipe, quality: Quality) -> bool:
-    """Whether an input has content that features do not hold: media and series without a frozen pretrained encoder."""
+    """Whether a network can find what estimators cannot: content of media and series without a frozen pretrained
+    encoder, or relations between texts and media, as between a question and an image."""
     if quality == "fast":
         return False
+    kinds = [spec.modality.name for spec in recipe.inputs.values() if spec.modality is not None]
+    if sum(kind not in COLUMNS for kind in kinds) > 1:
+        return True
     return quality == "best" or any(
         spec.modality is not None
         and spec.modality.name not in TABULAR
