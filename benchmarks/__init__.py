@@ -9,6 +9,8 @@ BENCHMARKS = (
     "startup",
     "memory",
     "machine_choice",
+    "several_processes",
+    "prepared_rows",
     "frame_sampling",
     "log_mel",
     "epochs",

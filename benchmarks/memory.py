@@ -7,11 +7,10 @@ import os
 import random
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.process_memory import watch_memory
 from benchmarks.record import Record
 
 _FIT = """
@@ -86,26 +85,5 @@ def peak(arguments: list[str], environment: dict[str, str]) -> tuple[float, floa
         RuntimeError: the process failed.
     """
     process = subprocess.Popen([sys.executable, *arguments], env=environment)
-    highest = {"VmHWM": 0, "RssAnon": 0}
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.is_set():
-            try:
-                status = Path(f"/proc/{process.pid}/status").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                return
-            for line in status.splitlines():
-                name, _, value = line.partition(":")
-                if name in highest:
-                    highest[name] = max(highest[name], int(value.split()[0]))
-            time.sleep(0.005)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = process.wait()
-    ended.set()
-    watcher.join()
-    if code:
-        raise RuntimeError(f"the measured process ended with code {code}")
-    return highest["VmHWM"] / 1024, highest["RssAnon"] / 1024
+    (found,) = watch_memory([process])
+    return found["resident"], found["anonymous"]

@@ -65,7 +65,7 @@ def run(smallest: bool) -> Record:
                 for batch in trainer.batches:
                     trainer._step(batch)
                 spent = time.process_time() - start
-            mean_loss = trainer.epoch_loss["contrastive.image-text"] / len(trainer.batches)
+            mean_loss = trainer.epoch_losses.read()["contrastive.image-text"] / len(trainer.batches)
             losses[f"Polymodal, {precision}"] = round(mean_loss, 3)
             return rows / spent
 

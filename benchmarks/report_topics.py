@@ -42,6 +42,8 @@ TOPICS = (
             "startup",
             "memory",
             "machine_choice",
+            "several_processes",
+            "prepared_rows",
             "epochs",
             "feature_cache",
             "last_layers",

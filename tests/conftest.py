@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from clocks import Clocks
+from database import postgresql as postgresql
+from object_store import s3 as s3
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,7 +16,8 @@ class Cell:
     """The result of a contestant on a fold, or the reason why there is none.
 
     score: the metric of the set; None if the contestant failed
-    calibration_error: expected calibration error; None for regression and for models without probabilities
+    calibration_bins: of each bin of the confidence, what the calibration error needs (scores.py); None for regression
+        and for models without probabilities
     cpu_seconds: processor seconds of the whole process with its children, from its start to its end
     work_cpu_seconds: those of training and prediction, without the start of Python and the imports
     wall_seconds: seconds of the whole process
@@ -34,7 +35,7 @@ class Cell:
     test_rows: int
     folds: int
     score: float | None = None
-    calibration_error: float | None = None
+    calibration_bins: list[list[float]] | None = None
     cpu_seconds: float = 0.0
     work_cpu_seconds: float | None = None
     wall_seconds: float = 0.0

@@ -22,7 +22,7 @@ from benchmarks.tables.assets import assets_folder
 from benchmarks.tables.cells import Cell
 from benchmarks.tables.dataset import Columns, Dataset, take
 from benchmarks.tables.entrants import Contestant
-from benchmarks.tables.scores import expected_calibration_error, score
+from benchmarks.tables.scores import calibration_bins, score
 from benchmarks.tables.splits import Fold
 from polymodal.core.paths import CACHE_VARIABLE, cache_folder
 
@@ -72,10 +72,10 @@ def run_cell(
     truth = take(columns, fold.test)[dataset.target]
     calibration = None
     if "probabilities" in answer:
-        calibration = expected_calibration_error(truth, answer["classes"], np.array(answer["probabilities"]))
+        calibration = calibration_bins(truth, answer["classes"], np.array(answer["probabilities"]))
     facts |= {name: answer[name] for name in ("work_cpu_seconds", "memory_mib")}
     scored = score(dataset.metric, truth, answer["predicted"])
-    return Cell(**facts, score=scored, calibration_error=calibration)
+    return Cell(**facts, score=scored, calibration_bins=calibration)
 
 
 def run_worker(

@@ -70,6 +70,12 @@ class Results:
         values = self.values(dataset, contestant, field)
         return float(np.mean(values)) if values else None
 
+    def calibration_bins(self, dataset: str, contestant: str) -> list[list[float]] | None:
+        """The bins of the test rows of all folds and seeds together; None: without probabilities."""
+        bins = [one.calibration_bins for one in self.cells.get((dataset, contestant), {}).values()]
+        found = np.array([one for one in bins if one is not None])  # [cells, bins, 4]
+        return found.sum(0).tolist() if len(found) else None
+
     def best_script(self, dataset: str) -> str | None:
         """The script with the highest mean score; None: none ran. The best of several is a hard reference: it is chosen
         by its scores on the test rows."""

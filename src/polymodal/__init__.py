@@ -14,6 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from polymodal.applications.active_learning.suggest import suggest
+    from polymodal.applications.batch_prediction.predict_shards import predict_shards
+    from polymodal.applications.batch_preparation.prepare import prepare
     from polymodal.applications.few_shot.few_shot import FewShot
     from polymodal.applications.few_shot.zero_shot import ZeroShot
     from polymodal.model.ensemble import Ensemble, ensemble
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from polymodal.model.model import Model
     from polymodal.recipe.recipe import Recipe
     from polymodal.tuning.tune import tune
+    from polymodal.tuning.tune_worker import tune_worker
     from polymodal.workflows.cross_validation import cross_validate
     from polymodal.workflows.fit import fit, pretrain
     from polymodal.workflows.model_comparison import compare
@@ -42,9 +45,12 @@ _PUBLIC = {
     "fit": "polymodal.workflows.fit",
     "load": "polymodal.model.loading",
     "multitask_gain": "polymodal.workflows.multitask_gain",
+    "predict_shards": "polymodal.applications.batch_prediction.predict_shards",
+    "prepare": "polymodal.applications.batch_preparation.prepare",
     "pretrain": "polymodal.workflows.fit",
     "suggest": "polymodal.applications.active_learning.suggest",
     "tune": "polymodal.tuning.tune",
+    "tune_worker": "polymodal.tuning.tune_worker",
 }
 
 __all__ = [
@@ -62,9 +68,12 @@ __all__ = [
     "fit",
     "load",
     "multitask_gain",
+    "predict_shards",
+    "prepare",
     "pretrain",
     "suggest",
     "tune",
+    "tune_worker",
 ]
 
 

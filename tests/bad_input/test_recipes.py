@@ -20,7 +20,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "outputs.grade.task.class_weights",
         "'none' or 'balanced'",
     ),
-    ({"training": {"precision": "fp16"}}, "training.precision", "'auto', 'fp32' or 'bf16'"),
+    ({"training": {"precision": "fp61"}}, "training.precision", "'auto', 'fp32', 'bf16' or 'fp16'"),
     ({"data": {"split": {"vaild": 0.2}}}, "data.split.vaild", "did you mean 'validation_size'"),
     ({"fusion": "gatted"}, "fusion", "did you mean 'gated'"),
     ({"fusion": {"name": "gated", "num_layers": 2}}, "fusion.num_layers", "there is no such key"),

@@ -24,7 +24,7 @@ from benchmarks.tables.paired import compare_folds, compare_sets, mean_ranks
 from benchmarks.tables.planted_tables import NOTES, SYMPTOMS, orders, repairs
 from benchmarks.tables.protocol import Plan, run
 from benchmarks.tables.results import Results
-from benchmarks.tables.scores import expected_calibration_error, score
+from benchmarks.tables.scores import calibration_bins, chance_calibration_error, expected_calibration_error, score
 from benchmarks.tables.splits import folds
 from benchmarks.tables.summary import study, tables, terminal
 
@@ -81,7 +81,7 @@ def test_protocol_finds_the_planted_signal_and_measures(finished: Path) -> None:
         assert cell.train_rows + cell.test_rows == 60
         assert cell.cpu_seconds > (cell.work_cpu_seconds or math.inf) >= 0
         assert cell.memory_mib > 10
-        assert 0 <= (cell.calibration_error or 0) <= 1
+        assert sum(rows for rows, *_ in cell.calibration_bins or []) == cell.test_rows
     assert "linear model" in terminal(cells)
 
 
@@ -213,10 +213,28 @@ def test_scores_and_calibration_of_known_predictions() -> None:
     assert score("balanced_accuracy", ["a", "a", "a", "b"], ["a", "a", "a", "a"]) == 0.5
     assert score("r2", [1.0, 2.0, 3.0], [2.0, 2.0, 2.0]) == 0
     sure = np.array([[0.9, 0.1]] * 10)
-    assert expected_calibration_error(["a"] * 9 + ["b"], ["a", "b"], sure) == pytest.approx(0)
-    assert expected_calibration_error(["a"] * 5 + ["b"] * 5, ["a", "b"], sure) == pytest.approx(0.4)
+    assert calibration(["a"] * 9 + ["b"], sure) == pytest.approx(0)
+    assert calibration(["a"] * 5 + ["b"] * 5, sure) == pytest.approx(0.4)
     mixed = np.array([[1.0, 0.0]] * 5 + [[0.6, 0.4]] * 5)
-    assert expected_calibration_error(["b"] * 5 + ["a"] * 5, ["a", "b"], mixed) == pytest.approx((1.0 + 0.4) / 2)
+    assert calibration(["b"] * 5 + ["a"] * 5, mixed) == pytest.approx((1.0 + 0.4) / 2)
+
+
+def test_perfect_probabilities_have_the_calibration_error_of_chance() -> None:
+    draw = np.random.default_rng(0)
+    confidence = draw.uniform(0.5, 1, (200, 300))
+    right = draw.uniform(size=confidence.shape) < confidence
+    found, expected = [], []
+    for one, truth in zip(confidence, right, strict=True):
+        bins = calibration_bins(
+            ["a" if is_right else "b" for is_right in truth], ["a", "b"], np.stack([one, 1 - one], 1)
+        )
+        found.append(expected_calibration_error(bins))
+        expected.append(chance_calibration_error(bins))
+    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.05)
+
+
+def calibration(truth: list[str], probabilities: np.ndarray) -> float:
+    return expected_calibration_error(calibration_bins(truth, ["a", "b"], probabilities))
 
 
 def test_each_set_has_a_fixed_half_and_both_halves_have_every_kind() -> None:

@@ -98,6 +98,11 @@ ARGUMENTS: dict[str, list[tuple[list[str], bool]]] = {
     "zero-shot": [([MODEL, TABLE, "--classes", f"a{CLEAR},b"], False)],
     "few-shot": [([MODEL, BAD, "--target", f"none{CLEAR}", "--out", "few"], False)],
     "tune": [([f"no{CLEAR}.csv", "--out", "tuned"], False), ([TABLE, "--target", f"no{CLEAR}", "--out", "t"], False)],
+    "tune-worker": [([TABLE, "--search", f"no{CLEAR}", "--storage", f"no{CLEAR}"], False)],
+    "prepare": [
+        ([TABLE, "--target", f"no{CLEAR}", "--out", "store"], False),
+        ([f"no{CLEAR}.csv", "--out", "s"], False),
+    ],
     "multitask-gain": [([TABLE, "--target", f"no{CLEAR}", "--target", TARGET, "--out", "x"], False)],
 }
 

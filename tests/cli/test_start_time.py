@@ -49,6 +49,20 @@ finally:
     assert imported == "[]"
 
 
+def test_training_does_not_import_the_compiler_of_torch() -> None:
+    """It takes longer than everything else that a small training imports or computes."""
+    code = """
+import importlib.util, sys
+import polymodal
+settings = {"training.epochs": 1, "evaluation.bootstrap_samples": 0, "hidden_size": 8, "training.num_threads": 1}
+polymodal.fit({"length": [1.0, 2.0, 8.0, 9.0] * 5, "kind": list("ssll") * 5}, "kind", settings=settings)
+assert importlib.util.find_spec("torch._dynamo")
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize("name", [name for name in HEAVY if name.startswith("polymodal.")])
 def test_the_heavy_modules_exist(name: str) -> None:
     __import__(name)

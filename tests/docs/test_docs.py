@@ -105,13 +105,7 @@ def quick() -> Iterator[None]:
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            "workflows.fit",
-            "workflows.cross_validation",
-            "workflows.sklearn",
-            "tuning.trial",
-            "tuning.refit",
-        ):
+        for name in ("experiments.plan", "tuning.trial", "tuning.refit"):
             patch.setattr(importlib.import_module(f"polymodal.{name}"), "complete_schedule", shortened)
         yield
 
@@ -119,7 +113,7 @@ def quick() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressed models are timed in one round: the pages are about what is compressed, not how fast."""
-    monkeypatch.setattr("polymodal.applications.compression.TIMING_ROUNDS", 1)
+    monkeypatch.setattr("polymodal.applications.measurement.TIMING_ROUNDS", 1)
 
 
 @pytest.fixture(scope="module")

@@ -42,12 +42,15 @@ SHOWN = [
     "fit",
     "load",
     "multitask_gain",
+    "predict_shards",
+    "prepare",
     "pretrain",
 ]
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_module(name: str) -> None:
+def test_examples_of_module(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     module = importlib.import_module(name)
     failed, attempted = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert attempted > 0

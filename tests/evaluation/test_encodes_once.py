@@ -55,6 +55,15 @@ def test_a_frozen_encoder_runs_once_for_each_item(model: Model, monkeypatch: pyt
     assert counter.taken("pretrained_text") == 12 * (1 + (len(STRENGTHS) - 1) * len(corruptions))
 
 
+def test_the_members_of_a_model_encode_an_input_again_only_if_it_is_corrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = {"inputs.text": FROZEN, "inputs.plain": "number", "evaluation.bootstrap_samples": 0}
+    model = fit(table(0), "target", quality="fast", settings=inputs)
+    counter = EncodeCounter(monkeypatch)
+    kinds = model.robustness(table(4))["target"].corrupted
+    assert kinds.keys() >= {"text", "plain"}
+    assert counter.taken("pretrained_text") == 12 * (1 + (len(STRENGTHS) - 1) * len(kinds["text"]))
+
+
 def test_a_trained_encoder_runs_once_for_all_hidden_inputs(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     items: list[int] = []
     forward = EmbeddingBag.forward

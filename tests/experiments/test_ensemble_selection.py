@@ -8,7 +8,8 @@ from scipy.special import log_softmax
 
 from polymodal.core.types import Space
 from polymodal.estimators.base import EstimatorTarget
-from polymodal.experiments.ensemble_selection import fit_scale, row_losses, select_members
+from polymodal.experiments.ensemble_selection import select_members
+from polymodal.experiments.fit_calibration import fit_calibration, fit_scale, row_losses
 from polymodal.recipe.ensemble import EnsembleOptions
 
 OPTIONS = EnsembleOptions()
@@ -94,3 +95,39 @@ def test_the_number_of_members_and_of_picks_is_limited() -> None:
     assert not select_members(values, target, EnsembleOptions(max_members=1)).is_combined
     assert min(select_members(values, target, EnsembleOptions(max_picks=3)).combination.weights.values()) >= 1 / 3
     assert min(select_members(values, target, EnsembleOptions(max_picks=50)).combination.weights.values()) < 1 / 3
+
+
+def uneven_confidence(rows: int, seed: int) -> tuple[EstimatorTarget, np.ndarray]:
+    """The class of 5 is drawn from a softmax of values of one size, which a member multiplies by a size of the row, as
+    a linear model does for long texts."""
+    draw = np.random.default_rng(seed)
+    values = log_softmax(1.5 * draw.normal(size=(rows, 5)), axis=1)
+    truth = np.array([draw.choice(5, p=np.exp(row)) for row in values])
+    return EstimatorTarget("categorical", 5, truth, np.ones(rows)), draw.lognormal(0, 0.8, (rows, 1)) * values
+
+
+def calibration_error(values: np.ndarray, target: EstimatorTarget) -> float:
+    """Expected calibration error of raw values, over 15 bins with equal numbers of rows."""
+    probabilities = np.exp(log_softmax(values, axis=1))
+    order = np.argsort(probabilities.max(1), kind="stable")
+    excess = (probabilities.max(1) - (probabilities.argmax(1) == target.values))[order]
+    return sum(abs(part.sum()) for part in np.array_split(excess, 15)) / len(excess)
+
+
+def test_a_temperature_for_each_row_calibrates_rows_of_uneven_spread() -> None:
+    target, values = uneven_confidence(1500, 0)
+    new_target, new = uneven_confidence(6000, 1)
+    by_row = fit_calibration(values, target, 0.9)
+    single = fit_scale(values, target)
+    assert -0.9 <= by_row.power < -0.5
+    errors = [calibration_error(one, new_target) for one in (by_row.apply(new), single * new)]
+    assert errors[0] < 0.03 < 0.05 < errors[1]
+    assert row_losses(by_row.apply(new), new_target).mean() < row_losses(single * new, new_target).mean() - 0.02
+    np.testing.assert_array_equal(by_row.apply(new).argmax(1), new.argmax(1))
+
+
+def test_calibrated_values_keep_one_temperature() -> None:
+    target, values = classes(rows=1000)
+    assert fit_calibration(values, target, 0.9).power == 0
+    same = np.tile(values[:1], (1000, 1))
+    assert fit_calibration(same, target, 0.9).power == 0

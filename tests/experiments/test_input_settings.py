@@ -21,7 +21,8 @@ SHOP = {
 
 
 def inputs_of(settings: list[str], recipe: dict[str, Any] | None = None) -> dict[str, tuple[list[str], str]]:
-    plan, _ = plan_fit(SHOP, "y", recipe=recipe, settings=settings)
+    """The inputs of a network alone, whose encoders no installed checkpoint changes."""
+    plan, _ = plan_fit(SHOP, "y", recipe=recipe, settings=["members=[]", *settings])
     return {name: (spec.columns, spec.encoder.name) for name, spec in plan.recipe.inputs.items() if spec.encoder}
 
 
@@ -38,9 +39,9 @@ def test_a_setting_of_one_input_leaves_the_others_inferred() -> None:
     assert inputs_of([]) == INFERRED
     assert inputs_of(["inputs.note.encoder=lstm"]) == {**INFERRED, "note": (["note"], "lstm")}
     assert inputs_of(["inputs.note.encoder={name: lstm, num_layers: 2}", "fusion=sum"])["note"] == (["note"], "lstm")
-    assert inputs_of(["inputs.sent.modality.name=datetime", "data.ignore_columns=[note]"]) == {
-        name: found for name, found in INFERRED.items() if name != "note"
-    }
+    without_text = {name: found for name, found in INFERRED.items() if name != "note"}
+    small_table = without_text | {"numbers": (["price", "size"], "realmlp")}
+    assert inputs_of(["inputs.sent.modality.name=datetime", "data.ignore_columns=[note]"]) == small_table
     apart = {"price": (["price"], "periodic"), "size": (["size"], "linear")}
     expected = {name: found for name, found in INFERRED.items() if name != "numbers"} | apart
     assert inputs_of(["inputs.price.encoder=periodic"]) == expected

@@ -133,6 +133,7 @@ def test_networks_of_the_folds_are_averaged(with_network: tuple[Model, Path]) ->
     model, folder = with_network
     assert model.ensemble is not None
     assert len(model.ensemble.networks) == 2
+    assert "the member 'network' is the mean of 2 networks, each trained without one fold" in model.run.notices
     assert model.leaderboard("kind")[0].member == "network"
     loaded = polymodal.load(folder)
     rows = shop(seed=5, rows=20)
@@ -150,7 +151,7 @@ def test_a_complete_run_is_only_read_when_it_is_resumed(with_network: tuple[Mode
 
 
 def test_a_model_with_members_is_not_compressed(with_network: tuple[Model, Path]) -> None:
-    with pytest.raises(PolymodalError, match="several members"):
+    with pytest.raises(PolymodalError, match="members beside a network"):
         compress(with_network[0], shop(), dtype="bf16")
 
 
@@ -178,8 +179,3 @@ def test_a_recipe_that_cannot_have_these_members_is_refused(settings: dict[str, 
     with pytest.raises(RecipeError) as raised:
         polymodal.fit(shop(rows=40), settings=settings)
     assert raised.value.path.startswith(path)
-
-
-def test_rows_for_labels_are_chosen_by_one_network(with_network: tuple[Model, Path]) -> None:
-    with pytest.raises(RecipeError, match="several members"):
-        polymodal.suggest(with_network[0], shop(rows=20), count=2, output="kind")

@@ -84,6 +84,36 @@ def test_the_schedule_follows_from_the_rows() -> None:
     assert complete_schedule(given, 1000).training == given.training
 
 
+def small_table(rows: int) -> dict[str, list[Any]]:
+    return {"x": [float(row % 7) + 0.5 for row in range(rows)], "y": ["a", "b"] * (rows // 2)}
+
+
+def test_a_small_table_of_columns_has_defaults_of_its_own(tmp_path: Path) -> None:
+    recipe = plan(small_table(200), tmp_path, ["y"]).recipe
+    assert recipe.inputs["x"].encoder.name == "realmlp"
+    training = recipe.training
+    assert (training.batch_size, training.epochs, training.weight_decay) == (64, 60, 0.3)
+    assert plan(small_table(200), tmp_path, ["y"], training={"epochs": 2}).recipe.training.epochs == 2
+    assert plan(small_table(2000), tmp_path, ["y"]).recipe.training.epochs == 47
+
+
+@pytest.mark.parametrize(
+    ("rows", "recipe"),
+    [
+        (2002, {}),
+        (200, {"inputs": {"x": {"modality": "number", "encoder": "linear"}}}),
+        (200, {"training": {"learning_rate": 0.01}}),
+        (200, {"fusion": "attention"}),
+        (200, {"size": "base"}),
+    ],
+)
+def test_other_recipes_keep_the_general_defaults(tmp_path: Path, rows: int, recipe: dict[str, Any]) -> None:
+    made = plan(small_table(rows), tmp_path, ["y"], **recipe).recipe
+    assert made.inputs["x"].encoder.name == "linear"
+    assert made.training.weight_decay == 0.01
+    assert made.training.batch_size is None
+
+
 def test_options_that_only_the_data_can_refuse_are_named_in_full(tmp_path: Path) -> None:
     from polymodal.preparation.preparation import Preparation
 

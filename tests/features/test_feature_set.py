@@ -32,7 +32,7 @@ def test_a_frozen_checkpoint_decides_the_default() -> None:
     def image(**encoder: Any) -> InputSpec:
         return spec_of(modality="image", encoder={"name": "pretrained_image", "checkpoint": "starter", **encoder})
 
-    assert names_of(image()) == ["embedding"]
+    assert names_of(image()) == ["embedding", "statistics"]
     assert names_of(image(fine_tuning="full")) == ["statistics"]
     assert names_of(spec_of(modality="image", encoder="resnet")) == ["statistics"]
     assert names_of(spec_of(modality="time_series", encoder="inception_time")) == ["minirocket", "statistics"]

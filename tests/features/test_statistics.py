@@ -53,7 +53,7 @@ def test_a_reversed_video_differs_in_its_course_only() -> None:
 def test_statistics_of_a_series_are_those_of_its_known_values() -> None:
     time = np.arange(64.0)
     wave = np.sin(2 * np.pi * time / 8)
-    found = series_statistics(wave[:, None])
+    (found,) = series_statistics(wave[None, :, None])
     assert len(found) == num_series_statistics(1)
     lags = found[14 + SEGMENTS : 14 + SEGMENTS + len(LAGS)]
     assert lags[3] > 0.8  # a lag of one period
@@ -62,7 +62,7 @@ def test_statistics_of_a_series_are_those_of_its_known_values() -> None:
     assert bands.argmax() == 2  # a quarter of the highest frequency
     with_gaps = wave.copy()
     with_gaps[5::16] = np.nan
-    other = series_statistics(with_gaps[:, None])
+    (other,) = series_statistics(with_gaps[None, :, None])
     known = with_gaps[~np.isnan(with_gaps)]
     np.testing.assert_allclose(other[:4], [known.mean(), known.std(), known.min(), known.max()])
     assert other[11] == 4 / 64
@@ -70,14 +70,23 @@ def test_statistics_of_a_series_are_those_of_its_known_values() -> None:
 
 def test_statistics_of_odd_series_are_finite() -> None:
     for series in (np.zeros((1, 1)), np.full((3, 2), np.nan), np.full((9, 20), 7.0), np.array([[np.nan], [2.0]])):
-        found = series_statistics(series)
+        (found,) = series_statistics(series[None])
         assert found.shape == (num_series_statistics(series.shape[1]),)
         assert np.isfinite(found).all()
 
 
+def test_statistics_of_a_series_do_not_depend_on_the_others() -> None:
+    draw = np.random.default_rng(0)
+    for steps, channels in ((1, 1), (2, 3), (7, 1), (24, 1), (150, 2), (1000, 5), (33, 20)):
+        series = draw.normal(size=(9, steps, channels)).astype(np.float32)
+        series[3:5, ::4] = np.nan
+        single = np.concatenate([series_statistics(one[None]) for one in series])
+        np.testing.assert_array_equal(series_statistics(series), single)
+
+
 def test_channels_that_move_together_are_correlated() -> None:
     one = np.random.default_rng(0).normal(size=50)
-    found = series_statistics(np.stack([one, 2 * one + 1, -one], axis=1))
+    (found,) = series_statistics(np.stack([one, 2 * one + 1, -one], axis=1)[None])
     np.testing.assert_allclose(found[-4:-1], [1, -1, -1])
 
 

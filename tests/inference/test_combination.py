@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from polymodal.core.types import Space
-from polymodal.inference.combination import OutputCombination, average, from_probabilities, to_probabilities
+from polymodal.inference.combination import (
+    Calibration,
+    OutputCombination,
+    average,
+    from_probabilities,
+    to_probabilities,
+)
 
 SPACES: tuple[Space, ...] = ("categorical", "binary", "real")
 
@@ -14,7 +20,7 @@ SPACES: tuple[Space, ...] = ("categorical", "binary", "real")
 @pytest.mark.parametrize("space", SPACES)
 def test_one_member_alone_predicts_what_it_predicts(space: Space) -> None:
     values = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    combined = OutputCombination({"one": 1.0}, {"one": 1.0}).combine({"one": values}, space)
+    combined = OutputCombination({"one": 1.0}, {"one": Calibration()}).combine({"one": values}, space)
     np.testing.assert_allclose(to_probabilities(combined, space), to_probabilities(values, space), atol=1e-6)
 
 

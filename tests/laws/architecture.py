@@ -22,7 +22,7 @@ UNKNOWN_TO_NETWORK = ("data.table", "training", "model", "preparation", "inferen
 #: The page that holds the plan.
 DESIGN = "docs/explanation/design.md"
 #: Folders of tests that belong to no package.
-OTHER_TESTS = ("laws", "bad_input", "docs", "benchmarks")
+OTHER_TESTS = ("laws", "bad_input", "docs", "benchmarks", "deploy")
 
 
 @dataclass(frozen=True, order=True)

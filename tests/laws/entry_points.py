@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,9 @@ class World:
         self.folder, self.rows = folder, rows()
         columns = {name: self.rows[name] for name in ("length", "maker", "note", "grade", "price")}
         inputs = {"inputs": {"length": "number", "maker": "category", "note": "text"}}
-        self.table = columns
+        self.table, self.file = columns, folder / "rows.jsonl"
+        lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        self.file.write_text("\n".join(lines))
         self.classifier = polymodal.fit(columns, "grade", recipe=inputs, settings=QUICK, out=folder / "classifier")
         self.regressor = polymodal.fit(columns, "price", recipe=inputs, settings=QUICK)
         self.writer = polymodal.fit(
@@ -121,9 +124,22 @@ class World:
             "cross_validate": EntryPoint(polymodal.cross_validate, {**train, "folds": 2}, cost=40),
             "multitask_gain": EntryPoint(polymodal.multitask_gain, {**train, "target": ["grade", "price"]}, cost=40),
             "tune": EntryPoint(polymodal.tune, {**train, "out": out, "trials": 1, "time_limit": None}, cost=400),
+            "tune_worker": EntryPoint(
+                polymodal.tune_worker, {**data, "search": out, "storage": "no database"}, cost=20
+            ),
             "compare": EntryPoint(polymodal.compare, {"a": self.classifier, "b": self.classifier, **data}, cost=3),
             "suggest": EntryPoint(
                 polymodal.suggest, {"model": self.classifier, "data": {**self.table, "grade": [None] * 24}}, cost=3
+            ),
+            "predict_shards": EntryPoint(
+                polymodal.predict_shards,
+                {"model": self.folder / "classifier", "data": self.file, "out": self.folder / "shards"},
+                cost=5,
+            ),
+            "prepare": EntryPoint(
+                polymodal.prepare,
+                {"data": self.file, "target": "grade", "settings": QUICK, "out": self.folder / "store"},
+                cost=20,
             ),
             "load": EntryPoint(polymodal.load, {"folder": self.folder / "classifier"}, cost=5),
             "ensemble": EntryPoint(polymodal.ensemble, {"models": [self.classifier, self.classifier]}, cost=3),

@@ -36,6 +36,8 @@ OUTPUTS = {
     "fit": Output(("table.csv", "--target", "kind", *QUICK), "directory", "out"),
     "pretrain": Output(("table.csv", *QUICK, "--set", "data.ignore_columns=[kind]"), "directory", "out"),
     "predict": Output(("model", "table.csv"), "file", "out.csv"),
+    # called again, it continues and is not refused
+    "prepare": Output(("table.csv", "--target", "kind", *QUICK), "directory", "out", runs=False),
     "evaluate": Output(("model", "table.csv", "--robustness"), "reports", "out"),
     "cross-validate": Output(("table.csv", "--target", "kind", "--folds", "2", *QUICK), "reports", "out"),
     "curate": Output(("table.csv", "--model", "model"), "reports", "out"),
@@ -57,6 +59,7 @@ OUTPUTS = {
 }
 #: Commands that write nothing, or only into the cache.
 WITHOUT_OUTPUT = {"plan", "list", "recipes", "compare", "search", "index-delete", "cache", "schema", "weights"}
+WITHOUT_OUTPUT |= {"tune-worker"}  # of a search that is there
 
 
 def hostile(output: Output, folder: Path) -> dict[str, tuple[str, ...]]:

@@ -107,6 +107,18 @@ def test_features_belong_to_the_item(name: str, modality: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "modality"), PAIRS)
+def test_fitting_and_transforming_at_once_gives_the_same(name: str, modality: str) -> None:
+    _, table, _ = prepared(name, modality)
+    features = new_set(name, modality)
+    at_once = features.fit_transform(table, TRAIN, np.arange(ROWS))
+    assert_same(at_once, whole(name, modality))
+    expected = fitted(name, modality).state()
+    assert {key: array.tobytes() for key, array in features.state().items()} == {
+        key: array.tobytes() for key, array in expected.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "modality"), PAIRS)
 def test_missing_and_hidden_rows_are_marked(name: str, modality: str) -> None:
     _, table, _ = prepared(name, modality)
     key = f"in_{modality}"

@@ -91,7 +91,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "training.average_top_k": {
         "inputs": {"in_number": "number"},
         "seed": 5,  # the average of the best epochs validates better than each of them
-        "training": {"epochs": 9, "learning_rate": 0.03},
+        "training": {"epochs": 24, "learning_rate": 0.03},
     },
     **{f"training.pseudo_labels.{key}": SOME_LABELS for key in ("rounds", "min_precision", "class_balanced", "weight")},
     "outputs.y_classification.loss_weight": TWO,
@@ -111,6 +111,10 @@ NAMED: dict[str, list[Any]] = {
 }
 #: Keys that bound decoding processes and change no result; tests/data/media/test_pool.py has what they do.
 ON_PROCESSES = ["data.limits.timeout_seconds", "data.limits.memory_mib", "data.limits.num_workers"]
+#: Keys of training from a store of prepared rows; tests/applications/batch_preparation has what they do.
+OF_A_STORE = ["data.shuffle_groups"]
+#: Keys that several processes make live; tests/distributed has what they do.
+OF_SEVERAL_PROCESSES = ["training.sharding"]
 #: Keys that name a saved model.
 OF_A_MODEL = ["training.distillation.teacher", "training.init_from"]
 #: Keys that only several data sets make live: here, the rows of the table in two unequal halves.
@@ -137,8 +141,9 @@ def walk(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseMode
             yield f"{path}.{name}", model, name
 
 
+NOT_HERE = [*ON_PROCESSES, *OF_A_STORE, *OF_SEVERAL_PROCESSES]
 KEYS = [
-    *(key for path, model in SECTIONS.items() for key in walk(path, model) if key[0] not in ON_PROCESSES),
+    *(key for path, model in SECTIONS.items() for key in walk(path, model) if key[0] not in NOT_HERE),
     *((name, Recipe, name) for name in TOP),
     ("outputs.y_classification.loss_weight", OutputSpec, "loss_weight"),
     ("inputs.in_text.privileged", InputSpec, "privileged"),

@@ -35,6 +35,9 @@ from polymodal.core.registry import KINDS, components, find
 #: Options that are live only together with another option.
 BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "time_series", "long_series"): {"num_steps": 8},
+    ("modality", "time_series", "max_windows"): {"num_steps": 8},
+    ("modality", "audio", "max_windows"): {"seconds": 0.4},
+    ("modality", "video", "max_windows"): {"num_frames": 4},
     ("task", "regression", "huber_delta"): {"loss": "huber"},
     ("fusion", "bottleneck", "fusion_layer"): {"num_layers": 4},
     ("task", "text_generation", "system"): {"instruction": "{text}"},
@@ -70,6 +73,7 @@ OUTSIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "video", "max_image_size"): {"image_size": 1024},
     ("modality", "time_series", "max_steps"): {"num_steps": 100_000},
     ("modality", "video", "frame_dropout"): {"num_frames": 1},
+    ("encoder", "pretrained_audio", "padding"): {"fine_tuning": "full"},
     **{
         ("encoder", name, option): {count: 0}
         for name in ("audio_cnn", "audio_transformer", "conformer", "crnn")
@@ -89,6 +93,10 @@ OUTSIDE: dict[tuple[str, str, str], dict[str, Any]] = {
 #: Options of `BESIDE` that are refused nowhere.
 NOT_REFUSED = {
     ("modality", "time_series", "long_series"): "only the data decide whether a series is too long",
+    **{
+        ("modality", name, "max_windows"): "only the data decide whether an item is long"
+        for name in ("time_series", "audio", "video")
+    },
     ("decoder", "encoder_decoder", "encoder_source"): "the sample network sets it",
 }
 #: Upper bounds of a default, which a set value may keep.

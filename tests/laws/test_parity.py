@@ -85,8 +85,19 @@ def test_every_source_of_rows(source: str, model: Model, columns: Columns, folde
             writer = csv.DictWriter(file, list(read))
             writer.writeheader()
             writer.writerows(rows)
-    assert_same(model.predict_proba(data, root=folder), model.predict_proba(read, root=folder))
-    assert model.predict(data, root=folder) == model.predict(read, root=folder)
+    found, wanted = model.predict_proba(data, root=folder), model.predict_proba(read, root=folder)
+    assert_same({name: as_array(one) for name, one in found.items()}, wanted)
+    answers = model.predict(data, root=folder)
+    frames = {"pandas": lambda: answers.to_dict("list"), "polars": lambda: answers.to_dict(as_series=False)}
+    frames["arrow"] = lambda: answers.to_pydict()
+    assert frames.get(source, lambda: answers)() == model.predict(read, root=folder)
+
+
+def as_array(values: Any) -> np.ndarray:
+    """The numbers of a frame or table `[rows, columns]`."""
+    if isinstance(values, pa.Table):
+        return np.stack([column.to_numpy() for column in values.columns], 1)
+    return np.asarray(values)
 
 
 def test_saved_and_loaded(model: Model, columns: Columns, folder: Path) -> None:

@@ -26,6 +26,7 @@ TRAINING = ["table.csv", "--target", "grade", *SETTINGS]
 CALLS: dict[str, list[str]] = {
     "fit": [*TRAINING, "--out", "new"],
     "predict": ["model", "table.csv"],
+    "prepare": [*TRAINING, "--out", "store"],
     "evaluate": ["model", "table.csv"],
     "plan": TRAINING,
     "list": ["fusion"],
@@ -42,6 +43,7 @@ CALLS: dict[str, list[str]] = {
     "search": ["index", '{"note": "large"}', "--top-k", "2", "--filter", "color == 'red'"],
     "transcribe": ["model", "table.csv", "--chunk-seconds", "3"],
     "tune": ["table.csv", "--target", "nothing", "--out", "search", "--trials", "1", "--folds", "2", "--jobs", "1"],
+    "tune-worker": ["table.csv", "--search", "search", "--storage", "nothing"],
     "zero-shot": ["model", "table.csv", "--classes", "large,small"],
     "index-delete": ["index", "--filter", "color == 'none'"],
     "ensemble": ["model", "model", "--out", "both", "--method", "average"],
@@ -57,8 +59,8 @@ WORDS = [
     "", " ", "-1", "0", "1e999", "nan", "abc", "9" * 25, "x" * 500, "é", "\udcff", "\x1b[2J", "a\nb", "=", "a=b",
     "a.b=c", "training.epochs=x", "seed=-1", "inputs=[", "{", "[1", "{}", "[]", '{"length": 1}', '{"length": [[1]]}',
     "null", "--", "a-file.txt", "a-folder", "table.csv", "broken.csv", "latin.csv", "model", "index",
-    "nowhere/x.csv", "s3://b/x.csv", "*.parquet", "*.csv", "/proc/nope/x", "a-file.txt/x", ".", "grade", "lenght",
-    "color == 'red' or", "((", "note",
+    "nowhere/x.csv", "https://b/x.csv", "az://b/x.csv", "*.parquet", "*.csv", "/proc/nope/x", "a-file.txt/x",
+    ".", "grade", "lenght", "color == 'red' or", "((", "note",
 ]  # fmt: skip
 CASES, CASES_OF_TRAINING = 16, 6
 DEAR = ("schema", "recipes", "cache", "fit", "pretrain", "cross-validate", "multitask-gain", "tune", "compress", "demo")

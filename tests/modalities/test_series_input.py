@@ -381,10 +381,12 @@ def test_what_is_shortened_is_counted_exactly(tmp_path):
     cells = [list(range(length, 2 * length)) for length in (5, 20, 21, 41, 60)]
     modality, found = prepared({"s": cells}, tmp_path, num_steps=20)
     assert modality.shortened(found) == (
-        "3 of 5 series have more than 20 steps: up to 3 neighboring steps are averaged (num_steps)"
+        "3 of 5 series have more than 20 steps: up to 3 neighboring steps are averaged (num_steps, max_windows)"
     )
     modality, found = prepared({"s": cells}, tmp_path, num_steps=20, long_series="truncate")
-    assert modality.shortened(found) == "4 of 5 series have 20 steps or more: only these are used (num_steps)"
+    assert (
+        modality.shortened(found) == "4 of 5 series have 20 steps or more: only these are used (num_steps, max_windows)"
+    )
     for more in ({"num_steps": 60}, {}):
         modality, found = prepared({"s": cells}, tmp_path, **more)
         assert modality.shortened(found) == ""

@@ -124,6 +124,16 @@ def test_limits_without_a_word_from_the_tokenizer():
     assert max_positions_of(CheckpointConfig("m", "m", "", "", endless)) is None
 
 
+def test_a_sentence_encoder_reads_the_length_that_it_was_trained_on(tmp_path):
+    folder = tmp_path / "sentences"
+    shutil.copytree(checkpoint("text"), folder)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 16}')
+    long = ["amber birch cloud " * 20] * 5
+    assert CheckpointTokenizer.from_checkpoint(checkpoint("text")).suggest_max_length(long, 512) == 40
+    assert CheckpointTokenizer.from_checkpoint(str(folder)).suggest_max_length(long, 512) == 16
+    assert fitted(str(folder), max_length=32).shape()["length"] == 32
+
+
 def test_the_post_processor_decides_on_the_ends_as_it_does_in_the_reference(tmp_path):
     said = {"add_bos_token": False, "add_eos_token": True}
     folder = changed(text_checkpoint("llama"), tmp_path / "other", **said)

@@ -83,6 +83,8 @@ records = st.builds(
     steps=counts,
     rows_per_second=floats,
     averaged_epochs=st.lists(counts, max_size=3).map(tuple),
+    annealed_from=counts,
+    single_input=words,
     history=epochs,
     notices=names,
     teacher=st.none() | st.builds(TeacherRecord, st.none() | words, names, epochs),

@@ -14,6 +14,7 @@ from torch import Tensor
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.modalities.audio import Audio
 from polymodal.nn.encoders.pretrained_audio import PretrainedAudio
+from polymodal.pretrained import silent_window
 
 transformers = pytest.importorskip("transformers")
 from laws.audio_checkpoints import KINDS, folder  # noqa: E402  # it needs transformers
@@ -69,8 +70,9 @@ def reference(kind: str, clip: np.ndarray) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_equal_those_of_transformers(kind: str) -> None:
-    every, modality = encoder(kind, tokens=None)
-    one, _ = encoder(kind, tokens=1)
+    exact = {"padding": "max_length"} if kind == "whisper" else {}
+    every, modality = encoder(kind, tokens=None, **exact)
+    one, _ = encoder(kind, tokens=1, **exact)
     clips = sounds(modality.options.sampling_rate)[:5]
     with torch.no_grad():
         tokens, mask = every(batch(modality, clips))
@@ -187,7 +189,7 @@ def test_a_network_that_does_not_match_its_extractor(tmp_path: Path) -> None:
 def test_whisper_tiny() -> None:
     """The real weights of the starter package, on a chord and on noise."""
     try:
-        made, modality = encoder("", tokens=None, model="starter")
+        made, modality = encoder("", tokens=None, model="starter", padding="max_length")
     except (MissingExtraError, RecipeError) as error:
         pytest.skip(f"no starter weights: {error}")
     from polymodal.pretrained.resolve import weights_folder
@@ -205,3 +207,53 @@ def test_whisper_tiny() -> None:
             found = features[item][mask[item]]
             assert len(found) == -(-len(clip) // 320)
             torch.testing.assert_close(found, wanted[: len(found)], atol=FEATURES, rtol=0)
+    with torch.no_grad():
+        condensed, _ = encoder("", tokens=1, model="starter")
+        nearly = condensed(batch(modality, clips))[0][:, 0]
+        pooled = torch.stack([features[item][mask[item]].mean(0) for item in range(2)])
+    assert torch.cosine_similarity(nearly, pooled).min() > 0.94
+
+
+@pytest.mark.parametrize("tokens", [1, None])
+def test_condensed_silence_is_exact_if_no_token_stands_for_others(
+    tokens: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, modality = encoder("whisper", tokens, padding="max_length")
+    condensed, _ = encoder("whisper", tokens)
+    assert made.frozen_prefix().fingerprint != condensed.frozen_prefix().fingerprint
+    data = batch(modality, sounds(modality.options.sampling_rate))
+    with torch.no_grad():
+        wanted, mask = made(data)
+        found, real = condensed(data)
+        assert torch.equal(real, mask[:, : real.shape[1]])
+        wanted = wanted[:, : real.shape[1]]
+        assert (found - wanted)[real].abs().max() > 1e-5, "a token stands for several"
+        assert torch.cosine_similarity(found[real], wanted[real], dim=-1).min() > 0.99
+        monkeypatch.setattr(silent_window, "RUN", 1)
+        found, _ = condensed(data)
+        torch.testing.assert_close(found[real], wanted[real], atol=FEATURES, rtol=0)
+
+
+def test_the_layers_read_fewer_tokens_of_silence() -> None:
+    condensed, modality = encoder("whisper", 1)
+    lengths: list[int] = []
+    condensed.backbone.layers[0].register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
+    rate = modality.options.sampling_rate
+    with torch.no_grad():  # of 2 s, in tokens of 20 ms
+        condensed(batch(modality, [np.ones(int(seconds * rate), np.int16) for seconds in (0.4, 0.5, 1.9)]))
+    assert lengths == [50 + 2, 100]
+
+
+def test_the_decoder_of_the_checkpoint_reads_the_whole_window() -> None:
+    condensed, modality = encoder("whisper", None)
+    condensed.keep_all_tokens()
+    made, _ = encoder("whisper", None, padding="max_length")
+    made.keep_all_tokens()
+    data = batch(modality, sounds(modality.options.sampling_rate))
+    with torch.no_grad():
+        assert torch.equal(condensed(data)[0], made(data)[0])
+
+
+def test_padding_is_refused_where_it_has_no_effect() -> None:
+    with pytest.raises(RecipeError, match="is no Whisper checkpoint"):
+        encoder("ast", padding="max_length")

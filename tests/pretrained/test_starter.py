@@ -207,6 +207,30 @@ def test_efficientnet_has_the_shapes_of_transformers_networks() -> None:
     assert [state.shape[1] for state in found.hidden_states] == [32, 8, 12, 12]
 
 
+@pytest.mark.parametrize("size", [(16, 16), (9, 14), (7, 7)], ids=str)
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
+def test_a_convolution_pads_and_normalizes_as_in_separate_steps(
+    kernel: int, stride: int, size: tuple[int, int]
+) -> None:
+    from polymodal.pretrained.starter.efficientnet_lite import SamePadConv2d
+
+    generator = torch.Generator().manual_seed(kernel)
+    conv, norm = SamePadConv2d(4, 4, kernel, stride=stride, groups=4, bias=False), torch.nn.BatchNorm2d(4).eval()
+    for values in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        assert values is not None
+        values.uniform_(0.5, 2, generator=generator)
+    images = torch.randn(2, 4, *size, generator=generator)
+    totals = [max((-(-length // stride) - 1) * stride + kernel - length, 0) for length in size]
+    pads = [part for total in reversed(totals) for part in (total // 2, total - total // 2)]
+    wanted = norm(
+        torch.nn.functional.conv2d(torch.nn.functional.pad(images, pads), conv.weight, None, stride, groups=4)
+    )
+    assert wanted.shape[2:] == tuple(-(-length // stride) for length in size)
+    assert torch.allclose(conv.normalized(images, norm), wanted, atol=1e-5)
+    norm.train()
+    assert torch.allclose(conv.normalized(images, norm), norm(conv(images)), atol=1e-6)
+
+
 def test_efficientnet_saves_and_loads(tmp_path: Path) -> None:
     from polymodal.pretrained.starter.efficientnet_lite import (
         EfficientNetLiteConfig,

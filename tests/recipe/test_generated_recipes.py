@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from polymodal.core.errors import PolymodalError, RecipeError
-from polymodal.core.yaml_json import TextFormatError, read_yaml, write_yaml
+from polymodal.core.yaml_json import TextFormatError, read_json, read_yaml, write_yaml
 from polymodal.data.table.table import Table, open_table
 from polymodal.experiments.arguments import Tables
 from polymodal.recipe.recipe import Recipe
 from polymodal.recipe.shipped import RECIPE_FOLDER
 from polymodal.workflows.fit import plan_run
 
-RECIPES, TEXTS, PLANS, SETTINGS = 5_000, 600, 200, 1_500
+RECIPES, TEXTS, PLANS, SETTINGS = 2_000, 400, 200, 1_000
 #: Values that are wrong nearly everywhere, or look like others.
 ODD_VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 10**6, 10**19, 10**400, -(10**30), 0.5, -0.0, 1e-320, 1e308),
@@ -128,6 +128,7 @@ def read_or_refused(values: dict[str, Any], settings: Any = None, *, as_text: bo
     assert Recipe.read(recipe.explicit_values()) == recipe
     if as_text:
         assert Recipe.read(read_yaml(recipe.to_yaml())) == recipe
+        assert Recipe.read(read_json(recipe.to_json())) == recipe
     return recipe
 
 

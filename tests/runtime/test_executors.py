@@ -22,7 +22,7 @@ if way == "error" and worker == "1":
     sys.exit("PolymodalError: nothing to do")
 if way == "error":
     print("pid", os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -60,7 +60,7 @@ def test_an_error_of_one_ends_the_others_and_is_told(tmp_path: Path, monkeypatch
     with pytest.raises(PolymodalError, match="failed: PolymodalError: nothing to do") as told:
         executor(tmp_path, "error", lines, monkeypatch).run(2, lambda pid, reason: True)
     assert str(tmp_path / "worker-1.log") in str(told.value)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
     for pid in [int(line.split()[1]) for line in lines if line.startswith("pid")]:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -23,7 +23,8 @@ from polymodal.training.averaging import BestEpochs
 from polymodal.training.loss import Loss
 from polymodal.training.modality_dropout import apply_modality_dropout
 from polymodal.training.monitor import Monitor
-from polymodal.training.optimizer import freeze_parts, make_optimizer, make_schedule
+from polymodal.training.optimizer import EagerAdamW, freeze_parts, make_optimizer
+from polymodal.training.schedule import Schedule
 from polymodal.training.trainer import Trainer
 from polymodal.workflows.fit import plan_fit
 from setting_lists import replaced
@@ -95,6 +96,25 @@ def test_frozen_parts_stay_and_rates_apply(tmp_path: Path) -> None:
     assert all(np.isclose(fusion[0] / rate, 0.25) for rate in heads)
 
 
+def test_the_optimizer_computes_the_steps_of_its_parent_class() -> None:
+    """To the bit, also continued from a saved state."""
+    weights: list[torch.Tensor] = []
+    for kind in (EagerAdamW, torch.optim.AdamW):
+        generator = torch.Generator().manual_seed(0)
+        parameter = nn.Parameter(torch.randn(5, 3, generator=generator))
+        optimizer = kind([{"params": [parameter], "lr": 0.1, "weight_decay": 0.3}])
+        for step in range(6):
+            optimizer.zero_grad()
+            assert parameter.grad is None
+            (parameter * torch.randn(5, 3, generator=generator)).sum().backward()
+            optimizer.step()
+            if step == 2:
+                state, optimizer = optimizer.state_dict(), kind([parameter])
+                optimizer.load_state_dict(state)
+        weights.append(parameter.detach())
+    assert torch.equal(*weights)
+
+
 def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tmp_path: Path) -> None:
     columns = planted.make_exclusive_or(400, 0)
     columns["noise"] = np.random.default_rng(0).normal(size=400).tolist()
@@ -111,7 +131,7 @@ def test_uncertainty_balancing_learns_its_weights_and_lowers_the_noisy_output(tm
 
 def test_the_warm_up_rises_and_the_cosine_falls() -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = make_schedule(optimizer, 100, 0.1)
+    schedule = Schedule(optimizer, 10, 10, 0.1, 10).rates
     rates = []
     for _ in range(100):
         rates.append(schedule.get_last_lr()[0])

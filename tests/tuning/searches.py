@@ -10,6 +10,7 @@ from polymodal.experiments.arguments import as_recipe, as_table
 from polymodal.experiments.plan import make_plan
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.space import SearchSpace, base_recipe
+from polymodal.tuning.storage import StudyStorage
 from polymodal.tuning.study import Study
 
 RECIPE: dict[str, Any] = {
@@ -30,12 +31,19 @@ def data(rows: int = ROWS) -> dict[str, Any]:
 
 
 def search(
-    folder: Path, choices: dict[str, Any], *, folds: int = 2, optimize: list[str] | None = None
+    folder: Path,
+    choices: dict[str, Any],
+    *,
+    folds: int = 2,
+    optimize: list[str] | None = None,
+    recipe: dict[str, Any] = RECIPE,
+    storage: StudyStorage | None = None,
 ) -> tuple[Study, Folds]:
     """A study of `choices` in `folder` without trials, and its folds."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, given = as_table(data(), None), as_recipe(RECIPE, None)
+    table, given = as_table(data(), None), as_recipe(recipe, None)
     assert table is not None
     plan = make_plan(table, given).recipe
     space = SearchSpace.read(choices, base_recipe(given, plan, choices))
-    return Study(folder, space, optimize or ["score"], 0), Folds(table, plan, folds)
+    study = Study(folder, space, optimize or ["score"], 0, storage=storage)
+    return study, Folds(table, plan, folds)

@@ -182,4 +182,4 @@ def test_baselines_read_the_first_frozen_pretrained_encoder_that_is_offered() ->
         "inputs.text.encoder": ["embedding_bag", {**frozen, "fine_tuning": "last"}, frozen],
         "inputs.a.encoder": ["linear", "periodic"],
     }
-    assert SearchSpace.read(choices, base).frozen_encoders() == {"inputs.text.encoder": frozen}
+    assert SearchSpace.read(choices, base).frozen_encoders == {"inputs.text.encoder": frozen}

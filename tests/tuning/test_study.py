@@ -133,10 +133,10 @@ def test_running_out_of_memory_costs_one_trial(
 ) -> None:
     real = studies.run_trial
 
-    def run(runner: TrialRunner, recipe: Any, name: str, callback: Any) -> Any:
+    def run(runner: TrialRunner, recipe: Any, *more: Any) -> Any:
         if recipe.fusion.name == "late":
             raise error
-        return real(runner, recipe, name, callback)
+        return real(runner, recipe, *more)
 
     monkeypatch.setattr(studies, "run_trial", run)
     study, folds = search(tmp_path / "out", FUSIONS)
@@ -226,7 +226,7 @@ def test_a_trial_that_was_saved_but_not_recorded_is_not_run_again(
     def killed(number: int, candidate: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study, "_complete", killed)
+    monkeypatch.setattr(study.store, "complete", killed)
     with pytest.raises(KeyboardInterrupt):
         work(study, folds, tmp_path, most=1)
     again, folds = search(tmp_path / "out", FUSIONS)

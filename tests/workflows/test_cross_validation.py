@@ -15,7 +15,7 @@ from polymodal.data.partition import make_fold_splits
 from polymodal.data.store.store import MediaStore
 from polymodal.datasets.planted import make_exclusive_or, make_planted_images, make_planted_table
 from polymodal.experiments.arguments import as_recipe, as_table
-from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.experiments.plan import make_plan
 from polymodal.workflows.cross_validation import CrossValidation, _run_fold, cross_validate
 from setting_lists import replaced
 
@@ -121,7 +121,7 @@ def test_no_group_is_on_two_sides_in_any_fold_and_statistics_are_those_of_its_tr
         people = [set(who[part]) for part in rows]
         assert all(people)
         assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
-        fold = _run_fold(complete_schedule(plan.recipe, len(rows[0])), parts, Progress(False))
+        fold = _run_fold(plan.with_schedule(len(rows[0])), parts, Progress(False))
         learned = fold.preparation.modalities["numbers"].statistics[0]["center"]  # type: ignore[attr-defined]
         assert learned == pytest.approx(np.array(data["length"])[rows[0]].mean())
         means.add(learned)

@@ -52,15 +52,15 @@ def test_a_series_over_the_limit_is_averaged_and_the_run_says_so() -> None:
     score, notes = accuracy(num_steps=200)
     assert score > 0.9
     assert [note.partition(": ")[2] for note in notes] == [
-        "120 of 120 series have more than 200 steps: up to 3 neighboring steps are averaged (num_steps)",
-        "100 of 100 series have more than 200 steps: up to 3 neighboring steps are averaged (num_steps)",
+        "120 of 120 series have more than 200 steps: up to 3 neighboring steps are averaged (num_steps, max_windows)",
+        "100 of 100 series have more than 200 steps: up to 3 neighboring steps are averaged (num_steps, max_windows)",
     ]
 
 
 def test_a_truncated_series_loses_the_signal_and_the_run_says_so() -> None:
     score, notes = accuracy(num_steps=256, long_series="truncate")
     assert score < 0.7
-    assert notes[0].endswith("120 of 120 series have 256 steps or more: only these are used (num_steps)")
+    assert notes[0].endswith("120 of 120 series have 256 steps or more: only these are used (num_steps, max_windows)")
 
 
 def test_the_notes_are_warnings() -> None:

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import copy
-import statistics
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from polymodal.applications.measurement import measure_models
 from polymodal.checkpoint.directory_kinds import MODEL
 from polymodal.checkpoint.model_directory import write_json
 from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.output_file import paths_in
-from polymodal.checkpoint.shared_weights import num_bytes, shared_state, without_copies
+from polymodal.checkpoint.shared_weights import shared_state
 from polymodal.checkpoint.weight_format import MIN_LARGE_SIZE, WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.core.paths import media_cache_folder, scratch_folder
-from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
-from polymodal.evaluation.scores import score_metric
-from polymodal.evaluation.targets import OutputTargets
-from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.model.model import Model
-from polymodal.preparation.preparation import PreparedTable
 from polymodal.runtime.compute import keep_freed_memory
 from polymodal.runtime.cpu_kernels import supports_int8
-from polymodal.runtime.random_state import isolated_random_state
 
 FILE = "compression.json"
 FORMATS = {
@@ -38,21 +29,14 @@ FORMATS = {
     "int8_weight_only": WeightFormat(weights="int8"),
     "int8_dynamic": WeightFormat(weights="int8", arithmetic="int8"),
 }
-#: Number of timing rounds over all formats.
-TIMING_ROUNDS = 7
 #: int8_dynamic is chosen for its speed only if it is at least this many times faster.
 MIN_SPEEDUP = 1.1
 
 
 @dataclass(frozen=True)
 class FormatMeasurement:
-    """Size, speed and score of a model in one weight format.
-
-    size_mib: size of the weights file; latency_ms: median time of one prepared row; rows_per_second:
-        throughput in batches
-    score: the first metric of the first output; None if undefined
-    agreement: fraction of predictions equal to those in fp32 (numbers: within 1 % of their standard deviation)
-    """
+    """Size, speed and score of a model in one weight format; for the fields, see `ModelMeasurement`. The agreement is
+    that with fp32."""
 
     dtype: str
     size_mib: float
@@ -130,8 +114,8 @@ def compress(
         )
     if model.ensemble is not None:
         raise PolymodalError(
-            "this model has several members; distill it into one network first (training.distillation.teacher), and "
-            "compress that"
+            "this model has members beside a network, which have no other number format; teach one small member with "
+            "`distill` (on the command line: --into network --train TABLE)"
         )
     weights = model.network.state_dict()
     if dtype not in (None, "fp32") and not FORMATS[dtype].changes(weights):
@@ -151,7 +135,8 @@ def compress(
         prepared = model.preparation.prepare(
             model.open(data, root, targets=True), cell_errors, folder=folder, cache=media_cache_folder()
         )
-        measurements = _measure(model, variants, prepared)
+        found = measure_models({name: (variant, prepared) for name, variant in variants.items()})
+    measurements = [FormatMeasurement(name, **asdict(one)) for name, one in found.items()]
     warn_cell_errors(cell_errors.errors)
     task = next(iter(model.tasks.values()))
     chosen = dtype or _select(measurements, tolerance, task.metrics[0].greater_is_better)
@@ -169,65 +154,6 @@ def convert_model(model: Model, weight_format: WeightFormat) -> Model:
     network.load_state_dict(weight_format.from_file(weight_format.to_file(shared_state(network))))
     weight_format.apply_to(network)
     return Model(model.recipe, model.preparation, network, model.metrics, model.run, weight_format)
-
-
-def weights_mib(model: Model) -> float:
-    """Size of the weights file in MiB."""
-    return num_bytes(without_copies(model.weight_format.to_file(shared_state(model.network)))[0]) / 2**20
-
-
-def _measure(model: Model, variants: dict[str, Model], prepared: PreparedTable) -> list[FormatMeasurement]:
-    """Measure all variants on the same rows, interleaved."""
-    name, task = next(iter(model.tasks.items()))
-    rows = np.arange(prepared.rows)
-    single_times: dict[str, list[float]] = {dtype: [] for dtype in variants}
-    batch_times: dict[str, list[float]] = {dtype: [] for dtype in variants}
-    predictions: dict[str, np.ndarray] = {}
-    with isolated_random_state():
-        for round_index in range(TIMING_ROUNDS + 1):
-            for dtype, variant in variants.items():
-                start = time.perf_counter()
-                _predict(variant, prepared, rows[round_index % len(rows) :][:1])
-                middle = time.perf_counter()
-                outputs = _predict(variant, prepared, rows[:PREDICTION_BATCH_SIZE])
-                end = time.perf_counter()
-                if round_index:  # the first round is a warm-up
-                    single_times[dtype].append(middle - start)
-                    batch_times[dtype].append(end - middle)
-                elif len(rows) <= PREDICTION_BATCH_SIZE:
-                    predictions[dtype] = task.distribution(outputs[name].values)
-                else:
-                    predictions[dtype] = task.distribution(_predict(variant, prepared, rows)[name].values)
-    targets = OutputTargets.of(Split.all_rows(prepared), name)
-    measurements = []
-    for dtype, variant in variants.items():
-        score = score_metric(task.metrics[0], task, predictions[dtype], targets)
-        measurements.append(
-            FormatMeasurement(
-                dtype,
-                round(weights_mib(variant), 3),
-                round(statistics.median(single_times[dtype]) * 1e3, 3),
-                round(min(len(rows), PREDICTION_BATCH_SIZE) / statistics.median(batch_times[dtype]), 1),
-                float(score) if np.isfinite(score) else None,
-                _agreement(predictions["fp32"], predictions[dtype], task.space),
-            )
-        )
-    return measurements
-
-
-def _predict(model: Model, prepared: PreparedTable, rows: np.ndarray) -> Any:
-    return model.predictor.predict(Split(prepared, rows))
-
-
-def _agreement(before: np.ndarray, after: np.ndarray, space: str) -> float:
-    if space == "text":
-        return float((before == after).mean())
-    if space == "categorical":
-        return float((before.argmax(-1) == after.argmax(-1)).mean())
-    if space == "binary":
-        return float(((before > 0.5) == (after > 0.5)).mean())
-    spread = before.std(0).clip(1e-12)
-    return float((np.abs(before - after) <= 0.01 * spread).mean())
 
 
 def _select(measurements: list[FormatMeasurement], tolerance: float, greater_is_better: bool) -> str:

@@ -74,9 +74,10 @@ MODEL = DirectoryKind(
         *("members.json", "members.safetensors", "members/*.txt"),
         *("README.md", "report.html", "cell_errors.jsonl", "compression.json", "robustness.json", "robustness.html"),
         *("log.jsonl", "checkpoint.safetensors", "tensorboard/events.out.tfevents.*"),
+        *("checkpoint/step-*/*.safetensors", "checkpoint/step-*/facts.json"),
     ),
-    folders={"teacher": "model", "round-*": "model", "fold-*": "model"},
-    resumable=("checkpoint.safetensors", "teacher/checkpoint.safetensors"),
+    folders={"teacher": "model", "round-*": "model", "fold-*": "model", "alternative": "model"},
+    resumable=("checkpoint.safetensors", "checkpoint", "teacher/checkpoint.safetensors", "teacher/checkpoint"),
 )
 INDEX = DirectoryKind(
     name="search index",
@@ -123,7 +124,16 @@ MULTITASK_GAIN = DirectoryKind(
     folders={"multitask": "model", "single-task-*": "model"},
 )
 
+SHARDS = DirectoryKind(
+    name="folder of shards",
+    manifest="shards.json",
+    keys=frozenset({"kind", "shards"}),
+    files=("shards.json", "cell_errors.jsonl", "part-*.parquet"),
+    is_extended=True,
+)
+
 KINDS = {
+    "shards": SHARDS,
     "model": MODEL,
     "index": INDEX,
     "ensemble": ENSEMBLE,

@@ -72,28 +72,32 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     return content_checksum(b"%d " % len(part) + part for part in parts).hex()
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The state of the optimizer as flat tensors: `<parameter>.<name>`."""
-    state = optimizer.state_dict()["state"]
+def optimizer_tensors(optimizer: Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
+    """The state of the optimizer as flat tensors: `<parameter>.<name>`.
+
+    names: of all parameters
+    """
     return {
-        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for index, values in state.items()
+        f"{names[parameter]}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for parameter, values in optimizer.state.items()
         for name, value in values.items()
     }
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], names: Mapping[Tensor, str]) -> None:
     """Restore the state of `optimizer_tensors`; learning rates come from the schedule.
 
     Files hold contiguous tensors, while the fused step needs the memory layout of the parameter: each moment gets the
     strides of its parameter (convolutions are channels-last).
     """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    index = {names[parameter]: place for place, parameter in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        parameter, _, name = key.rpartition(".")
+        state.setdefault(index[parameter], {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for parameter, values in optimizer.state.items():
+    for own, values in optimizer.state.items():
         for name, value in values.items():
-            if value.shape == parameter.shape:
-                values[name] = torch.empty_like(parameter).copy_(value)
+            if value.shape == own.shape:
+                values[name] = torch.empty_like(own).copy_(value)

@@ -24,12 +24,16 @@ from polymodal.cli import (
     models,
     multitask_gain,
     prediction,
+    preparation,
     training,
     tune,
+    tune_worker,
     weights,
     zero_shot,
 )
+from polymodal.core.errors import RecipeError
 from polymodal.core.formatting import escape_controls
+from polymodal.distributed.launch import num_processes
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "fit": training.fit,
@@ -44,12 +48,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "few-shot": few_shot.few_shot,
     "generate": prediction.generate,
     "index": index.index,
+    "prepare": preparation.prepare,
     "pretrain": training.pretrain,
     "multitask-gain": multitask_gain.multitask_gain,
     "active-learning": active_learning.active_learning,
     "search": index.search,
     "transcribe": prediction.transcribe,
     "tune": tune.tune,
+    "tune-worker": tune_worker.tune_worker,
     "zero-shot": zero_shot.zero_shot,
     "index-delete": index.index_delete,
     "ensemble": models.ensemble,
@@ -58,6 +64,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "schema": catalog.schema,
     "demo": demo.demo,
 }
+
+#: The commands that several processes run together.
+DISTRIBUTED = ("fit", "pretrain")
 
 #: Words that users of other tools may try, and the command that does it.
 OTHER_WORDS = {
@@ -110,7 +119,12 @@ def _escaped_messages() -> Iterator[None]:
 
 
 class SettingCommand(TyperCommand):
-    """A command. The error for an unknown option that is a recipe key says how to set it."""
+    """A command. The error for an unknown option that is a recipe key says how to set it. Several processes run only
+    the commands that train one model."""
+
+    def invoke(self, ctx: Any) -> Any:
+        check_launch(self.name or "")
+        return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         known = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -120,6 +134,18 @@ class SettingCommand(TyperCommand):
                 if option.startswith("--") and (key := recipe_key(option)):
                     ctx.fail(f"No such option: {option}. It is a recipe key: write --set {key}=VALUE.")
         return super().parse_args(ctx, args)
+
+
+def check_launch(command: str) -> None:
+    """Check that a command may run in several processes.
+
+    Raises:
+        RecipeError: each process would do all of its work, and write the same files.
+    """
+    if command not in DISTRIBUTED and num_processes() > 1:
+        raise RecipeError(
+            "", f"{command} runs in one process, and the launcher has started {num_processes()}: start it without one"
+        )
 
 
 def recipe_key(option: str) -> str:

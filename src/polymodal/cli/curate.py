@@ -1,4 +1,4 @@
-"""The command `curate`: near-duplicates and mismatched pairs."""
+"""The command `curate`: near-duplicates, mismatched pairs and wrong labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from polymodal.cli.inputs import load_single_model
-from polymodal.cli.options import Json, OverwriteReports, Root, Strict
+from polymodal.cli.options import Folds, Json, OverwriteReports, Root, Strict
 from polymodal.cli.output import print_note, print_result, rows_table, separated
 from polymodal.core.terminal import labeled_lines
 
@@ -24,8 +24,11 @@ def curate(
         typer.Option(help="A second table, such as the test rows; items in both tables are reported as leaks."),
     ] = None,
     find: Annotated[
-        Literal["duplicates", "mismatches"] | None,
-        typer.Option(help="What to look for. Default: duplicates, and mismatches if the model aligns inputs."),
+        Literal["duplicates", "mismatches", "labels"] | None,
+        typer.Option(
+            help="What to look for. Default: duplicates, and mismatches if the model aligns inputs; without a network, "
+            "wrong labels."
+        ),
     ] = None,
     inputs: Annotated[
         list[str] | None,
@@ -42,12 +45,13 @@ def curate(
     false_discovery_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Accepted fraction of correct pairs among the listed ones.")
     ] = 0.1,
+    folds: Folds = 5,
     overwrite: OverwriteReports = False,
     root: Root = None,
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Find near-duplicates and mismatched pairs of a data set with a model's embeddings."""
+    """Find near-duplicates, mismatched pairs and wrong labels of a data set with a model."""
     from polymodal.applications.curation.curate import CurationOptions
     from polymodal.applications.curation.curate import curate as run
 
@@ -60,6 +64,7 @@ def curate(
             inputs=inputs,
             threshold=threshold,
             false_discovery_rate=false_discovery_rate,
+            folds=folds,
             overwrite=overwrite,
         ),
         against=against,
@@ -88,9 +93,19 @@ def curate(
         }
         for pair, one in found.mismatches.items()
     ]
-    value = {"out": str(out), "duplicates": duplicates, "mismatches": mismatches, "trained_on": found.trained_on}
-    tables = [rows_table(rows) for rows in (duplicates, mismatches) if rows]
-    files = [name for name in ("duplicates.jsonl", "mismatches.jsonl") if (out / name).is_file()]
+    labels: list[dict[str, Any]] = [
+        {"output": name, "labels": len(one.rows), "probably wrong": int(one.flagged.sum())}
+        for name, one in found.labels.items()
+    ]
+    value = {
+        "out": str(out),
+        "duplicates": duplicates,
+        "mismatches": mismatches,
+        "labels": labels,
+        "trained_on": found.trained_on,
+    }
+    tables = [rows_table(rows) for rows in (duplicates, mismatches, labels) if rows]
+    files = [name for name in ("duplicates.jsonl", "mismatches.jsonl", "labels.jsonl") if (out / name).is_file()]
     paths = labeled_lines([("report", str(out / "curation.html")), *(("rows", str(out / name)) for name in files)])
     print_result(value, [*separated(tables), "", paths], as_json=as_json)
     if found.trained_on and mismatches and not as_json:

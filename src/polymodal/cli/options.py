@@ -37,7 +37,7 @@ Settings = Annotated[
 ]
 Quality = Annotated[
     str | None,
-    typer.Option("--quality", "-q", help="fast, balanced or best: which members are tried. Default: a network alone."),
+    typer.Option("--quality", "-q", help="fast, balanced or best: which members are tried. Default: balanced."),
 ]
 InitFrom = Annotated[
     Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")
@@ -48,6 +48,14 @@ Overwrite = Annotated[
 ]
 OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file --out.")]
 OverwriteReports = Annotated[bool, typer.Option("--overwrite", help="Replace existing files of the report.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="POLYMODAL_STORAGE",
+        show_envvar=True,
+        help="Database for the record of the trials, so that other machines can join: postgresql:// or mysql://.",
+    ),
+]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]
 
 TextOutput = Annotated[str | None, typer.Option(help="Output to generate, if the model has several text outputs.")]

@@ -159,11 +159,14 @@ def output_file(
         OutputError: the file may not be written.
     """
     from polymodal.checkpoint.output_file import OutputFile, paths_in
+    from polymodal.data.objects import ObjectPath
 
     if out is None:
         if overwrite:
             raise typer.BadParameter("there is no file to replace; give --out", param_hint="--overwrite")
         return None
+    if ObjectPath.parse(str(out)) is not None:
+        raise typer.BadParameter(f"only shards are written to an address, and {out} is one", param_hint="--out")
     if endings and out.suffix not in endings:
         raise typer.BadParameter(
             f"{what} are written as {' or '.join(endings)}, not as {out.suffix!r}", param_hint="--out"

@@ -15,6 +15,7 @@ from polymodal.cli.inputs import load_single_model, open_rows
 from polymodal.cli.options import Json, ModelDir, OverwriteFile, Root, Strict, TableOrRow, TextOutput
 from polymodal.cli.output import output_file, print_cell_errors, print_result, rows_table, write_jsonl
 from polymodal.cli.quick_start import skip_pandas
+from polymodal.cli.sharding import ArrayShards, EngineOption, Sharding, ShardRows, Workers
 from polymodal.core.formatting import count_noun, escape_controls
 
 SINGLE_MODEL_ONLY = "text generation needs one model; give the directory of a member of the ensemble"
@@ -24,9 +25,16 @@ def predict(
     model_dir: ModelDir,
     data: TableOrRow,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write: .csv, .tsv, .jsonl, .parquet or .arrow; of shards, a folder or address."
+        ),
     ] = None,
     overwrite: OverwriteFile = False,
+    engine: EngineOption = None,
+    workers: Workers = None,
+    shards: ArrayShards = None,
+    shard_rows: ShardRows = None,
     probabilities: Annotated[bool, typer.Option(help="Add the probability of each class.")] = False,
     escape_formulas: Annotated[
         bool,
@@ -40,6 +48,22 @@ def predict(
 ) -> None:
     """Predict the targets of each row of a table."""
     skip_pandas()
+    if any(given is not None for given in (engine, workers, shards, shard_rows)):
+        if escape_formulas:
+            raise typer.BadParameter("shards are Parquet files, without formulas", param_hint="--escape-formulas")
+        sharding = Sharding(engine, workers, shards, shard_rows)
+        _predict_shards(
+            model_dir,
+            data,
+            out,
+            sharding,
+            as_json,
+            probabilities=probabilities,
+            root=root,
+            strict=strict,
+            overwrite=overwrite,
+        )
+        return
     from polymodal.applications.few_shot.loading import load_predictor
     from polymodal.data.table.cell_errors import CellErrors
     from polymodal.model.prediction_files import collect, write_predictions
@@ -62,6 +86,24 @@ def predict(
     value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)
     print_cell_errors(errors.errors, as_json=as_json)
+
+
+def _predict_shards(
+    model_dir: Path, data: str, out: Path | None, sharding: Sharding, as_json: bool, **options: Any
+) -> None:
+    from polymodal.applications.batch_prediction.predict_shards import predict_shards
+
+    if out is None:
+        raise typer.BadParameter("shards are written into a folder; give --out", param_hint="--out")
+    if data.lstrip().startswith(("{", "[")):
+        raise typer.BadParameter("rows as JSON have no shards; give a file or an address", param_hint="DATA")
+    done = predict_shards(model_dir, data, out, **sharding.arguments(), **options, progress=not as_json)
+    shown = [f"{count_noun(done.computed, 'shard')} of {done.shards} computed in {done.out}"]
+    if done.complete:
+        shown.append(f"all shards are there: {count_noun(done.rows, 'prediction')}")
+        if done.cell_errors:
+            shown.append(f"{count_noun(done.cell_errors, 'cell')} could not be used: cell_errors.jsonl lists them")
+    print_result(asdict(done), list(shown), as_json=as_json)
 
 
 def generate(
@@ -143,6 +185,7 @@ def transcribe(
     """Transcribe audio of any length, also that of videos, in segments with times."""
     skip_pandas()
     from polymodal.data.table.cell_errors import CellErrors
+    from polymodal.model.text_generation import text_output
     from polymodal.model.transcription import transcribe as run
 
     file = output_file(out, overwrite, [data], what="segments", endings=(".jsonl",))
@@ -150,6 +193,7 @@ def transcribe(
     table = open_rows(model, data, root)
     errors = CellErrors(strict)
     changes = generation_options(settings or [])
+    text_output(model.preparation, output)
     found = run(model.predictor, table, errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes)
     rows = [{"row": row, "segments": [asdict(segment) for segment in segments]} for row, segments in enumerate(found)]
     value: dict[str, Any] = {"rows": len(rows)}

@@ -29,6 +29,7 @@ from polymodal.cli.options import (
     Validation,
 )
 from polymodal.cli.output import print_next, print_note, print_result, rows_table
+from polymodal.distributed.launch import is_first_process
 
 if TYPE_CHECKING:
     from polymodal.model.model import Model
@@ -50,6 +51,9 @@ def fit(
     validation: Validation = None,
     test: Test = None,
     unlabeled: Annotated[str | None, typer.Option(help="Table of unlabeled rows, for pseudo-labels.")] = None,
+    prepared: Annotated[
+        str | None, typer.Option("--prepared", help="Store of `polymodal prepare` for this table: nothing is decoded.")
+    ] = None,
     root: Root = None,
     strict: Strict = False,
     resume: Resume = False,
@@ -70,13 +74,15 @@ def fit(
         test=single_or_list(test),
         init_from=init_from,
         unlabeled=unlabeled,
+        prepared=prepared,
         root=root,
         out=out,
         resume=resume,
         overwrite=overwrite,
         progress=not as_json,
     )
-    print_run(model, out, as_json)
+    if is_first_process():
+        print_run(model, out, as_json)
 
 
 def pretrain(
@@ -115,7 +121,8 @@ def pretrain(
         overwrite=overwrite,
         progress=not as_json,
     )
-    print_run(model, out, as_json)
+    if is_first_process():
+        print_run(model, out, as_json)
 
 
 def plan(

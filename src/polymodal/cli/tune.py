@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import as_seconds
-from polymodal.cli.options import Data, Folds, Json, Overwrite, Root, Settings, Target
+from polymodal.cli.options import Data, Folds, Json, Overwrite, Root, Settings, Storage, Target
 from polymodal.cli.output import print_next, print_note, print_result
 from polymodal.core.formatting import metric_name
 from polymodal.core.terminal import labeled_lines
@@ -39,6 +39,10 @@ def tune(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of parallel processes.")] = 1,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the cluster at RAY_ADDRESS, or Ray on this machine.")
+    ] = "local",
+    storage: Storage = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", "-r", help="Recipe file; the keys in it are not searched.")
     ] = None,
@@ -63,6 +67,8 @@ def tune(
         time_limit=as_seconds(time_limit),
         optimize=list(optimize or ["score"]),
         jobs=jobs,
+        engine=engine,  # type: ignore[arg-type]  # checked against the names
+        storage=storage,
         out=out,
         resume=resume,
         overwrite=overwrite,
@@ -113,7 +119,7 @@ def _selection(found: TuningResult) -> list[tuple[str, str]]:
     def score(value: float) -> str:
         return format_score(metric_value(value, folds))
 
-    lines = [("best", f"{found.best.name}: {metric} {score(found.best.score)}")]
+    lines = [("best", f"{_described(found.best)}: {metric} {score(found.best.score)}")]
     corrected = found.corrected.get("best")
     tried = sum(entry.status == "complete" for entry in found.entries)
     if corrected is not None and tried > 1:
@@ -121,7 +127,7 @@ def _selection(found: TuningResult) -> list[tuple[str, str]]:
         note = f"without the selection bias of {count_noun(tried, 'trial')}"
         lines.append(("", f"{format_score(corrected.value)} ({between}) {note}"))
     if found.selection is not None and found.ensemble is not None:
-        members = ", ".join(member.name for member in found.selection.members)
+        members = ", ".join(_described(member) for member in found.selection.members)
         lines.append(("ensemble", f"{metric} {score(found.selection.score)} by {found.selection.method}: {members}"))
         corrected = found.corrected.get("ensemble")
         if corrected is not None:
@@ -134,6 +140,13 @@ def _selection(found: TuningResult) -> list[tuple[str, str]]:
     return lines
 
 
+def _described(candidate: Candidate) -> str:
+    """`trial 3 (gradient_boosting)`; a network has no addition."""
+    members = (candidate.recipe or {}).get("members") or []
+    return f"{candidate.name} ({', '.join(one['name'] for one in members)})" if members else candidate.name
+
+
 def notes(result: TuningResult) -> list[str]:
-    """Notes of the audit, and the reasons of failed trials."""
-    return [*result.audit.notes, *(f"{attempt.name}: {attempt.reason}" for attempt in result.failed[:5])]
+    """Notes of the audit, what the time limit changed, and the reasons of failed trials."""
+    shortened = [f"{result.best.name}: {note}" for note in result.best.notes]
+    return [*result.audit.notes, *shortened, *(f"{attempt.name}: {attempt.reason}" for attempt in result.failed[:5])]

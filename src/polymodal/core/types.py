@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -58,16 +58,25 @@ class InputBatch:
     data: prepared tensors by name, each `[items, ...]`
     index: `[batch]` int64, the item of each row (0 for a missing one)
     present: `[batch]` bool, False where the row lacks this input
+    table_items: `[batch]` int64, the item of each row in the table; several processes compare their rows by it. None
+        for one process
     """
 
     data: dict[str, Tensor]
     index: Tensor
     present: Tensor
+    table_items: Tensor | None = None
 
-    def to(self, device: str) -> InputBatch:
-        """A copy on a device."""
-        data = {name: tensor.to(device) for name, tensor in self.data.items()}
-        return InputBatch(data, self.index.to(device), self.present.to(device))
+    @property
+    def item_numbers(self) -> Tensor:
+        """`[batch]` int64: rows with equal numbers share their item."""
+        return self.index if self.table_items is None else self.table_items
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> InputBatch:
+        """A copy with `function` of each tensor."""
+        data = {name: function(tensor) for name, tensor in self.data.items()}
+        items = None if self.table_items is None else function(self.table_items)
+        return InputBatch(data, function(self.index), function(self.present), items)
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,9 @@ class TargetBatch:
     value: Tensor
     present: Tensor
 
-    def to(self, device: str) -> TargetBatch:
-        """A copy on a device."""
-        return TargetBatch(self.value.to(device), self.present.to(device))
+    def apply(self, function: Callable[[Tensor], Tensor]) -> TargetBatch:
+        """A copy with `function` of each tensor."""
+        return TargetBatch(function(self.value), function(self.present))
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,28 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to(self, device: str) -> Batch:
-        """A copy on the device of the network."""
+    def to(self, device: str | torch.device, *, non_blocking: bool = False) -> Batch:
+        """A copy on the device of the network.
+
+        non_blocking: do not wait for the copy of tensors in pinned memory
+        """
+        return self.apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """A copy with `function` of each tensor."""
         return Batch(
-            {name: one.to(device) for name, one in self.inputs.items()},
-            {name: one.to(device) for name, one in self.targets.items()},
-            self.rows.to(device),
-            None if self.weight is None else self.weight.to(device),
-            {name: prompt.to(device) for name, prompt in self.prompts.items()},
+            {name: one.apply(function) for name, one in self.inputs.items()},
+            {name: one.apply(function) for name, one in self.targets.items()},
+            function(self.rows),
+            None if self.weight is None else function(self.weight),
+            {name: function(prompt) for name, prompt in self.prompts.items()},
         )
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors of the batch."""
+        found: list[Tensor] = []
+        self.apply(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
 
 
 @dataclass(frozen=True)

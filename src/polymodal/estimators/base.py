@@ -34,7 +34,7 @@ class EstimatorTarget:
 
     space: `categorical`, `binary` or `real`
     size: the number of values of a prediction: classes, labels, or numbers
-    values: `[rows]` int64 class indices, or `[rows, size]` float64: labels 0 and 1, or standardized numbers
+    values: `[rows]` int64 class indices, or `[rows, size]` float64: labels from 0 to 1, or standardized numbers
     weight: `[rows]` float64, the weight of each row, positive
     """
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from polymodal.estimators.lightgbm_library import load_lightgbm
 
 #: The largest number of trees of all folds, and the bounds of the number of rounds that follow from it.
 MAX_TREES, ROUNDS = 6000, (50, 1000)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 OBJECTIVES = {"categorical": "multiclass", "binary": "binary", "real": "regression"}
 
 
@@ -38,6 +40,7 @@ class BoostedRows:
             weight=self.weight,
             init_score=start if start.shape[1] > 1 else start[:, 0],
             categorical_feature=list(categories),
+            params={"verbosity": -1},  # nothing on the terminal
             free_raw_data=True,
         )
 
@@ -93,11 +96,15 @@ def boosting_rounds(classes: int, folds: int) -> int:
     return int(np.clip(MAX_TREES // (classes * folds), *ROUNDS))
 
 
-def boosting_options(space: Space, size: int, rows: int, max_rounds: int, seed: int) -> dict[str, Any]:
+def boosting_options(
+    space: Space, size: int, rows: int, max_rounds: int, seed: int, chosen: Mapping[str, Any] = _NOTHING
+) -> dict[str, Any]:
     """The options of LightGBM (Ke et al., "LightGBM: A Highly Efficient Gradient Boosting Decision Tree", 2017).
 
     Fewer rounds need a larger learning rate. The other values are measured on breast cancer, diabetes, digits, penguins
     and diamonds: samples of rows and of columns reduce the loss on all of them, and trees of 8 leaves suit few rows.
+
+    chosen: options that replace these
     """
     import torch
 
@@ -123,4 +130,5 @@ def boosting_options(space: Space, size: int, rows: int, max_rounds: int, seed: 
         "cat_smooth": 10.0,
         "cat_l2": 10.0,
         "max_bin": 255,
+        **chosen,
     }

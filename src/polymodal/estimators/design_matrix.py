@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 #: Rows of a block for which products of columns are computed in float64.
 BLOCK = 4096
+#: Sparse columns with a value in more than this part of the rows are multiplied as dense ones, which is faster for
+#: them; this many at once.
+DENSE_PART, DENSE_BLOCK = 0.02, 1024
+
+#: Coefficients `[columns + 1, size]` float32; the last row is the intercept.
+Coefficients = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,22 @@ class DesignMatrix:
             total += block.T @ (weight[rows, None] * block)
         return total
 
-    def gram(self) -> np.ndarray:
-        """The products of rows `[rows, rows]` float64, not centered."""
-        dense = self.dense.astype(np.float64)
+    def gram(self, dtype: type[np.floating[Any]] = np.float64) -> np.ndarray:
+        """The products of rows `[rows, rows]`, not centered."""
+        dense = self.dense.astype(dtype)
         product = dense @ dense.T
-        if self.sparse.shape[1]:
-            sparse = self.sparse.astype(np.float64)
-            product += (sparse @ sparse.T).toarray()
+        if not self.sparse.shape[1]:
+            return product
+        filled = np.bincount(self.sparse.indices, minlength=self.sparse.shape[1]) > DENSE_PART * self.shape[0]
+        rare = self.sparse[:, ~filled].astype(dtype)
+        product += (rare @ rare.T).toarray()
+        often = self.sparse[:, filled].tocsc()
+        for start in range(0, often.shape[1], DENSE_BLOCK):
+            block = often[:, start : start + DENSE_BLOCK].astype(dtype).toarray()
+            product += block @ block.T
         return product
+
+
+def raw_predictions(x: DesignMatrix, coefficients: Coefficients) -> np.ndarray:
+    """The raw predictions `[rows, size]` float32 of a linear model."""
+    return x.dot(coefficients[:-1]) + coefficients[-1]

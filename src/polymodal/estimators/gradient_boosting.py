@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
@@ -42,6 +43,10 @@ class GradientBoosting(Estimator):
 
     class Options(EstimatorOptions):
         name: Literal["gradient_boosting"] = "gradient_boosting"
+        num_leaves: int | None = Field(default=None, ge=2, le=256)
+        """Largest number of leaves of a tree. Default: 8 for up to 500 training rows, else 15."""
+        learning_rate: float | None = Field(default=None, gt=0, le=1)
+        """Factor of each tree. Default: 0.05 for up to 1,000 training rows, else 0.1; more if rounds are limited."""
 
     def cross_fit(self, features: FeatureTable, target: EstimatorTarget, folds: Sequence[Fold]) -> np.ndarray:
         features = features.select(self.options.inputs)
@@ -116,7 +121,10 @@ class GradientBoosting(Estimator):
             )
         classes = target.size if target.space == "categorical" else 1
         max_rounds = boosting_rounds(classes, len(usable))
-        options = boosting_options(target.space, target.size, rows, max_rounds, self.seed)
+        chosen = self.options.model_dump(include={"num_leaves", "learning_rate"}, exclude_none=True)
+        if target.space == "binary" and not np.isin(values, (0, 1)).all():
+            chosen["objective"] = "cross_entropy"  # shares of labels, as a teacher predicts them
+        options = boosting_options(target.space, target.size, rows, max_rounds, self.seed, chosen)
         categories = [self._columns[at].categories for at in usable]
         fitted = boost_together(parts, categories, options, max_rounds=max_rounds, patience=PATIENCE)
         for at, text in zip(usable, fitted, strict=True):

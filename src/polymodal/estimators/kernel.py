@@ -11,6 +11,7 @@ import numpy as np
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
 from polymodal.estimators.dense_columns import DenseColumns
+from polymodal.estimators.dependence import dependence_scales
 from polymodal.estimators.kernel_machine import KernelMachine, fit_kernel_machine, score_path
 from polymodal.estimators.penalized_models import row_losses
 from polymodal.features.feature_table import FeatureTable
@@ -26,9 +27,25 @@ SEARCH_ROWS, SEARCH_FOLDS = 600, 2
 
 
 class _Setting(NamedTuple):
+    is_scaled: bool
     width: float
     penalty: float
     factor: float
+
+
+class _Side(NamedTuple):
+    """The columns of the training rows and of the held-out rows of a fold, and the factors of the columns."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    factors: np.ndarray
+
+    @property
+    def is_scaled(self) -> bool:
+        return bool((self.factors != 1).any())
+
+    def scaled(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.train * self.factors, self.held_out * self.factors
 
 
 @register
@@ -40,7 +57,9 @@ class Kernel(Estimator):
     `DenseColumns`. With the constant prediction c (log-frequencies, logits or means) and the scores s of the centered
     target, the raw prediction is c + f s, so that the probabilities are a softmax with a temperature (Guo et al., "On
     Calibration of Modern Neural Networks", 2017). Width, penalty and f are those with the smallest loss on the held-out
-    rows. The model is then fitted on all rows.
+    rows, and so is the scale of the columns: as they are, or each number, category, text and embedding by its
+    dependence on the target (`dependence_scales`), which removes most of the cost of noise columns. The model is then
+    fitted on all rows.
 
     Example:
         >>> from polymodal.features.feature_table import FeatureBlock
@@ -63,30 +82,38 @@ class Kernel(Estimator):
 
     def cross_fit(self, features: FeatureTable, target: EstimatorTarget, folds: Sequence[Fold]) -> np.ndarray:
         features = features.select(self.options.inputs)
-        sides: list[tuple[np.ndarray, np.ndarray]] = []
+        sides: list[_Side] = []
         for fold in folds:
             columns = DenseColumns(self.seed)
             train = columns.fit(features.take(fold.train), target.weight[fold.train])
-            sides.append((train, columns.transform(features.take(fold.held_out))))
+            factors = self._factors(train, columns.groups(features), target.take(fold.train))
+            sides.append(_Side(train, columns.transform(features.take(fold.held_out)), factors))
         chosen = self._choose(target, folds, sides)
         held_out = np.full((len(target), target.size), np.nan, np.float32)
-        for fold, (rows, new) in zip(folds, sides, strict=True):
+        for fold, side in zip(folds, sides, strict=True):
             train_target = target.take(fold.train)
+            rows, new = side.scaled() if chosen.is_scaled else side[:2]
             machine = _fit(rows, train_target, chosen)
             held_out[fold.held_out] = train_target.constant() + chosen.factor * machine(new)
         self._columns = DenseColumns(self.seed)
-        self._machine = _fit(self._columns.fit(features, target.weight), target, chosen)
+        rows = self._columns.fit(features, target.weight)
+        self._scales = np.ones(rows.shape[1], np.float32)
+        if chosen.is_scaled:
+            self._scales = self._factors(rows, self._columns.groups(features), target)
+        self._machine = _fit(rows * self._scales, target, chosen)
         self._constant, self._factor = target.constant(), chosen.factor
         return held_out
 
     def predict(self, features: FeatureTable) -> np.ndarray:
-        columns = self._columns.transform(features.select(self.options.inputs))
+        columns = self._columns.transform(features.select(self.options.inputs)) * self._scales
         return np.asarray(self._constant + self._factor * self._machine(columns), np.float32)
 
     def save(self) -> EstimatorState:
         arrays = {f"columns.{name}": value for name, value in self._columns.save().items()}
         machine = {"rows": self._machine.rows, "factors": self._machine.factors, "width": np.array(self._machine.width)}
-        return EstimatorState({**arrays, **machine, "constant": self._constant, "factor": np.array(self._factor)})
+        return EstimatorState(
+            {**arrays, **machine, "constant": self._constant, "factor": np.array(self._factor), "scales": self._scales}
+        )
 
     def load(self, state: EstimatorState) -> None:
         arrays, prefix = state.arrays, "columns."
@@ -95,23 +122,26 @@ class Kernel(Estimator):
             {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
         )
         self._machine = KernelMachine(arrays["rows"], arrays["factors"], float(arrays["width"]))
-        self._constant, self._factor = arrays["constant"], float(arrays["factor"])
+        self._constant, self._factor, self._scales = arrays["constant"], float(arrays["factor"]), arrays["scales"]
 
-    def _choose(
-        self, target: EstimatorTarget, folds: Sequence[Fold], sides: Sequence[tuple[np.ndarray, np.ndarray]]
-    ) -> _Setting:
+    def _factors(self, rows: np.ndarray, groups: np.ndarray, target: EstimatorTarget) -> np.ndarray:
+        return dependence_scales(rows, groups, _outcomes(target), target.weight, self.seed)
+
+    def _choose(self, target: EstimatorTarget, folds: Sequence[Fold], sides: Sequence[_Side]) -> _Setting:
         """The setting with the smallest weighted loss over held-out rows; of many rows, over a part of them."""
         factors = (0.0, 1.0) if target.space == "real" else FACTORS
-        settings = [_Setting(*one) for one in product(WIDTHS, PENALTIES, factors)]
+        variants = (False, True) if any(side.is_scaled for side in sides) else (False,)
+        settings = [_Setting(*one) for one in product(variants, WIDTHS, PENALTIES, factors)]
         losses = np.zeros(len(settings))
         random = np.random.default_rng(self.seed)
         few = all(len(fold.train) <= SEARCH_ROWS for fold in folds)
-        for fold, (rows, new) in list(zip(folds, sides, strict=True))[: None if few else SEARCH_FOLDS]:
-            part = random.permutation(len(rows))[:SEARCH_ROWS]
+        for fold, side in list(zip(folds, sides, strict=True))[: None if few else SEARCH_FOLDS]:
+            part = random.permutation(len(fold.train))[:SEARCH_ROWS]
             known, held = target.take(fold.train[part]), target.take(fold.held_out)
             outcomes, constant = _outcomes(known), known.constant()
             found = []
-            for width in WIDTHS:
+            for is_scaled, width in product(variants, WIDTHS):
+                rows, new = side.scaled() if is_scaled else side[:2]
                 for scores in score_path((rows[part], new), outcomes, known.weight, width, PENALTIES):
                     found += [held.weight @ row_losses(constant + factor * scores, held).sum(1) for factor in factors]
             losses += found

@@ -9,7 +9,7 @@ import numpy as np
 
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
-from polymodal.estimators.penalized_models import Coefficients, raw_predictions
+from polymodal.estimators.design_matrix import Coefficients, raw_predictions
 from polymodal.estimators.penalty_choice import LinearFold, PenaltyChoice, choose_penalties, fit_with_penalties
 from polymodal.estimators.relevance import relevance_scales
 from polymodal.estimators.standard_columns import StandardColumns

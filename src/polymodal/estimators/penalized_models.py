@@ -1,22 +1,19 @@
-"""Logistic and ridge regression on a `DesignMatrix` for a sequence of penalties."""
+"""Linear models on a `DesignMatrix` for a sequence of penalties: logistic regression, and ridge regression."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 
 from polymodal.estimators.base import EstimatorTarget
-from polymodal.estimators.design_matrix import DesignMatrix
-from polymodal.estimators.lbfgs import minimize_lbfgs
+from polymodal.estimators.design_matrix import Coefficients, DesignMatrix
+from polymodal.estimators.logistic_models import logistic_path
 
 #: Ridge regression is solved by an eigendecomposition up to this number of rows or columns, whichever is smaller.
 MAX_EIGEN = 1000
-MAX_STEPS, TOLERANCE = 100, 1e-4
-
-#: Coefficients `[columns + 1, size]` float32; the last row is the intercept.
-Coefficients = np.ndarray
+MAX_STEPS = 100
 
 
 def linear_path(x: DesignMatrix, target: EstimatorTarget, penalties: Sequence[float]) -> Iterator[Coefficients]:
@@ -25,77 +22,7 @@ def linear_path(x: DesignMatrix, target: EstimatorTarget, penalties: Sequence[fl
     Minimizes the weighted mean loss + penalty / 2 |W|^2; intercepts are not penalized. The loss is the cross-entropy
     over classes, the sum of the binary cross-entropies of all labels, or half the squared error.
     """
-    return _ridge_path(x, target, penalties) if target.space == "real" else _logistic_path(x, target, penalties)
-
-
-def raw_predictions(x: DesignMatrix, coefficients: Coefficients) -> np.ndarray:
-    """The raw predictions `[rows, size]` float32."""
-    return x.dot(coefficients[:-1]) + coefficients[-1]
-
-
-def _logistic_path(x: DesignMatrix, target: EstimatorTarget, penalties: Sequence[float]) -> Iterator[Coefficients]:
-    """Warm-started L-BFGS. The columns are scaled by the diagonal of the Hessian at the constant prediction.
-
-    A class without rows, and a label that all rows or no rows have, keep the constant prediction.
-    """
-    constant = target.constant()
-    categorical = target.space == "categorical"
-    shares = (
-        np.bincount(target.values, target.weight, minlength=target.size) / target.weight.sum()
-        if categorical
-        else target.weight @ target.values / target.weight.sum()
-    )
-    active = np.flatnonzero(shares > 0 if categorical else (shares > 0) & (shares < 1))
-    truth = (target.values[:, None] == active) if categorical else target.values[:, active]
-    truth = truth.astype(np.float32)
-    weight = (target.weight / target.weight.sum()).astype(np.float32)[:, None]
-    mean, square = x.moments(weight[:, 0].astype(np.float64))
-    curvature = np.append((square - mean**2).clip(0), 1.0) * float((shares * (1 - shares)).mean() or 1.0)
-    width = x.shape[1]
-    free = np.append(np.ones(width), 0.0).astype(np.float32)[:, None]
-
-    weights = np.zeros((width + 1, len(active)), np.float32)
-    weights[-1] = constant[active]
-    for penalty in penalties:
-        scale = (1 / np.sqrt(curvature + penalty)).astype(np.float32)[:, None]
-        loss = _loss(x, truth, weight, categorical)
-
-        def objective(
-            point: np.ndarray, scale: np.ndarray = scale, penalty: float = penalty, loss: _Loss = loss
-        ) -> tuple[float, np.ndarray]:
-            weights = scale * point
-            value, slope = loss(weights)
-            slope += np.float32(penalty) * free * weights
-            return value + 0.5 * penalty * float((np.square(weights) * free).sum(dtype=np.float64)), scale * slope
-
-        weights = scale * minimize_lbfgs(objective, weights / scale, max_steps=MAX_STEPS, tolerance=TOLERANCE)
-        coefficients = np.zeros((width + 1, target.size), np.float32)
-        coefficients[-1] = constant
-        coefficients[:, active] = weights
-        yield coefficients
-
-
-_Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
-
-
-def _loss(x: DesignMatrix, truth: np.ndarray, weight: np.ndarray, categorical: bool) -> _Loss:
-    """The mean cross-entropy and its gradient."""
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = raw_predictions(x, weights)
-        if categorical:
-            logits -= logits.max(axis=1, keepdims=True)
-            exponentials = np.exp(logits)
-            total = exponentials.sum(axis=1, keepdims=True)
-            losses = np.log(total) - (logits * truth).sum(axis=1, keepdims=True)
-            residual = weight * (exponentials / total - truth)
-        else:
-            losses = np.logaddexp(0, logits) - logits * truth
-            residual = weight * (expit(logits) - truth)
-        value = float((weight * losses).sum(dtype=np.float64))
-        return value, np.concatenate([x.transposed_dot(residual), residual.sum(axis=0, keepdims=True)])
-
-    return loss
+    return _ridge_path(x, target, penalties) if target.space == "real" else logistic_path(x, target, penalties)
 
 
 def _ridge_path(x: DesignMatrix, target: EstimatorTarget, penalties: Sequence[float]) -> Iterator[Coefficients]:

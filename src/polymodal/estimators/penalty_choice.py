@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from polymodal.estimators.base import EstimatorTarget
-from polymodal.estimators.design_matrix import DesignMatrix
-from polymodal.estimators.penalized_models import Coefficients, linear_path, raw_predictions, row_losses
+from polymodal.estimators.design_matrix import Coefficients, DesignMatrix, raw_predictions
+from polymodal.estimators.penalized_models import linear_path, row_losses
 
 #: A path has at least this number of penalties.
 MIN_STEPS = 3

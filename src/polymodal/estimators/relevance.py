@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from polymodal.estimators.design_matrix import DesignMatrix
-from polymodal.estimators.penalized_models import Coefficients
+from polymodal.estimators.design_matrix import Coefficients, DesignMatrix
 
 #: Scales are at least this part of the largest one.
 SMALLEST = 0.01

@@ -10,6 +10,7 @@ from typing import Any
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.paths import cache_folder
+from polymodal.data.objects import as_root
 from polymodal.data.table.concat import ConcatTable, open_data
 from polymodal.data.table.table import Table
 from polymodal.recipe.ensemble import Quality
@@ -92,7 +93,7 @@ def as_table(source: Any, root: Path | str | None) -> Table | None:
     """Open a source as a table. None stays None."""
     if source is None or isinstance(source, Table):
         return source
-    return open_data(source, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
+    return open_data(source, root=as_root(root), cache=cache_folder() / "tables")
 
 
 def as_targets(target: TargetLike) -> list[str]:
@@ -100,3 +101,17 @@ def as_targets(target: TargetLike) -> list[str]:
     one = target is None or isinstance(target, str | int | Integral)
     names: Any = [target] if one else target
     return [str(name) for name in names if name is not None]
+
+
+def without_known_targets(recipe: Recipe, target: TargetLike) -> TargetLike:
+    """None in place of targets that are those of a complete recipe.
+
+    Raises:
+        RecipeError: the recipe has other outputs.
+    """
+    columns = {column for spec in recipe.outputs.values() for column in spec.columns}
+    targets = as_targets(target)
+    if targets and set(targets) != columns:
+        known = ", ".join(map(repr, sorted(columns)))
+        raise RecipeError("outputs", f"the store of prepared rows has the target {known}, not {', '.join(targets)}")
+    return None

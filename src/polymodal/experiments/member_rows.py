@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,14 @@ from polymodal.features.feature_set import FeatureSet
 from polymodal.features.feature_table import FeatureTable
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
+
+
+class KnownTarget(NamedTuple):
+    """The target of rows: values `[rows, ...]`, whether they are known `[rows]`, and sample weights `[rows]`."""
+
+    values: np.ndarray
+    known: np.ndarray
+    weight: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,23 @@ class MemberRows:
             return cls((pooled,), (Fold(np.flatnonzero(fitted), np.flatnonzero(held_out)),))
         return cls((pooled,), _folds(experiment, pooled, count))
 
+    def positions_of(self, split: Split[PreparedTable]) -> np.ndarray:
+        """The positions of the rows of a split, in its order."""
+        if len(self.parts) == 1:
+            return np.searchsorted(self.parts[0].rows, split.rows)
+        return np.arange(len(split)) + (0 if split.table is self.parts[0].table else len(self.parts[0]))
+
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts)
 
-    def features(self, features: FeatureSet) -> FeatureTable:
-        """The features of all rows."""
-        return FeatureTable.concatenate([features.transform(part.table, part.rows) for part in self.parts])
+    def fit_features(self, features: FeatureSet, training: np.ndarray) -> FeatureTable:
+        """Fit `features` on the rows `training [n]` of the training table, and return the features of all rows."""
+        first, *others = self.parts
+        fitted = features.fit_transform(first.table, training, first.rows)
+        return FeatureTable.concatenate([fitted, *(features.transform(one.table, one.rows) for one in others)])
 
-    def target(self, name: str, task: Task) -> tuple[np.ndarray, EstimatorTarget]:
-        """The positions of the rows with a known target and a positive weight, and their target."""
+    def known_target(self, name: str, task: Task) -> KnownTarget:
+        """The target of every row, and whether it is known."""
         values = np.concatenate([part.table.targets[name][0][part.rows] for part in self.parts])
         known = np.concatenate([part.table.targets[name][1][part.rows] for part in self.parts])
         weight = np.ones(len(self))
@@ -63,18 +80,25 @@ class MemberRows:
             ).astype(np.float64)
         if task.space == "categorical":
             known = known & (values >= 0)  # a class that training did not see
-            weight = weight * np.asarray(task.weights)[np.maximum(values, 0)]  # type: ignore[attr-defined]
-        positions = np.flatnonzero(known & (weight > 0))
+        return KnownTarget(values, known, weight)
+
+    def target(self, name: str, task: Task) -> tuple[np.ndarray, EstimatorTarget]:
+        """The positions of the rows with a known target and a positive weight, and their target."""
+        own = self.known_target(name, task)
+        weight = own.weight
+        if task.space == "categorical":
+            weight = weight * np.asarray(task.weights)[np.maximum(own.values, 0)]  # type: ignore[attr-defined]
+        positions = np.flatnonzero(own.known & (weight > 0))
         dtype = np.int64 if task.space == "categorical" else np.float64
-        target = EstimatorTarget(task.space, task.output_size, values[positions].astype(dtype), weight[positions])
+        target = EstimatorTarget(task.space, task.output_size, own.values[positions].astype(dtype), weight[positions])
         return positions, target
 
     def folds_of(self, positions: np.ndarray) -> list[Fold]:
-        """The folds as positions in `positions`; folds without rows are left out."""
-        place = np.full(len(self), -1)
-        place[positions] = np.arange(len(positions))
+        """The folds as places in `positions`, where a position may occur several times; folds without rows are left
+        out."""
         found = [
-            Fold(*(places[places >= 0] for places in (place[one.train], place[one.held_out]))) for one in self.folds
+            Fold(*(np.flatnonzero(np.isin(positions, some)) for some in (one.train, one.held_out)))
+            for one in self.folds
         ]
         return [one for one in found if len(one.train) and len(one.held_out)]
 

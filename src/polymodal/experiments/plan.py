@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from polymodal.core.errors import DataError, RecipeError
-from polymodal.core.options import Options, Size, SizedModel
+from polymodal.core.options import Options
 from polymodal.core.registry import build, components, find
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
@@ -16,8 +16,10 @@ from polymodal.experiments.column_checks import check_columns
 from polymodal.experiments.column_samples import ColumnSamples
 from polymodal.experiments.input_names import input_name, named_groups, refuse_unknown
 from polymodal.experiments.installed_checkpoints import checkpoint_notes, installed_encoder
-from polymodal.experiments.plan_members import complete_members
+from polymodal.experiments.part_options import resolve_modality, with_required_options
+from polymodal.experiments.plan_members import complete_members, member_notes, wants_alternative, with_default_quality
 from polymodal.experiments.preserved_time import with_time_preserved
+from polymodal.experiments.table_defaults import with_table_defaults
 from polymodal.experiments.unmatched import why_unmatched
 from polymodal.model.run_record import ColumnRole
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
@@ -30,11 +32,23 @@ MIN_CONFIDENCE = 0.3
 
 @dataclass(frozen=True)
 class Plan:
-    """A complete recipe, the role of every column of the table, and notes for the user."""
+    """A complete recipe, the role of every column of the table, and notes for the user.
+
+    names_inputs: whether the recipe that was given names its inputs, so that none may be left out
+    alternative: the complete recipe of a network without frozen checkpoints, which is the model if it predicts better
+        than the members of `recipe`; None: there is none
+    """
 
     recipe: Recipe
     roles: list[ColumnRole]
     notes: tuple[str, ...] = ()
+    names_inputs: bool = False
+    alternative: Recipe | None = None
+
+    def with_schedule(self, training_rows: int) -> Plan:
+        """The plan with the schedule for a number of training rows (`complete_schedule`)."""
+        other = self.alternative and complete_schedule(self.alternative, training_rows)
+        return replace(self, recipe=complete_schedule(self.recipe, training_rows), alternative=other)
 
 
 def make_plan(
@@ -71,6 +85,7 @@ def make_plan(
     for name, spec in outputs.items():
         spec = spec if start is None else start.complete_output(name, spec)
         outputs[name] = _complete_output(name, spec, recipe, samples, roles)
+    recipe = with_default_quality(recipe, outputs, estimators=estimators)
     reserved = {role.column for role in roles}
     for path, column in (
         ("data.weight_column", recipe.data.weight_column),
@@ -127,7 +142,8 @@ def make_plan(
     complete = recipe.model_copy(update={"inputs": inputs, "outputs": outputs, "objectives": objectives, "data": data})
     if inputs and complete.uses_fusion:
         complete = complete.model_copy(update={"fusion": recipe.fusion or _infer_fusion(inputs, outputs, start)})
-    complete = complete_members(complete.with_size_defaults(), given, len(table), estimators=estimators)
+    complete = with_table_defaults(complete, given, len(table)).with_size_defaults()
+    complete = complete_members(complete, given, len(table), estimators=estimators)
     try:
         complete.check_components()
     except RecipeError as error:
@@ -136,7 +152,14 @@ def make_plan(
             raise RecipeError(error.path, f"{error.problem}; ignored columns: {'; '.join(left_out)}") from None
         raise
     order = {column: index for index, column in enumerate(table.columns)}
-    return Plan(complete, sorted(roles, key=lambda role: order[role.column]), tuple(checkpoint_notes(complete)))
+    roles.sort(key=lambda role: order[role.column])
+    names_inputs = bool(given.inputs) and not given.data.infer_other_columns
+    notes = (*checkpoint_notes(complete), *member_notes(complete, given, estimators=estimators))
+    alternative = None
+    if wants_alternative(complete, given):
+        alone = given.model_copy(update={"members": [], "quality": None})
+        alternative = make_plan(table, alone, targets).recipe
+    return Plan(complete, roles, notes, names_inputs, alternative)
 
 
 def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
@@ -146,7 +169,7 @@ def complete_schedule(recipe: Recipe, training_rows: int) -> Recipe:
     batch = options.batch_size or min(256, max(16, 2 ** round(math.log2(max(1, training_rows / 30)))))
     steps = max(1, math.ceil(training_rows / batch))
     epochs = min(200, max(10, round(1500 / steps))) if options.epochs is None else options.epochs
-    patience = options.early_stopping_patience or max(5, epochs // 2)
+    patience = options.early_stopping_patience or max(5, round(0.4 * epochs))
     filled = options.model_copy(update={"batch_size": batch, "epochs": epochs, "early_stopping_patience": patience})
     return recipe.model_copy(update={"training": filled})
 
@@ -185,7 +208,7 @@ def _complete_output(
     if supported and task.name not in supported:
         problem = f"{decoder.name!r} supports only the task {' or '.join(supported)}, and the task is {task.name}"
         raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name another decoder or another task")
-    task = _with_required_options(f"outputs.{name}.task", "decoder", task, decoder, recipe.size)
+    task = with_required_options(f"outputs.{name}.task", "decoder", task, decoder, recipe.size)
     return spec.model_copy(update={"task": task, "decoder": decoder})
 
 
@@ -248,8 +271,8 @@ def _complete_input(
         )
     roles += [ColumnRole(column, "input", modality.name, reason, name) for column in spec.columns]
     encoder = spec.encoder or infer_encoder(modality.name, recipe, [samples[column] for column in spec.columns])
-    modality = _with_required_options(f"inputs.{name}.modality", "encoder", modality, encoder, recipe.size)
-    modality = _resolve_modality(name, modality, recipe.size, [samples[column] for column in spec.columns])
+    modality = with_required_options(f"inputs.{name}.modality", "encoder", modality, encoder, recipe.size)
+    modality = resolve_modality(name, modality, recipe.size, [samples[column] for column in spec.columns])
     return spec.model_copy(update={"modality": modality, "encoder": encoder})
 
 
@@ -278,26 +301,6 @@ def infer_encoder(modality: str, recipe: Recipe, samples: Sequence[ColumnSample]
         return frozen
     default: Options = find("encoder", find("modality", modality).default_encoder).Options()
     return default
-
-
-def _with_required_options(path: str, kind: str, prepared: Options, network: Options, size: Size) -> Options:
-    """The options of the modality (or task) at `path` with the values that its encoder (or decoder) requires.
-
-    Raises:
-        RecipeError: the recipe sets another value.
-    """
-    at_size = network.at_size(size) if isinstance(network, SizedModel) else network
-    component = find(kind, network.name)
-    wanted = component.required_options(at_size)
-    for option, value in wanted.items():
-        if option in prepared.model_fields_set and getattr(prepared, option) != value:
-            raise RecipeError(
-                f"{path}.{option}",
-                f"the {kind} {network.name} requires {value!r}; remove this option, or choose another {kind}",
-            )
-    preferred = component.preferred_options(at_size) if kind == "encoder" else {}
-    unset = {option: value for option, value in preferred.items() if option not in prepared.model_fields_set}
-    return prepared.model_copy(update={**unset, **wanted}) if unset or wanted else prepared
 
 
 def _infer_inputs(
@@ -347,28 +350,14 @@ def _infer_inputs(
                 roles += _source_model_roles(name, completed)
                 continue
             encoder = infer_encoder(kind, recipe, [samples[column] for column in names])
-            modality = _with_required_options(
+            modality = with_required_options(
                 f"inputs.{name}.modality", "encoder", component.Options(), encoder, recipe.size
             )
-            modality = _resolve_modality(name, modality, recipe.size, [samples[column] for column in names])
+            modality = resolve_modality(name, modality, recipe.size, [samples[column] for column in names])
             inputs[name] = InputSpec(columns=names, modality=modality, encoder=encoder)
             roles += [ColumnRole(column, "input", kind, reason, name) for column, reason in group]
     refuse_unknown(named, inputs, samples.table.columns)
     return inputs if start is None else start.order_inputs(inputs)
-
-
-def _resolve_modality(name: str, modality: Options, size: Size, samples: list[ColumnSample]) -> Options:
-    """The options with values from the size preset, and then with values from the data.
-
-    Raises:
-        RecipeError: an option is invalid, or a checkpoint is not available.
-    """
-    at_size = modality.at_size(size) if isinstance(modality, SizedModel) else modality
-    try:
-        resolved: Options = find("modality", modality.name).resolve(at_size, samples)
-    except RecipeError as error:
-        raise error.with_prefix(f"inputs.{name}.modality") from None
-    return resolved
 
 
 def _best_match(kind: str, sample: ColumnSample) -> tuple[str, Match | None]:

@@ -8,7 +8,7 @@ from polymodal.recipe.recipe import InputSpec
 
 
 def with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, output: str) -> InputSpec:
-    """The input without options that shift time relative to the events of `output`.
+    """The input without options that shift or lose the times of the events of `output`.
 
     Raises:
         RecipeError: the recipe sets such an option.
@@ -21,7 +21,7 @@ def with_time_preserved(name: str, spec: InputSpec, given: InputSpec | None, out
         if option in asked and getattr(modality, option) != value:
             raise RecipeError(
                 f"inputs.{name}.modality.{option}",
-                f"it shifts time relative to the events of {output!r}; remove it or set it to "
+                f"it shifts or loses the times of the events of {output!r}; remove it or set it to "
                 f"{'null' if value is None else str(value).lower()}",
             )
     return spec.model_copy(update={"modality": modality.model_copy(update=preserving)}) if preserving else spec

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.data.partition import Split
 from polymodal.data.table.concat import ConcatTable
 from polymodal.data.table.table import Table, non_null
+from polymodal.distributed.world import World
 from polymodal.experiments.confidence_calibration import (
     PRECISION_CONFIDENCE_LEVEL,
     ConfidenceThreshold,
@@ -74,6 +76,11 @@ class LabelAssignment:
 
     rows: np.ndarray
     classes: np.ndarray
+
+    def agreed(self, world: World) -> LabelAssignment:
+        """The assignment of process 0."""
+        found = world.agree_tensors({"rows": torch.from_numpy(self.rows), "classes": torch.from_numpy(self.classes)})
+        return LabelAssignment(found["rows"].numpy(), found["classes"].numpy())
 
     def same(self, other: LabelAssignment) -> bool:
         """Whether both hold the same labels of the same rows."""
@@ -195,7 +202,7 @@ def train_in_rounds(job: SelfTrainingJob) -> tuple[Trainer, float, PseudoLabelRe
             kept = trainer, evaluation, number
         if number == options.rounds:
             break
-        before, given = given, assign_labels(trainer, evaluation, empty, task, options)
+        before, given = given, assign_labels(trainer, evaluation, empty, task, options).agreed(experiment.world)
         entry = round_record(number + 1, evaluation, given, before, task, options)
         if not len(given.rows) or given.same(before):
             rounds.append(replace(entry, reason=entry.reason or "the same rows were assigned the same labels"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,28 +30,44 @@ def train_model(
     progress: Progress,
     title: str = "train",
     log_parameters: bool = False,
+    deadline: float = math.inf,
 ) -> Model:
     """Train a model on the training split, and select it on the validation split.
 
     For the arguments, see `train_network.TrainingJob`.
     """
     return training_of(experiment.recipe)(
-        experiment, folder=folder, resume=resume, progress=progress, title=title, log_parameters=log_parameters
+        experiment,
+        folder=folder,
+        resume=resume,
+        progress=progress,
+        title=title,
+        log_parameters=log_parameters,
+        deadline=deadline,
     )
 
 
-def train_unimodal(experiment: Experiment, model: Model, name: str, *, progress: Progress) -> tuple[Experiment, Model]:
+def train_unimodal(
+    experiment: Experiment, model: Model, name: str, *, progress: Progress, deadline: float = math.inf
+) -> tuple[Experiment, Model]:
     """Train a model of one input with the recipe of `model`; return the experiment of the input and its model.
 
-    It stops after a quarter of the epochs without a better validation score: an input without enough information is at
-    its best early, and only its score is wanted.
+    deadline: see `train_network.TrainingJob`
     """
-    recipe = model.recipe.with_inputs([name])
+    unimodal = replace(experiment.with_recipe(unimodal_recipe(model.recipe, name)), teacher=None)
+    return unimodal, train_model(unimodal, progress=progress, title=f"train {name} only", deadline=deadline)
+
+
+def unimodal_recipe(recipe: Recipe, name: str) -> Recipe:
+    """The recipe of a model of one input.
+
+    Training stops after a quarter of the epochs without a better validation score: an input without enough information
+    is at its best early.
+    """
+    recipe = recipe.with_inputs([name])
     parts = {path: value for path, value in recipe.training.param_groups.items() if path != "fusion"}
     untaught = recipe.training.distillation.model_copy(update={"teacher": None})
     patience = min(recipe.training.early_stopping_patience or 1, max(3, (recipe.training.epochs or 0) // 4))
     changes = {"param_groups": parts, "distillation": untaught, "early_stopping_patience": patience}
     training = recipe.training.model_copy(update=changes)
-    recipe = recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})
-    unimodal = replace(experiment.with_recipe(recipe), teacher=None)
-    return unimodal, train_model(unimodal, progress=progress, title=f"train {name} only")
+    return recipe.model_copy(update={"fusion": find("fusion", "concat").Options(), "training": training})

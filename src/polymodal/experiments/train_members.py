@@ -21,6 +21,8 @@ from polymodal.estimators.base import Estimator
 from polymodal.experiments.ensemble_selection import Selection, select_members
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.member_rows import MemberRows
+from polymodal.experiments.taught_targets import TaughtTargets
+from polymodal.experiments.time_limit import encoding_seconds, member_seconds, warn_of_limit
 from polymodal.experiments.train_network import train_network
 from polymodal.features.feature_set import FeatureSet
 from polymodal.features.feature_table import FeatureTable
@@ -30,6 +32,9 @@ from polymodal.model.model import Model
 from polymodal.model.run_record import Durations, MemberRecord, RunRecord
 from polymodal.nn.encoders.base import Encoder
 from polymodal.runtime.compute import keep_freed_memory
+
+#: The epochs that a network has at least, whatever the deadline.
+MIN_EPOCHS = 2
 
 
 @dataclass
@@ -61,7 +66,9 @@ def train_members(
 
     The members are compared on the training and validation rows together: each predicts rows that it was not fitted
     on. Estimators come first, because they cost least. After half of the time until the deadline, or all of it without
-    a network, no further estimator is begun, but there is at least one member.
+    a network, no further estimator is begun, nor one that would end after the deadline, but there is at least one
+    member. A network that cannot end by then is left out if there is another member. Where the features alone need more
+    time, a warning says so before they are computed.
 
     For the arguments, see `train_network.TrainingJob`.
     """
@@ -70,38 +77,91 @@ def train_members(
     rows = MemberRows.of(experiment, recipe.ensemble.folds or 1)
     encoders = make_encoders(recipe, experiment.preparation, pretrained=True)
     features = FeatureSet(recipe, experiment.preparation, encoders, media_cache_folder())
-    train = experiment.splits["train"]
+    train, limits = experiment.splits["train"], _Limits(experiment, rows, begun, deadline)
+    limits.warn(encoders)
     with progress.task("features", None):
-        features.fit(train.table, train.rows)
-        table = rows.features(features)
+        table = rows.fit_features(features, train.rows)
     members = recipe.members or []
+    taught = TaughtTargets(experiment, rows) if recipe.training.distillation.teacher is not None else None
     candidates: list[_Candidate] = []
-    until = begun + (deadline - begun) / (2 if recipe.network else 1)
-    for number, name in enumerate(names := member_names(members)):
-        if time.perf_counter() < until or not (candidates or recipe.network):
-            candidates.append(_fit_estimator(experiment, rows, table, number, name, progress))
-    left_out = names[len(candidates) :]
+    left_out: list[str] = []
+    for number, name in enumerate(member_names(members)):
+        if not candidates:
+            limits.warn_of_member(table, name)
+        if not candidates or limits.has_time(table, number):
+            candidates.append(_fit_estimator(experiment, (rows, taught), table, number, name, progress))
+        else:
+            left_out.append(name)
     if recipe.network:
         run = _NetworkRun(experiment, folder, resume, progress, title, log_parameters, deadline)
-        candidates.append(run.candidate(rows))
+        network = run.candidate(rows, is_needed=not candidates)
+        candidates += [network] if network is not None else []
+        left_out += [NETWORK] if network is None else []
     selections = {name: _select(experiment, rows, candidates, name) for name in experiment.preparation.tasks}
-    model = _assemble(experiment, features, encoders, candidates, selections)
+    held_out = _held_out(experiment, rows, candidates, selections)
+    model = _assemble(experiment, features, encoders, candidates, selections, held_out)
     records = tuple(_record(one, selections, experiment) for one in candidates)
     seconds = Durations(round(time.perf_counter() - begun, 3))
-    notices = (f"the time limit left no time for {join_words(left_out)}",) if left_out else ()
-    model.run = replace(model.run, members=records, seconds=seconds, notices=(*model.run.notices, *notices))
+    notices = list(model.run.notices)
+    if left_out:
+        notices.append(f"the time limit left no time for {join_words(left_out)}")
+    if model.ensemble is not None and (count := len(model.ensemble.networks)) > 1:
+        notices.append(f"the member {NETWORK!r} is the mean of {count} networks, each trained without one fold")
+    model.run = replace(model.run, members=records, seconds=seconds, notices=tuple(notices))
+    if taught is not None:
+        model.run = replace(model.run, teacher=taught.record)
     return model
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The time of the members: from `begun` to `deadline`, in `time.perf_counter()`."""
+
+    experiment: Experiment
+    rows: MemberRows
+    begun: float
+    deadline: float
+
+    def warn(self, encoders: dict[str, Encoder]) -> None:
+        """Warn before the items are encoded if this alone needs more time."""
+        one = self.experiment
+        if math.isfinite(self.deadline) and one.world.is_first:
+            tables = [split.table for split in self.rows.parts]
+            seconds = sum(encoding_seconds(one.recipe, one.preparation, encoders, table) for table in tables)
+            work = f"encoding {sum(map(len, tables)):,} rows, unless they are in the cache,"
+            warn_of_limit(self.deadline - time.perf_counter(), seconds, work)
+
+    def warn_of_member(self, table: FeatureTable, name: str) -> None:
+        """Warn before the first member is fitted if it needs more time."""
+        one = self.experiment
+        if math.isfinite(self.deadline) and one.world.is_first:
+            seconds = member_seconds(one.recipe, one.preparation.tasks, self.rows, table, 0)
+            warn_of_limit(self.deadline - time.perf_counter(), seconds, f"the member {name}")
+
+    def has_time(self, table: FeatureTable, number: int) -> bool:
+        """Whether an estimator may be begun and would end in time."""
+        one = self.experiment
+        share = (self.deadline - self.begun) / (2 if one.recipe.network else 1)
+        has_time = time.perf_counter() < self.begun + share
+        if has_time and math.isfinite(self.deadline):
+            seconds = member_seconds(one.recipe, one.preparation.tasks, self.rows, table, number)
+            has_time = time.perf_counter() + seconds < self.deadline
+        return one.world.agree(has_time)
 
 
 def _fit_estimator(
     experiment: Experiment,
-    rows: MemberRows,
+    source: tuple[MemberRows, TaughtTargets | None],
     table: FeatureTable,
     number: int,
     name: str,
     progress: Progress,
 ) -> _Candidate:
-    """Fit one estimator for each output, and predict the held-out rows."""
+    """Fit one estimator for each output, and predict the held-out rows.
+
+    source: the rows, and their targets from a teacher if there is one
+    """
+    rows, taught = source
     options: Any = (experiment.recipe.members or [])[number]
     begun = time.perf_counter()
     selected = table.select(options.inputs)
@@ -109,7 +169,7 @@ def _fit_estimator(
     values: dict[str, np.ndarray] = {}
     with progress.task(name, None):
         for output, task in experiment.preparation.tasks.items():
-            positions, target = rows.target(output, task)
+            positions, target = rows.target(output, task) if taught is None else taught.target(rows, output, task)
             estimator: Estimator = build("estimator", options, f"members.{number}", seed=experiment.recipe.seed)
             found = estimator.cross_fit(selected.take(positions), target, rows.folds_of(positions))
             values[output] = np.full((len(rows), task.output_size), np.nan, np.float32)
@@ -141,8 +201,11 @@ class _NetworkRun:
     log_parameters: bool
     deadline: float
 
-    def candidate(self, rows: MemberRows) -> _Candidate:
-        """Train a network in each fold, which is validated on the held-out rows, and predict these rows."""
+    def candidate(self, rows: MemberRows, *, is_needed: bool) -> _Candidate | None:
+        """Train a network in each fold, which is validated on the held-out rows, and predict these rows. None if there
+        is no time for all folds, unless it is needed."""
+        if not is_needed and not self.experiment.world.agree(time.perf_counter() < self.deadline):
+            return None
         begun, tasks = time.perf_counter(), self.experiment.preparation.tasks
         values = {name: np.full((len(rows), task.output_size), np.nan, np.float32) for name, task in tasks.items()}
         models: list[Model] = []
@@ -168,6 +231,11 @@ class _NetworkRun:
             for name, one in found.items():
                 values[name][fold.held_out] = one
             models.append(model)
+            left = len(rows.folds) - number - 1
+            seconds = (time.perf_counter() - now) * min(1.0, MIN_EPOCHS / max(1, len(model.run.history)))
+            has_time = left == 0 or time.perf_counter() + left * seconds < self.deadline
+            if not is_needed and not self.experiment.world.agree(has_time):
+                return None
             share_frozen_encoders(own.recipe, [one.network for one in models])
         return _Candidate(NETWORK, (), values, time.perf_counter() - begun, models=models)
 
@@ -191,12 +259,25 @@ def _select(experiment: Experiment, rows: MemberRows, candidates: list[_Candidat
     )
 
 
+def _held_out(
+    experiment: Experiment, rows: MemberRows, candidates: list[_Candidate], selections: dict[str, Selection]
+) -> dict[str, np.ndarray]:
+    """By output, the out-of-fold predictions `[rows, k]` of the combination for the validation rows."""
+    positions = rows.positions_of(experiment.splits["validation"])
+    found = {}
+    for output, task in experiment.preparation.tasks.items():
+        values = {one.name: one.values[output][positions] for one in candidates}
+        found[output] = selections[output].combination.combine(values, task.space)
+    return found
+
+
 def _assemble(
     experiment: Experiment,
     features: FeatureSet,
     encoders: dict[str, Encoder],
     candidates: list[_Candidate],
     selections: dict[str, Selection],
+    held_out: dict[str, np.ndarray],
 ) -> Model:
     """The model of all members with a weight."""
     used = {name for selection in selections.values() for name in selection.combination.weights}
@@ -205,11 +286,11 @@ def _assemble(
     networks = tuple(model.network for model in models)
     if networks:
         encoders = networks[0].encoders()
-    final = FeatureSet(experiment.recipe, experiment.preparation, encoders, None)  # as a saved model is read
+    final = FeatureSet(experiment.recipe, experiment.preparation, encoders, media_cache_folder())
     final.load(features.state())
     combinations = {name: selection.combination for name, selection in selections.items()}
     unimodal = _best_unimodal(candidates, selections, list(experiment.recipe.inputs))
-    ensemble = FittedEnsemble(final, encoders, members, networks, combinations, unimodal)
+    ensemble = FittedEnsemble(final, encoders, members, networks, combinations, unimodal, held_out)
     recipe = models[0].recipe if models else experiment.recipe
     run = models[0].run if models else RunRecord()
     return Model(recipe, experiment.preparation, networks[0] if networks else None, run=run, ensemble=ensemble)

@@ -6,16 +6,14 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from polymodal.core.progress import Progress
 from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
 from polymodal.experiments.encoder_fitting import fit_encoders
 from polymodal.experiments.experiment import Experiment
+from polymodal.experiments.initial_network import initial_network
 from polymodal.experiments.self_training import train_in_rounds
 from polymodal.experiments.teacher import predict_teacher_targets
-from polymodal.model.make_network import make_network
 from polymodal.model.model import Model
 from polymodal.model.run_record import ComputeRecord, Durations, PseudoLabelRecord, RunRecord, TeacherRecord
 from polymodal.model.run_summary import describe_trainable, pseudo_label_sentence, source_model_sentence
@@ -25,11 +23,8 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory, resolve_device
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.distillation import TeacherTargets
-from polymodal.training.optimizer import freeze_parts
 from polymodal.training.records import SourceModelRecord
-from polymodal.training.source_model import SourceModel
 from polymodal.training.trainer import Trainer
-from polymodal.training.weight_transfer import load_matching_weights, matching_parts
 
 
 @dataclass
@@ -58,20 +53,19 @@ class TrainingJob:
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
         """A trainer with a new network from the seed, for the schedule of `recipe` and the labels of `train`."""
         experiment, preparation = self.experiment, self.experiment.preparation
-        start, log_parameters = SourceModel.from_recipe(recipe), self.log_parameters and folder == self.folder
-        torch.manual_seed(recipe.seed)
-        network = make_network(recipe, preparation, pretrained=True, known=matching_parts(start, preparation))
-        if start is not None:
-            self.source_model = load_matching_weights(start, network, preparation).record()
-            if log_parameters:
-                self.progress.log(source_model_sentence(self.source_model))
-        freeze_parts(network, recipe.training)
-        fit_encoders(network, preparation, train, recipe.seed)
-        network.to(resolve_device(recipe.training.device))
-        if log_parameters and any(not parameter.requires_grad for parameter in network.parameters()):
-            self.progress.log(describe_trainable(network))
-        own = replace(experiment, splits=experiment.splits | {"train": train})
-        splits = own.feature_splits(network, self.progress)
+        log_parameters = self.log_parameters and folder == self.folder
+        with experiment.world.in_turn():  # the first process of a machine fills the caches
+            network, source_model = initial_network(recipe, preparation)
+            if source_model is not None:
+                self.source_model = source_model
+                if log_parameters:
+                    self.progress.log(source_model_sentence(self.source_model))
+            fit_encoders(network, preparation, train, recipe.seed)
+            network.to(resolve_device(recipe.training.device))
+            if log_parameters and any(not parameter.requires_grad for parameter in network.parameters()):
+                self.progress.log(describe_trainable(network))
+            own = replace(experiment, splits=experiment.splits | {"train": train})
+            splits = own.feature_splits(network, self.progress)
         trainer = Trainer(
             recipe,
             network,
@@ -82,7 +76,7 @@ class TrainingJob:
             progress=self.progress,
             title=title,
         )
-        trainer.deadline = self.deadline
+        trainer.deadline, trainer.world = self.deadline, experiment.world
         return trainer
 
 
@@ -118,14 +112,17 @@ def train_network(
             seconds = trainer.run(resume=resume).seconds
     history, compute = trainer.history, trainer.compute
     label_notices = [] if labels is None else [pseudo_label_sentence(labels)]
+    processes = experiment.world.size
+    reason = compute.reason if processes == 1 else f"{compute.reason}; {processes} processes, each with these threads"
     record = RunRecord(
         seconds=Durations(round(seconds, 3)),
         compute=ComputeRecord(
-            compute.precision, compute.threads, compute.reason, compute.device, stored_dtype(trainer.train.table.inputs)
+            compute.precision, compute.threads, reason, compute.device, stored_dtype(trainer.train.table.inputs)
         ),
         steps=history.steps,
         rows_per_second=round(history.rows / max(history.seconds, 1e-9), 1),
         averaged_epochs=tuple(history.averaged_epochs),
+        annealed_from=history.annealed_from,
         notices=(*history.notices, *label_notices),
         history=tuple(history.epochs),
         teacher=teacher,

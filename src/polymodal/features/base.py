@@ -29,7 +29,8 @@ class FeatureSource:
     """The input that a featurizer reads.
 
     modality: its fitted modality, which prepared the items
-    encoder: its encoder, if its checkpoint is frozen; None otherwise
+    encoder: its encoder, if its checkpoint is frozen and the featurizer needs it; None otherwise
+    has_checkpoint: whether its encoder has a frozen checkpoint
     settings: options of the feature cache
     cache: folder of the feature cache; None keeps features in memory
     """
@@ -38,6 +39,7 @@ class FeatureSource:
     encoder: Encoder | None = None
     settings: FeatureSettings = field(default_factory=lambda: FeatureSettings(FeatureCacheOptions(), LimitOptions()))
     cache: Path | None = None
+    has_checkpoint: bool = False
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -77,6 +79,12 @@ class Featurizer(ABC):
     def fit(self, prepared: PreparedInput, rows: np.ndarray) -> None:
         """Fit statistics on the items of the training rows `rows [n]`."""
         return
+
+    def fit_transform(self, prepared: PreparedInput, rows: np.ndarray) -> FeatureBlock:
+        """Fit on the items of the training rows `rows [n]`, and return the features of every item, as `transform` does.
+        Featurizers whose `fit` needs what `transform` computes compute it once."""
+        self.fit(prepared, rows)
+        return self.transform(prepared)
 
     @abstractmethod
     def transform(self, prepared: PreparedInput) -> FeatureBlock:

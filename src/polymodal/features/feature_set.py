@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -11,9 +11,9 @@ import numpy as np
 
 from polymodal.core.registry import build, find
 from polymodal.data.store.items import FixedItems, PreparedInput, SelectedItems
-from polymodal.features.base import FeatureSource, Featurizer
+from polymodal.features.base import FeatureSource, Featurizer, training_items
 from polymodal.features.feature_table import FeatureBlock, FeatureTable, stack_blocks
-from polymodal.features.input_features import input_features
+from polymodal.features.input_features import has_frozen_checkpoint, input_features
 from polymodal.modalities.base import Modality
 from polymodal.nn.encoders.base import Encoder
 from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings
@@ -55,7 +55,7 @@ class FeatureSet:
             own = self.featurizers[name] = {}
             for options in input_features(name, spec):
                 encoder = encoders[name] if find("featurizer", options.name).needs_encoder else None
-                source = FeatureSource(modality, encoder, settings, cache)
+                source = FeatureSource(modality, encoder, settings, cache, has_frozen_checkpoint(spec))
                 own[options.name] = build("featurizer", options, f"inputs.{name}.features", source=source)
 
     def fit(self, table: PreparedTable, rows: np.ndarray) -> None:
@@ -64,6 +64,20 @@ class FeatureSet:
             for featurizer in featurizers.values():
                 featurizer.fit(table.inputs[name], rows)
 
+    def fit_transform(self, table: PreparedTable, training: np.ndarray, rows: np.ndarray) -> FeatureTable:
+        """Fit all featurizers on the training rows `training [n]` of a table, and return the features of `rows`, which
+        contain the training rows: `fit` and `transform`, without computing the features of an item twice."""
+        blocks: dict[str, tuple[FeatureBlock, ...]] = {}
+        present: dict[str, np.ndarray] = {}
+        for name, featurizers in self.featurizers.items():
+            source = table.inputs[name]
+            items, places = _items_of(source, rows)
+            present[name] = places >= 0
+            fitted = np.searchsorted(items, training_items(source, training))
+            some = selected_items(source, items)
+            blocks[name] = tuple(one.fit_transform(some, fitted).take(places) for one in featurizers.values())
+        return FeatureTable(blocks, present)
+
     def transform(
         self,
         table: PreparedTable,
@@ -71,29 +85,30 @@ class FeatureSet:
         *,
         corruption: ItemCorruption | None = None,
         encoded: Mapping[str, PreparedInput] = _NOTHING,
+        inputs: Collection[str] | None = None,
     ) -> FeatureTable:
         """The features of some rows of a table.
 
         corruption: a corruption of the items of one input, for robustness tests
         encoded: by input, the same rows with the cached features of its frozen encoder in place of items, so that the
             encoder does not run again
+        inputs: those whose features are wanted; None: all
         """
         blocks: dict[str, tuple[FeatureBlock, ...]] = {}
         present: dict[str, np.ndarray] = {}
         for name, featurizers in self.featurizers.items():
+            if inputs is not None and name not in inputs:
+                continue
             source = table.inputs[name]
-            index = source.index[rows]
-            present[name] = index >= 0
-            items, position = np.unique(index[present[name]], return_inverse=True)
-            taken = np.full(len(rows), -1, np.int64)
-            taken[present[name]] = position
+            items, places = _items_of(source, rows)
+            present[name] = places >= 0
             changed = corruption if corruption is not None and corruption.input == name else None
             parts: list[list[FeatureBlock]] = [[] for _ in featurizers]
             for some in self._parts(name, source, items, changed):
                 for part, featurizer in zip(parts, featurizers.values(), strict=True):
                     ready = featurizer.needs_encoder and changed is None and name in encoded
-                    part.append(featurizer.transform(_selected(encoded[name], items) if ready else some))
-            blocks[name] = tuple(stack_blocks(part).take(taken) for part in parts)
+                    part.append(featurizer.transform(selected_items(encoded[name], items) if ready else some))
+            blocks[name] = tuple(stack_blocks(part).take(places) for part in parts)
         return FeatureTable(blocks, present)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -127,7 +142,7 @@ class FeatureSet:
     ) -> Iterator[PreparedInput]:
         """The items of an input in order: all at once, or in parts if they are corrupted."""
         if corruption is None or not len(items):
-            yield _selected(source, items)
+            yield selected_items(source, items)
             return
         if isinstance(source.items, FeatureItems):
             raise ValueError(f"the items of input {name!r} cannot be corrupted: they are cached features")
@@ -140,7 +155,17 @@ class FeatureSet:
             yield PreparedInput(np.arange(count, dtype=np.int64), FixedItems(corrupted))
 
 
-def _selected(source: PreparedInput, items: np.ndarray) -> PreparedInput:
+def _items_of(source: PreparedInput, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct items of some rows in ascending order, and the place among them of that of each row; -1: missing."""
+    index = source.index[rows]
+    present = index >= 0
+    items, position = np.unique(index[present], return_inverse=True)
+    places = np.full(len(rows), -1, np.int64)
+    places[present] = position
+    return items, places
+
+
+def selected_items(source: PreparedInput, items: np.ndarray) -> PreparedInput:
     """Some items of an input, one row each."""
     rows = np.arange(len(items), dtype=np.int64)
     if len(items) == len(source.items):  # ascending and distinct, so all of them

@@ -20,11 +20,13 @@ class FeatureBlock:
         categories), -1 if missing. `sparse`: a float32 `csr_matrix`, without entries if missing. `embedding`: float32,
         NaN if missing; the columns have no meaning on their own
     sizes: the number of codes of each column of categories
+    importance: of an embedding, the standard deviation of the block for models with one penalty, where others have 1
     """
 
     kind: FeatureKind
     values: np.ndarray | csr_matrix
     sizes: tuple[int, ...] = ()
+    importance: float = 1.0
 
     def __len__(self) -> int:
         return int(self.values.shape[0])

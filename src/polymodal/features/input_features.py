@@ -19,7 +19,7 @@ def default_features(modality: str, has_checkpoint: bool) -> list[str]:
         >>> default_features("number", False)
         ['numbers']
         >>> default_features("image", True)
-        ['embedding']
+        ['embedding', 'statistics']
     """
     found = []
     for name, featurizer in components("featurizer").items():

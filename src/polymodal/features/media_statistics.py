@@ -12,6 +12,7 @@ from polymodal.data.store.items import Items
 from polymodal.features.image_statistics import NUM_IMAGE_STATISTICS, image_statistics, mean_colors
 from polymodal.features.series_statistics import num_series_statistics, series_statistics
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
+from polymodal.nn.encoders.windowed import MAX_WINDOWS, split_records
 
 #: Number of items per batch, and most bytes of them.
 BATCH_ITEMS, BATCH_BYTES = 64, 32 * 2**20
@@ -38,14 +39,13 @@ def num_statistics(modality: str, shape: Shape) -> int:
 
 def summary_statistics(items: Items, ids: np.ndarray, modality: str, shape: Shape) -> np.ndarray:
     """The statistics `[n, number]` float32 of the items `ids [n]`; see the function of each modality. Those of an item
-    do not depend on the other items.
+    do not depend on the other items. Those of an item with several windows are the mean over its windows.
 
     shape: the shape information of the modality
     """
     size = int(np.clip(BATCH_BYTES / max(items.item_bytes(), 1.0), 1, BATCH_ITEMS)) if len(items) else 1
-    parts = [
-        STATISTICS[modality].compute(items.take(ids[start : start + size]), shape) for start in range(0, len(ids), size)
-    ]
+    compute = STATISTICS[modality].compute if MAX_WINDOWS not in shape else _mean_over_windows(modality)
+    parts = [compute(items.take(ids[start : start + size]), shape) for start in range(0, len(ids), size)]
     return np.concatenate([np.zeros((0, num_statistics(modality, shape))), *parts]).astype(np.float32)
 
 
@@ -81,6 +81,17 @@ def _parts(values: np.ndarray, count: int) -> list[np.ndarray]:
     return [values[start : max(start + 1, end)] for start, end in bounds]
 
 
+def _mean_over_windows(modality: str) -> Callable[[Arrays, Shape], np.ndarray]:
+    """The function that computes the statistics of each window of the items, and averages them."""
+
+    def compute(arrays: Arrays, shape: Shape) -> np.ndarray:
+        windows, parts = split_records({name: torch.from_numpy(array) for name, array in arrays.items()}, shape)
+        found = STATISTICS[modality].compute({name: tensor.numpy() for name, tensor in parts.items()}, shape)
+        return np.asarray(windows.mean(torch.from_numpy(found)))
+
+    return compute
+
+
 def _of_images(arrays: Arrays, shape: Shape) -> np.ndarray:
     return image_statistics(arrays["pixels"])
 
@@ -105,8 +116,11 @@ def _of_audio(arrays: Arrays, shape: Shape) -> np.ndarray:
 
 
 def _of_series(arrays: Arrays, shape: Shape) -> np.ndarray:
-    pairs = zip(arrays["values"], arrays["length"].tolist(), strict=True)
-    return np.stack([series_statistics(values[: max(1, length)]) for values, length in pairs])
+    values, lengths = arrays["values"], np.maximum(arrays["length"], 1)
+    found = np.zeros((len(values), num_series_statistics(values.shape[2])))
+    for length in np.unique(lengths):
+        found[lengths == length] = series_statistics(values[lengths == length, :length])
+    return found
 
 
 STATISTICS = {

@@ -16,6 +16,8 @@ from polymodal.features.feature_table import FeatureBlock
 from polymodal.features.standardization import Standardization
 from polymodal.nn.encoders.minirocket import RocketFeatures
 from polymodal.nn.encoders.rocket_transform import MAX_FIT_ITEMS, TRIPLES
+from polymodal.nn.encoders.windowed import split_prepared
+from polymodal.nn.layers.windows import Windows
 from polymodal.preparation.item_sample import sample_items
 from polymodal.runtime.random_state import isolated_random_state
 
@@ -29,7 +31,7 @@ MAX_STANDARDIZED = 2_048
 class MiniRocketFeatures(Featurizer):
     """The features of MiniRocket (Dempster, Schmidt and Webb, 2021) or MultiRocket (Tan et al., 2022) of each series,
     as the encoder `minirocket` computes them, standardized over training items. With a linear estimator, this is the
-    classifier of the papers."""
+    classifier of the papers. The features of a series with several windows are the mean over its windows."""
 
     class Options(FeaturizerOptions):
         name: Literal["minirocket"] = "minirocket"
@@ -55,11 +57,21 @@ class MiniRocketFeatures(Featurizer):
         self.scaling = Standardization(self.transforms.num_features)
 
     def fit(self, prepared: PreparedInput, rows: np.ndarray) -> None:
+        self.scaling.fit(self._encode(prepared, self._fit_transforms(prepared, rows)))
+
+    def fit_transform(self, prepared: PreparedInput, rows: np.ndarray) -> FeatureBlock:
+        standardized = self._fit_transforms(prepared, rows)
+        features = self._encode(prepared, np.arange(len(prepared.items)))
+        self.scaling.fit(features[standardized])
+        return FeatureBlock("embedding", self.scaling(features))
+
+    def _fit_transforms(self, prepared: PreparedInput, rows: np.ndarray) -> np.ndarray:
+        """Fit the thresholds; the items to whose features the standardization is fitted."""
         items = sample_items(prepared, rows, MAX_FIT_ITEMS, np.random.default_rng(0))
         if len(items):
             with isolated_random_state(0):
-                self.transforms.fit(self.source.modality.collate(prepared.items.take(items)))
-        self.scaling.fit(self._encode(prepared, items[:: -(-len(items) // MAX_STANDARDIZED) or 1]))
+                self.transforms.fit(self._windows(prepared, items)[1])
+        return items[:: -(-len(items) // MAX_STANDARDIZED) or 1]
 
     def transform(self, prepared: PreparedInput) -> FeatureBlock:
         return FeatureBlock("embedding", self.scaling(self._encode(prepared, np.arange(len(prepared.items)))))
@@ -71,8 +83,14 @@ class MiniRocketFeatures(Featurizer):
         features = np.empty((len(items), self.transforms.num_features), np.float32)
         for start in range(0, len(items), BATCH):
             some = order[start : start + BATCH]
-            features[some] = self.transforms(self.source.modality.collate(prepared.items.take(items[some]))).numpy()
+            windows, data = self._windows(prepared, items[some])
+            features[some] = windows.mean(self.transforms(data)).numpy()
         return features
+
+    def _windows(self, prepared: PreparedInput, items: np.ndarray) -> tuple[Windows, dict[str, torch.Tensor]]:
+        """The windows of some items, and their prepared tensors; an item that is not long has one window."""
+        data = self.source.modality.collate(prepared.items.take(items))
+        return split_prepared(data, self.source.shape["steps"], "time_series")
 
     def save(self) -> dict[str, np.ndarray]:
         return {name: tensor.numpy() for name, tensor in self.transforms.state_dict().items()} | self.scaling.save()

@@ -15,6 +15,7 @@ from polymodal.generation.sampling_search import MIN_LOGIT
 from polymodal.generation.stop_strings import StopStrings
 from polymodal.generation.tokenizer import TextTokenizer
 from polymodal.nn.decoders.text_decoder import DecodingState
+from polymodal.runtime.host_reads import can_read
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class BeamSearch:
             beams = self.total.shape[1]
             previous = self.parents + torch.arange(len(self.active), device=device).unsqueeze(1) * raw.shape[1]
             order = previous[rows].reshape(-1)
-            if not torch.equal(order, torch.arange(len(logits), device=device)):
+            if not (can_read(order) and torch.equal(order, torch.arange(len(logits)))):
                 self.state.reorder(order)
             self.tokens, self.scores, self.total = self.tokens[rows], self.scores[rows], self.total[rows]
             self.cursors = [self.cursors[row] for row in unfinished]
@@ -114,9 +115,12 @@ class BeamSearch:
         """Add the hypotheses that end each unfinished text with the end token now."""
         end = self.tokenizer.eos_id
         ends = self.total + log_p[..., end]  # [active, beams]
-        for row, beam in torch.isfinite(ends).nonzero().tolist() if self._may_end(ends, step) else []:
-            scores = [*self.scores[row, beam].tolist(), float(raw[row, beam, end])]
-            self._finish(row, float(ends[row, beam]), self.tokens[row, beam].tolist(), scores, "end")
+        if not self._may_end(ends, step):
+            return
+        ends, own, last, tokens = ends.cpu(), self.scores.cpu(), raw[..., end].cpu(), self.tokens.cpu()
+        for row, beam in torch.isfinite(ends).nonzero().tolist():
+            scores = [*own[row, beam].tolist(), float(last[row, beam])]
+            self._finish(row, float(ends[row, beam]), tokens[row, beam].tolist(), scores, "end")
 
     def _may_end(self, ends: Tensor, step: int) -> bool:
         """Whether an end is good enough for any row, which avoids a check of each row."""
@@ -187,9 +191,10 @@ class BeamSearch:
         return [row for row, bound in enumerate(bounds) if bound > self._threshold(row)]
 
     def _finish_all(self, which: Tensor, finish_reason: FinishReason) -> None:
-        for row, beam in (which & torch.isfinite(self.total)).nonzero().tolist():
-            tokens, scores = self.tokens[row, beam].tolist(), self.scores[row, beam].tolist()
-            self._finish(row, float(self.total[row, beam]), tokens, scores, finish_reason)
+        total, tokens, scores = self.total.cpu(), self.tokens.cpu(), self.scores.cpu()
+        for row, beam in (which.cpu() & torch.isfinite(total)).nonzero().tolist():
+            own = scores[row, beam].tolist()
+            self._finish(row, float(total[row, beam]), tokens[row, beam].tolist(), own, finish_reason)
         self.total = self.total.masked_fill(which, -torch.inf)
 
     def _finish(

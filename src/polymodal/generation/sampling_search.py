@@ -115,8 +115,11 @@ class SampleSearch:
         unfinished = ~ended
         self.tokens[self.active, step] = torch.where(ended, -1, selected)
         self.lengths[self.active] += unfinished
-        for text in self.active[ended].tolist():
-            self.finish_reasons[text] = "end"
+        is_any_ended = any(is_ended := ended.tolist())  # the one value that each step waits for
+        if is_any_ended:
+            for text, has_ended in zip(self.active.tolist(), is_ended, strict=True):
+                if has_ended:
+                    self.finish_reasons[text] = "end"
         if self.stops.stops:
             rows = unfinished.nonzero().squeeze(1)
             texts = self.tokens[self.active[rows], : step + 1].tolist()
@@ -124,7 +127,8 @@ class SampleSearch:
             for text in self.active[rows[reached]].tolist():
                 self.finish_reasons[text] = "stop"
             unfinished[rows[reached]] = False
-        return None if bool(unfinished.all()) else unfinished.nonzero().squeeze(1)
+            is_any_ended = not bool(unfinished.all())
+        return unfinished.nonzero().squeeze(1) if is_any_ended else None
 
     def results(self) -> list[tuple[list[int], list[float], FinishReason]]:
         """Tokens, log-probabilities (including that of the end token) and finish reason of each text."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from polymodal.data.group_sampler import GroupSampler, RowKeys
 from polymodal.data.partition import Split
-from polymodal.data.sampler import sequential_batches
+from polymodal.data.sampler import BatchSampler, sequential_batches
 from polymodal.generation.config import GenerationConfig
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -21,8 +22,25 @@ MAX_BATCH_BYTES = 32 * 2**20
 
 
 def iter_batches(split: Split[PreparedTable], size: int) -> Iterator[np.ndarray]:
-    """Positions in `split.rows`, in batches of at most `size`, with little padding and shared items together."""
-    yield from sequential_batches(np.arange(len(split)), size, *batch_order(split))
+    """Positions in `split.rows`, in batches of at most `size`, with little padding and shared items together. If rows
+    are read in row groups, a batch holds rows of the groups that are open, in their order."""
+    groups, (group, lengths) = split.table.row_groups, batch_order(split)
+    windows = [np.arange(len(split))] if groups is None else groups.windows(split.rows)
+    for here in windows:
+        keys = [None if one is None else one[here] for one in (group, lengths)]
+        yield from sequential_batches(here, size, *keys)
+
+
+def drawn_batches(split: Split[PreparedTable], size: int, seed: int, *, group_by_item: bool) -> Sequence[np.ndarray]:
+    """Row numbers in random batches of `size`, the same for the same seed: those of the first epoch of a training.
+
+    group_by_item: whether rows that share an item are in one batch
+    """
+    shared, lengths = batch_order(split)
+    keys = RowKeys(shared if group_by_item else None, lengths)
+    if split.table.row_groups is not None:
+        return GroupSampler(split.rows, size, seed, split.table.row_groups, keys).epoch(0)
+    return BatchSampler(split.rows, size, seed, group=keys.group, lengths=keys.lengths).epoch(0)
 
 
 def limit_batch_size(batch: int, prepared: PreparedTable, network: Network) -> int:
@@ -64,22 +82,29 @@ def batch_order(split: Split[PreparedTable]) -> tuple[np.ndarray | None, np.ndar
     is given.
     """
     prepared, rows = split.table, split.rows
-    shared, rows_per_item = None, 2.0
     lengths: np.ndarray | None = None
     for source in prepared.inputs.values():
         index = source.index[rows]
-        present = index[index >= 0]
-        if len(present) == 0:
-            continue
         item_lengths = source.items.lengths()
-        if item_lengths is not None:
+        if item_lengths is not None and np.any(index >= 0):
             own = np.where(index >= 0, item_lengths[index], 0)
             lengths = own if lengths is None else lengths + own
-        elif len(present) / len(np.unique(present)) >= rows_per_item:  # large items, which gain most
-            rows_per_item = len(present) / len(np.unique(present))
-            shared = index
     for value, _ in prepared.targets.values():
         if value.dtype == object:  # texts, which are processed token by token
             own = np.array([len(answer.ids) for answer in value[rows]], dtype=np.int64)
             lengths = own if lengths is None else lengths + own
-    return shared, None if shared is not None else lengths
+    name = shared_input(split)
+    return (None, lengths) if name is None else (prepared.inputs[name].index[rows], None)
+
+
+def shared_input(split: Split[PreparedTable]) -> str | None:
+    """The input of fixed length with the most rows per item; None if no input has at least two rows per item on
+    average. Large items gain most from a batch that holds all of their rows."""
+    found, rows_per_item = None, 2.0
+    for name, source in split.table.inputs.items():
+        index = source.index[split.rows]
+        present = index[index >= 0]
+        if source.items.lengths() is None and len(present) / max(1, len(np.unique(present))) >= rows_per_item:
+            rows_per_item = len(present) / len(np.unique(present))
+            found = name
+    return found

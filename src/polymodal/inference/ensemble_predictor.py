@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ from polymodal.data.store.items import PreparedInput
 from polymodal.estimators.base import Estimator
 from polymodal.features.feature_set import FeatureSet
 from polymodal.features.feature_table import FeatureTable
-from polymodal.inference.combination import OutputCombination, average
+from polymodal.inference.combination import OutputCombination, average, to_probabilities
 from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
 from polymodal.nn.encoders.base import Encoder
@@ -92,6 +92,8 @@ class FittedEnsemble:
     networks: networks that are trained on different folds and averaged; empty without a network
     combinations: by output
     unimodal: by input, the best member that reads only this input; not saved
+    held_out: by output, the raw predictions `[rows, k]` of the validation rows by members that were not fitted on them;
+        not saved
     """
 
     features: FeatureSet
@@ -100,12 +102,35 @@ class FittedEnsemble:
     networks: tuple[Network, ...]
     combinations: dict[str, OutputCombination]
     unimodal: dict[str, EstimatorMember] = field(default_factory=dict)
+    held_out: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Readable:
+    """What the members read of some rows of a table.
+
+    inputs, rows: of which inputs and rows of a table
+    encoded: by input, frozen features that members share
+    features: of the estimators; None without estimators
+    """
+
+    inputs: Mapping[str, PreparedInput]
+    rows: np.ndarray
+    encoded: dict[str, PreparedInput]
+    features: FeatureTable | None
+
+    def is_of(self, split: Split[PreparedTable]) -> bool:
+        """Whether these are the rows of the split, of the same prepared inputs."""
+        own, other = self.inputs, split.table.inputs
+        same = own.keys() == other.keys() and all(one is other[name] for name, one in own.items())
+        return same and np.array_equal(self.rows, split.rows)
 
 
 class EnsemblePredictor:
     """Runs the members of a model over prepared rows and combines their predictions.
 
-    Features and frozen encoders run once for each item of a table, also if `predict` hides inputs in several calls.
+    Features and frozen encoders run once for each item of a table, also if `predict` hides inputs in several calls, and
+    once more for each corruption of their input.
 
     cache: folder of the feature cache; None keeps features in memory
     """
@@ -115,7 +140,7 @@ class EnsemblePredictor:
     ) -> None:
         self.ensemble, self._preparation, self.cache = ensemble, preparation, cache
         self.predictors = [Predictor(network, preparation, compute) for network in ensemble.networks]
-        self._last: tuple[PreparedTable, np.ndarray, PreparedTable, FeatureTable | None] | None = None
+        self._last: _Readable | None = None
 
     @property
     def preparation(self) -> Preparation:
@@ -178,6 +203,21 @@ class EnsemblePredictor:
             found[NETWORK] = average_networks(each, self.preparation)
         return found
 
+    def weighted_members(self, split: Split[PreparedTable], output: str) -> dict[str, np.ndarray]:
+        """By member with a weight for the output, its calibrated predictions `[rows, k]`: probabilities, or numbers on
+        the scale of the task."""
+        combination, space = self.ensemble.combinations[output], self.preparation.tasks[output].space
+        found = self.member_values(split)
+        return {
+            name: to_probabilities(combination.calibrations[name].apply(found[name][output]), space)
+            for name in combination.weights
+        }
+
+    def features(self, split: Split[PreparedTable]) -> FeatureTable:
+        """The features of the rows, which the estimators read."""
+        found = self._readable(split, None)[1]
+        return self.ensemble.features.transform(split.table, split.rows) if found is None else found
+
     def predict_unimodal(self, split: Split[PreparedTable], name: str) -> dict[str, Predictions]:
         """The predictions of the best member that reads only the input `name`."""
         features = self._readable(split, None)[1]
@@ -189,21 +229,25 @@ class EnsemblePredictor:
         self, split: Split[PreparedTable], corruption: ItemCorruption | None
     ) -> tuple[PreparedTable, FeatureTable | None]:
         """The table that the networks read, with frozen features in place of items where several members share them,
-        and the features of the estimators. Those of the last table are kept."""
-        if corruption is None and self._last is not None:
-            table, rows, encoded, features = self._last
-            if table is split.table and np.array_equal(rows, split.rows):
-                return encoded, features
-        inputs = self._encoded(split.table, corruption)
-        encoded = replace(split.table, inputs={**split.table.inputs, **inputs})
-        features = None
-        if self.ensemble.members or self.ensemble.unimodal:
-            features = self.ensemble.features.transform(split.table, split.rows, corruption=corruption, encoded=inputs)
-        if corruption is None:
-            self._last = split.table, split.rows, encoded, features
-        return encoded, features
+        and the features of the estimators. Those of the last rows are kept, so that a corruption of one input computes
+        the features of this input alone."""
+        if self._last is None or not self._last.is_of(split):
+            encoded, features = self._encoded(split.table), None
+            if self.ensemble.members or self.ensemble.unimodal:
+                features = self.ensemble.features.transform(split.table, split.rows, encoded=encoded)
+            self._last = _Readable(split.table.inputs, split.rows, encoded, features)
+        encoded, features = self._last.encoded, self._last.features
+        if corruption is not None:
+            name = corruption.input
+            encoded = {other: one for other, one in encoded.items() if other != name}
+            if features is not None:
+                changed = self.ensemble.features.transform(
+                    split.table, split.rows, corruption=corruption, inputs=[name]
+                )
+                features = FeatureTable(features.blocks | changed.blocks, features.present | changed.present)
+        return replace(split.table, inputs={**split.table.inputs, **encoded}), features
 
-    def _encoded(self, table: PreparedTable, corruption: ItemCorruption | None) -> dict[str, PreparedInput]:
+    def _encoded(self, table: PreparedTable) -> dict[str, PreparedInput]:
         """The inputs with frozen features in place of items, if their frozen layers have several readers: networks and
         features, or several networks."""
         if len(self.predictors) + bool(self.ensemble.members) < 2 or not self.predictors:
@@ -214,7 +258,7 @@ class EnsemblePredictor:
             source = table.inputs[name]
             if any(one.network.encoders()[name] is not encoder for one in self.predictors):
                 continue  # each network has weights of its own
-            if (corruption is not None and corruption.input == name) or isinstance(source.items, FeatureItems):
+            if isinstance(source.items, FeatureItems):
                 continue
             settings = FeatureSettings.from_recipe(recipe)
             with first.running():

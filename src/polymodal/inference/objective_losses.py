@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
 
@@ -13,8 +14,9 @@ from polymodal.nn.objectives.base import ObjectiveBatch
 ObjectiveLosses = dict[str, tuple[float, float]]
 
 
-def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveLosses:
-    """The loss of every objective by `objective.term`, averaged over the rows of `steps`."""
+def mean_losses(network: Network, steps: Iterable[ObjectiveBatch], world: World = SINGLE) -> ObjectiveLosses:
+    """The loss of every objective by `objective.term`, averaged over the rows of `steps`; with several processes over
+    the steps of all."""
     sums: dict[str, np.ndarray] = {}
     for step in steps:
         for name, terms in network.objective_losses(step).items():
@@ -22,7 +24,12 @@ def mean_losses(network: Network, steps: Iterable[ObjectiveBatch]) -> ObjectiveL
                 counted = np.array([float(term.loss), term.baseline, 1.0]) * term.num_values
                 key = f"{name}.{term.name}"
                 sums[key] = sums.get(key, np.zeros(3)) + counted
-    return {name: (float(loss / rows), float(baseline / rows)) for name, (loss, baseline, rows) in sums.items() if rows}
+    every: dict[str, np.ndarray] = {}
+    for own in world.gather({name: counted.tolist() for name, counted in sums.items()}):
+        every |= {name: every.get(name, np.zeros(3)) + np.array(counted) for name, counted in own.items()}
+    return {
+        name: (float(loss / rows), float(baseline / rows)) for name, (loss, baseline, rows) in every.items() if rows
+    }
 
 
 def objective_score(network: Network, weights: Mapping[str, float], losses: ObjectiveLosses) -> float:

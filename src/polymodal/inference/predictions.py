@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from polymodal.distributed.world import World
 from polymodal.tasks.base import Task
 
 
@@ -43,6 +44,15 @@ class Predictions:
             {name: _joined([part.branch_weights[name] for part in parts], order) for name in first.branch_weights},
             _joined(losses, order) if losses else None,
         )
+
+    def gathered(self, world: World) -> Predictions:
+        """The rows of all processes in their order."""
+
+        def gather(tensor: Tensor) -> Tensor:
+            parts = world.gather_tensors(tensor)
+            return _joined(parts, torch.arange(sum(len(part) for part in parts)))
+
+        return self._changed(gather)
 
     def _changed(self, change: Callable[[Tensor], Tensor]) -> Predictions:
         branches, weights = (

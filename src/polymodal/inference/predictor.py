@@ -17,10 +17,10 @@ from torch import Tensor
 
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.data.sampler import BatchSampler
+from polymodal.distributed.world import SINGLE, World
 from polymodal.inference.batching import (
     PREDICTION_BATCH_SIZE,
-    batch_order,
+    drawn_batches,
     iter_batches,
     limit_batch_size,
     max_text_rows,
@@ -116,6 +116,16 @@ class Predictor:
             for parts in found
         ]
 
+    def predict_shared(
+        self, split: Split[PreparedTable], world: World, *, with_texts: bool = True
+    ) -> dict[str, Predictions]:
+        """The predictions of `predict` with several processes, each of which predicts a part of the rows."""
+        if len(split) < world.size or world.size == 1:
+            return self.predict(split, with_texts=with_texts)
+        parts = np.array_split(np.arange(len(split)), world.size)
+        found = self.predict(Split(split.table, split.rows[parts[world.rank]]), with_texts=with_texts)
+        return {name: one.gathered(world) for name, one in found.items()}
+
     def embed(self, split: Split[PreparedTable], inputs: list[str] | None = None) -> dict[str, np.ndarray]:
         """The embedding of each of `inputs`, float32 `[rows, dim]` of unit length, NaN in rows without the input.
 
@@ -162,20 +172,23 @@ class Predictor:
                     found[row] = generated
         return found
 
-    def losses(self, split: Split[PreparedTable], *, rows: int, group_by_item: bool = True) -> ObjectiveLosses:
+    def losses(
+        self, split: Split[PreparedTable], *, rows: int, group_by_item: bool = True, world: World = SINGLE
+    ) -> ObjectiveLosses:
         """The loss of every objective by `objective.term`, with the same batches and random draws in every call.
 
         Empty if the network has no objective, or no row has the inputs of an objective.
 
         rows: batch size; use that of training, because a contrastive loss grows with the number of candidates
+        world: the processes, each of which computes some of the batches
         """
         if not len(self.network.objectives):
             return {}
-        shared, lengths = batch_order(split)
-        group = shared if group_by_item and not self.network.compares_rows else None
-        drawn = BatchSampler(split.rows, rows, 0, group=group, lengths=lengths).epoch(0)
+        group_by_item = group_by_item and not self.network.compares_rows
+        drawn = drawn_batches(split, rows, 0, group_by_item=group_by_item)
         with self.running(), isolated_random_state(0):
-            return mean_losses(self.network, (self._step(split.table, positions) for positions in drawn))
+            own = (self._step(split.table, drawn[one]) for one in range(world.rank, len(drawn), world.size))
+            return mean_losses(self.network, own, world)
 
     def batch(
         self,

@@ -80,11 +80,15 @@ class Audio(MediaModality):
         """1: the mean of all channels; 2: stereo is kept, and audio with another number of channels has their mean
         in both."""
         seconds: float | None = Field(default=None, gt=0, le=600)
-        """Maximum duration in seconds. Default: the 95th percentile of a sample, at most `max_seconds`."""
+        """Maximum duration in seconds; of each window if `max_windows` is more than 1. Default: the 95th percentile of
+        a sample, at most `max_seconds`."""
         max_seconds: Annotated[float, _BOUND] = sized_field(10.0, 30.0, 30.0, gt=0, le=600)
         """Upper bound of the default of `seconds`."""
+        max_windows: int = Field(default=1, ge=1, le=1_000)
+        """Maximum number of windows. Audio of more than `seconds` is encoded in consecutive windows of at most
+        `seconds`, and averaged over them."""
         crop: Literal["start", "center"] = "start"
-        """The part of longer audio that is used."""
+        """The part of audio that is used if it is longer than `seconds` (than all `max_windows` windows together)."""
         trim_silence_db: float | None = Field(default=None, gt=0, le=120)
         """Trim both ends that are this many dB below the loudest moment (30 to 60 are usual). Default: no trimming."""
         normalization: Literal["none", "peak", "rms"] = "none"
@@ -113,6 +117,7 @@ class Audio(MediaModality):
         "trim_silence_db": None,
         "voice_activity_only": False,
         "crop": "start",
+        "max_windows": 1,
     }
     corruptions = ("noise", "babble", "reverberation", "clipping", "loss")
     options: Options
@@ -154,12 +159,18 @@ class Audio(MediaModality):
     def fit(self, blocks: Iterable[RowBlock]) -> None:
         """Do nothing: audio has no fitted state."""
 
+    @property
+    def window_samples(self) -> int:
+        """Maximum number of samples of a window."""
+        return max(1, round((self.options.seconds or self.options.max_seconds) * self.options.sampling_rate))
+
     def request(self) -> AudioRequest:
-        chosen = self.options
+        chosen, rate = self.options, self.options.sampling_rate
+        seconds = chosen.seconds or chosen.max_seconds
         return AudioRequest(
-            sampling_rate=chosen.sampling_rate,
+            sampling_rate=rate,
             channels=chosen.channels,
-            seconds=chosen.seconds or chosen.max_seconds,
+            seconds=seconds if chosen.max_windows == 1 else self.window_samples * chosen.max_windows / rate,
             crop=chosen.crop,
             trim_silence_db=chosen.trim_silence_db,
             normalization=chosen.normalization,
@@ -232,16 +243,20 @@ class Audio(MediaModality):
         return {**items, "values": corrupted}
 
     def shape(self) -> dict[str, Any]:
-        """`rate` in Hz, `channels`, and `samples`, the maximum length; `checkpoint`, its configuration, if there is
-        one."""
-        shape = {"rate": self.options.sampling_rate, "channels": self.options.channels, "samples": self.max_records()}
+        """`rate` in Hz, `channels`, and `samples`, the maximum length of a window; `windows`, the maximum number of
+        windows, if there can be several; `checkpoint`, its configuration, if there is one."""
+        chosen = self.options
+        shape = {"rate": chosen.sampling_rate, "channels": chosen.channels, "samples": self.window_samples}
+        shape = self.windowed_shape(shape)
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
     def shortened(self, prepared: PreparedInput) -> str:
         lengths = prepared.items.lengths()
         count = 0 if lengths is None else int((lengths >= self.max_records()).sum())
         kept = "center" if self.options.crop == "center" else "start"
-        limit = f"{self.request().seconds:g} s or longer: only the {kept} is used, up to this limit (seconds)"
+        limit = (
+            f"{self.request().seconds:g} s or longer: only the {kept} is used, up to this limit (seconds, max_windows)"
+        )
         return f"{count:,} of {count_noun(len(prepared.items), 'sound')} are {limit}" if count else ""
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
@@ -259,7 +274,8 @@ class Audio(MediaModality):
         request = self.request()
         kind = {1: "mono", 2: "stereo"}[request.channels]
         note = "" if self.card is None else f", as required by {self.card.name}"
-        return f"audio of up to {request.seconds:g} s at {request.sampling_rate / 1000:g} kHz, {kind}{note}"
+        most = f"{request.seconds:g} s{self.describe_windows()}"
+        return f"audio of up to {most} at {request.sampling_rate / 1000:g} kHz, {kind}{note}"
 
 
 def _card(checkpoint: str) -> CheckpointConfig:

@@ -114,8 +114,10 @@ class CheckpointTokenizer:
 
     def suggest_max_length(self, texts: Sequence[str], max_length: int) -> int:
         """The number of tokens that 99 of 100 of these texts fit in, rounded up to a multiple of eight, at most
-        `max_length` and the checkpoint's limit; this maximum if there are no texts."""
-        max_length = min(max_length, self.max_positions or max_length)
+        `max_length` and the checkpoint's limit, for a sentence encoder the length of its `sentence_bert_config.json`;
+        this maximum if there are no texts."""
+        own = self.card.files.get("sentence_bert_config", {}).get("max_seq_length")
+        max_length = min(max_length, own or max_length, self.max_positions or max_length)
         lengths = [len(ids) for ids, _ in self.encode(texts, max_length)]
         enough = math.ceil(float(np.percentile(lengths, 99))) if lengths else max_length
         return min(max_length, max(8, -(-enough // 8) * 8))

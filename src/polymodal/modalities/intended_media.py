@@ -22,6 +22,7 @@ from polymodal.data.media.formats import (
 )
 from polymodal.data.media.source import EMPTY_WORDS
 from polymodal.data.media.unsupported_formats import UNSUPPORTED, unsupported_format
+from polymodal.data.table.cell_kinds import cell_kind
 from polymodal.data.table.sample import ColumnSample, Match
 
 #: Longer texts are not paths.
@@ -70,6 +71,8 @@ def match_media(sample: ColumnSample, media: str, test: Callable[[Any], bool], n
 
     test: whether a cell looks like a usable one of this kind
     """
+    if sample.arrow_type is not None and cell_kind(sample.arrow_type) in ("integer", "number", "boolean"):
+        return None
     good, first, others, plain = 0, None, Counter[str](), list[Any]()
     for cell in sample.values:
         if not is_missing(cell) and test(cell):

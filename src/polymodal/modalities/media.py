@@ -20,6 +20,7 @@ import numpy as np
 from polymodal.data.media.nearest_file import NearestFiles
 from polymodal.data.media.source import MediaError, MissingFileError, MissingRootError, read_bytes
 from polymodal.data.media.unsupported_formats import conversion_advice, unsupported_format
+from polymodal.data.objects import ObjectPath, Root
 from polymodal.data.store.decode_buffer import DecodeBuffer, Layout
 from polymodal.data.store.decode_buffer import Item as Item
 from polymodal.data.store.items import PreparedInput, Store
@@ -82,6 +83,19 @@ class MediaModality(Modality):
         tighter bound."""
         return max(1, 4 * 2**20 // self._record_bytes()) if self.ragged else 1
 
+    @property
+    def max_windows(self) -> int:
+        """The maximum number of consecutive windows in which an item is encoded; 1 if the modality has no windows."""
+        return int(getattr(self.options, "max_windows", 1))
+
+    def windowed_shape(self, shape: dict[str, Any]) -> dict[str, Any]:
+        """The shape with `windows`, the maximum number of windows, if an item can have several."""
+        return shape if self.max_windows == 1 else {**shape, "windows": self.max_windows}
+
+    def describe_windows(self) -> str:
+        """The windows of an item, for `describe`; empty if it has one."""
+        return f" in up to {self.max_windows} windows" if self.max_windows > 1 else ""
+
     def row_bytes(self) -> float:
         return float(self._record_bytes() * self.max_records())
 
@@ -97,7 +111,7 @@ class MediaModality(Modality):
         index = np.full(len(block), -1, np.int64)
         numbers: dict[bytes, int] = {}
         errors: list[tuple[int, str, str | None]] = []
-        nearest = NearestFiles(block.root) if block.root is not None else None
+        nearest = NearestFiles(block.root) if isinstance(block.root, Path) else None
         for (name, cell), result in zip(cells.items(), self._decode(list(cells.values()), block, decoded), strict=True):
             if isinstance(result, MediaError):
                 file = None if result.inline else _file(cell)
@@ -207,7 +221,7 @@ def _cell_identity(cell: Any) -> Any:
     return cell if isinstance(cell, str | bytes | PurePath) else ("object", id(cell))
 
 
-def _chunks(cells: list[Any], root: Path | None) -> Iterator[list[Any]]:
+def _chunks(cells: list[Any], root: Root | None) -> Iterator[list[Any]]:
     """Cells in order, in chunks of at most `CHUNK_CELLS` cells and `CHUNK_BYTES` bytes."""
     chunk: list[Any] = []
     held = 0
@@ -222,7 +236,7 @@ def _chunks(cells: list[Any], root: Path | None) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _file_bytes(cell: Any, root: Path | None) -> int:
+def _file_bytes(cell: Any, root: Root | None) -> int:
     """Bytes needed to read a cell; 0 if it is in memory already, or if there is no such file."""
     if isinstance(cell, dict):
         cell = cell.get("path") if cell.get("bytes") is None else None
@@ -230,6 +244,8 @@ def _file_bytes(cell: Any, root: Path | None) -> int:
         return 0
     if str(cell)[:5].lower() == "data:":
         return len(str(cell)) * 3 // 4
+    if isinstance(root, ObjectPath):
+        return CHUNK_BYTES // CHUNK_CELLS  # its size would cost a request
     try:
         return os.stat(os.path.join(root or "", cell)).st_size
     except (OSError, ValueError):  # reported when it is read

@@ -81,12 +81,16 @@ class TimeSeries(MediaModality):
         sampling_rate: float = Field(default=1.0, gt=0)
         """Steps per second, if no channel holds the time."""
         num_steps: int | None = Field(default=None, ge=1, le=100_000)
-        """Maximum number of steps. Default: 1.2 times the longest of a sample, at most `max_steps`."""
+        """Maximum number of steps; of each window if `max_windows` is more than 1. Default: 1.2 times the longest of a
+        sample, at most `max_steps`."""
         max_steps: Annotated[int, _BOUND] = sized_field(1_024, 2_048, 4_096, ge=8, le=100_000)
         """Upper bound of the default of `num_steps`."""
+        max_windows: int = Field(default=1, ge=1, le=1_000)
+        """Maximum number of windows. A series of more than `num_steps` steps is encoded in consecutive windows of at
+        most `num_steps` steps, and averaged over them."""
         long_series: Literal["truncate", "pool"] = "pool"
-        """What happens to a series of more than `num_steps` steps: neighboring steps are averaged, so that all of it
-        counts, or its end is truncated."""
+        """What happens to a series of more than `num_steps` steps (in all `max_windows` windows together): neighboring
+        steps are averaged, so that all of it counts, or its end is truncated."""
         normalization: Literal["standard", "per_item", "none"] = "standard"
         """Normalize each channel to mean 0 and standard deviation 1: over the training rows, within each series, or
         not at all."""
@@ -107,7 +111,7 @@ class TimeSeries(MediaModality):
     media: ClassVar[str] = "time_series"
     default_encoder = "inception_time"
     many_columns = True
-    time_preserving_options = {"random_crop": 0.0}  # cropping removes events
+    time_preserving_options = {"random_crop": 0.0, "max_windows": 1}  # cropping removes events, windows have no times
     corruptions = ("noise", "drift", "gaps", "scale", "delay")
     options: Options
 
@@ -179,8 +183,14 @@ class TimeSeries(MediaModality):
         )
 
     @property
-    def max_steps(self) -> int:
+    def window_steps(self) -> int:
+        """Maximum number of steps of a window."""
         return self.options.num_steps or self.options.max_steps
+
+    @property
+    def max_steps(self) -> int:
+        """Maximum number of steps of a series, in all windows together."""
+        return self.window_steps * self.options.max_windows
 
     def max_records(self) -> int:
         return self.max_steps
@@ -289,15 +299,18 @@ class TimeSeries(MediaModality):
         total = count_noun(len(lengths), "series", "series")
         if self.options.long_series == "truncate":
             count = int((lengths >= limit).sum())
-            return (
-                f"{count:,} of {total} have {limit:,} steps or more: only these are used (num_steps)" if count else ""
+            truncated = (
+                f"{count:,} of {total} have {limit:,} steps or more: only these are used (num_steps, max_windows)"
             )
+            return truncated if count else ""
         starts = self._pooled_starts(prepared, np.flatnonzero(lengths > limit // 2))
         if not len(starts):
             return ""
         most = f"up to {round(2 * starts.max() * self.options.sampling_rate) + 1} neighboring steps"
         pooled = most if self.options.time_channel is None else "neighboring steps"
-        return f"{len(starts):,} of {total} have more than {limit:,} steps: {pooled} are averaged (num_steps)"
+        return (
+            f"{len(starts):,} of {total} have more than {limit:,} steps: {pooled} are averaged (num_steps, max_windows)"
+        )
 
     def _pooled_starts(self, prepared: PreparedInput, items: np.ndarray) -> np.ndarray:
         """The first times of those of the items whose steps are means: other series start at 0."""
@@ -312,8 +325,10 @@ class TimeSeries(MediaModality):
         return line_plot(item["values"])
 
     def shape(self) -> dict[str, Any]:
-        """`channels`; `steps`: maximum number of steps; `rate`: steps per second, if no channel holds the time."""
-        return {"channels": self.channels, "steps": self.max_steps, "rate": self.options.sampling_rate}
+        """`channels`; `steps`: maximum number of steps of a window; `rate`: steps per second, if no channel holds the
+        time; `windows`: maximum number of windows, if there can be several."""
+        shape = {"channels": self.channels, "steps": self.window_steps, "rate": self.options.sampling_rate}
+        return self.windowed_shape(shape)
 
     state_type = SeriesState
 
@@ -328,7 +343,7 @@ class TimeSeries(MediaModality):
     def describe(self) -> str:
         named = self.options.channels
         names = f" ({', '.join(named[:8])})" if isinstance(named, list) else ""
-        return f"{self.channels} channels{names}, up to {self.max_steps} steps"
+        return f"{self.channels} channels{names}, up to {self.max_steps} steps{self.describe_windows()}"
 
 
 def _observed(items: dict[str, np.ndarray]) -> np.ndarray:

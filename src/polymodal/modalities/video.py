@@ -73,7 +73,10 @@ class Video(MediaModality):
         if it is an image network. Encoders with a checkpoint set it themselves. It sets `num_frames` (unless it is
         an image network), `image_size` and `resize_mode`, and disables augmentation by default."""
         num_frames: int = sized_field(8, 16, 16, ge=1, le=1_024)
-        """Maximum number of frames of a video."""
+        """Maximum number of frames of a video; of each window if `max_windows` is more than 1."""
+        max_windows: int = Field(default=1, ge=1, le=1_000)
+        """Maximum number of windows. Up to `num_frames` times as many frames are selected from a video, encoded in
+        consecutive windows of at most `num_frames`, and averaged over them."""
         sampling: Literal["uniform", "keyframe", "scene"] = "uniform"
         """The selected frames: at the centers of equal parts of the duration; keyframes (fastest, but limited to the
         number and positions chosen by the encoder of the file); or at the centers of the longest scenes."""
@@ -105,6 +108,7 @@ class Video(MediaModality):
             return cast(Self, filled.model_construct(_fields_set=given, **dict(filled)))
 
     media = "video"
+    time_preserving_options = {"max_windows": 1}  # windows have no times
     default_encoder = "frame_encoder"
     corruptions = ("noise", "blur", "jpeg", "contrast", "occlusion", "frame_loss", "shuffle")
     options: Options
@@ -155,7 +159,8 @@ class Video(MediaModality):
     def request(self) -> VideoRequest:
         chosen = self.options
         preprocessing = None if self.card is None else frame_geometry(self.card).without_normalization()
-        return VideoRequest(chosen.num_frames, self.image_size, chosen.resize_mode, chosen.sampling, preprocessing)
+        frames = self.max_records()
+        return VideoRequest(frames, self.image_size, chosen.resize_mode, chosen.sampling, preprocessing)
 
     def is_cell(self, value: Any) -> bool | None:
         if isinstance(value, np.ndarray):  # [frames, height, width, channels]
@@ -178,7 +183,7 @@ class Video(MediaModality):
         return key, select_frames(frames, timeline, self.request())
 
     def max_records(self) -> int:
-        return self.options.num_frames
+        return self.options.num_frames * self.options.max_windows
 
     def collate(self, items: dict[str, np.ndarray]) -> dict[str, Tensor]:
         tensors = super().collate(items)
@@ -211,10 +216,11 @@ class Video(MediaModality):
         return {**items, "pixels": changed}
 
     def shape(self) -> dict[str, Any]:
-        """`frames`, the maximum number, and `height`, `width` and `channels` of each; `checkpoint`, its
-        configuration, if there is one."""
+        """`frames`, the maximum number of a window, and `height`, `width` and `channels` of each; `windows`, the
+        maximum number of windows, if there can be several; `checkpoint`, its configuration, if there is one."""
         height, width = self.request().frame_size
         shape = {"frames": self.options.num_frames, "height": height, "width": width, "channels": 3}
+        shape = self.windowed_shape(shape)
         return shape if self.card is None else {**shape, "checkpoint": self.card.to_dict()}
 
     def preview(self, item: dict[str, np.ndarray]) -> PIL.Image.Image:
@@ -232,7 +238,8 @@ class Video(MediaModality):
     def describe(self) -> str:
         chosen, (height, width) = self.options, self.request().frame_size
         mode = chosen.resize_mode if self.card is None else f"{chosen.resize_mode}, as required by {self.card.name}"
-        return f"{chosen.num_frames} frames of {width} x {height} pixels ({chosen.sampling}, {mode})"
+        frames = f"{self.max_records()} frames{self.describe_windows()}"
+        return f"{frames} of {width} x {height} pixels ({chosen.sampling}, {mode})"
 
 
 def _of_checkpoint(options: Video.Options, checkpoint: str) -> Video.Options:

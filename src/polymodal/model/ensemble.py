@@ -36,7 +36,8 @@ from polymodal.evaluation.class_alignment import have_same_classes, reorder_clas
 from polymodal.evaluation.scores import score_metric, score_output
 from polymodal.evaluation.targets import OutputTargets, add_to_scores, check_targets
 from polymodal.evaluation.training_rows import warn_training_rows
-from polymodal.model.distributions import distributions, to_raw_values, unwrap_single_output
+from polymodal.model.answer_forms import shaped_probabilities, shaped_values
+from polymodal.model.distributions import distributions, to_raw_values
 from polymodal.model.model import Model
 from polymodal.model.scored_tables import count_training_rows
 from polymodal.nn.fusion.combiner import Combiner, CombineRule
@@ -97,12 +98,13 @@ class Ensemble:
     def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Predict each row of `data`, as `Model.predict`. The data need the columns of every member."""
         predicted = self._distributions(self.members[0].open(data, root), strict)
-        return unwrap_single_output({name: task.predict(predicted[name]) for name, task in self.tasks.items()})
+        return shaped_values(data, {name: task.predict(predicted[name]) for name, task in self.tasks.items()})
 
     @check_arguments
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Probabilities `[rows, k]` in the order of `classes`, numbers for regression; as `Model.predict_proba`."""
-        return unwrap_single_output(self._distributions(self.members[0].open(data, root), strict))
+        labels = {name: task.class_labels for name, task in self.tasks.items()}
+        return shaped_probabilities(data, self._distributions(self.members[0].open(data, root), strict), labels)
 
     @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:

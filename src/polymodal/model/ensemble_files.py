@@ -30,7 +30,7 @@ from polymodal.core.registry import build
 from polymodal.core.writing import write_text
 from polymodal.estimators.base import Estimator, EstimatorState
 from polymodal.features.feature_set import FeatureSet
-from polymodal.inference.combination import OutputCombination
+from polymodal.inference.combination import Calibration, OutputCombination
 from polymodal.inference.ensemble_predictor import EstimatorMember, FittedEnsemble
 from polymodal.model.make_encoders import make_encoders, share_frozen_encoders
 from polymodal.model.make_network import saved_network
@@ -52,11 +52,26 @@ class MemberFile(StrictModel):
 
 
 class CombinationFile(StrictModel):
-    """The weights and scales of an output; see `OutputCombination`."""
+    """The weights and calibrations of an output; see `OutputCombination` and `Calibration`."""
 
     weights: dict[str, float]
     scales: dict[str, float]
     scale: float
+    powers: dict[str, float] = {}
+    power: float = 0.0
+
+    @classmethod
+    def of(cls, combination: OutputCombination) -> CombinationFile:
+        """The content for a combination."""
+        members, whole = combination.calibrations, combination.calibration
+        scales = {name: one.scale for name, one in members.items()}
+        powers = {name: one.power for name, one in members.items()}
+        return cls(weights=combination.weights, scales=scales, scale=whole.scale, powers=powers, power=whole.power)
+
+    def combination(self) -> OutputCombination:
+        """The combination."""
+        members = {name: Calibration(scale, self.powers.get(name, 0.0)) for name, scale in self.scales.items()}
+        return OutputCombination(self.weights, members, Calibration(self.scale, self.power))
 
 
 class EnsembleFile(StrictModel):
@@ -81,10 +96,7 @@ def write_ensemble(folder: Path, ensemble: FittedEnsemble) -> None:
                 texts.setdefault(output, {})[name] = file
                 write_text(folder / file, text)
         members.append(MemberFile(name=member.name, options=member.options, inputs=list(member.inputs), texts=texts))
-    combinations = {
-        output: CombinationFile(weights=one.weights, scales=one.scales, scale=one.scale)
-        for output, one in ensemble.combinations.items()
-    }
+    combinations = {output: CombinationFile.of(one) for output, one in ensemble.combinations.items()}
     write_tensors(
         folder / MEMBER_ARRAYS, {name: torch.from_numpy(np.asarray(one, order="C")) for name, one in arrays.items()}
     )
@@ -121,9 +133,7 @@ def read_ensemble(
         _member(folder, recipe, preparation, one, _with_prefix(arrays, f"members/{number}/"))
         for number, one in enumerate(content.members)
     )
-    combinations = {
-        output: OutputCombination(one.weights, one.scales, one.scale) for output, one in content.combinations.items()
-    }
+    combinations = {output: one.combination() for output, one in content.combinations.items()}
     if set(combinations) != set(preparation.tasks):
         raise ValueError(f"{MEMBERS} combines {sorted(combinations)}, and the outputs are {sorted(preparation.tasks)}")
     return networks, FittedEnsemble(features, encoders, members, tuple(networks), combinations)

@@ -11,6 +11,7 @@ from polymodal.core.argument_types import check_arguments
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.inference.predictor import Predictor
+from polymodal.preparation.preparation import Preparation
 
 if TYPE_CHECKING:
     from polymodal.generation.output import GenerationOutput
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 class GeneratesTexts(ABC):
     """Base class of `Model`: text generation and transcription by its network."""
+
+    preparation: Preparation
 
     @property
     @abstractmethod
@@ -65,7 +68,7 @@ class GeneratesTexts(ABC):
         """`generate` block by block, with memory independent of the table size."""
         from polymodal.model import text_generation
 
-        return text_generation.stream_texts(self.predictor, table, cell_errors, output, changes)
+        return text_generation.stream_texts(self._text_predictor(output), table, cell_errors, output, changes)
 
     @check_arguments
     def stream_tokens(
@@ -82,7 +85,7 @@ class GeneratesTexts(ABC):
         """
         from polymodal.model import text_generation
 
-        return text_generation.stream_tokens(self.predictor, self.open(row, root), output, changes)
+        return text_generation.stream_tokens(self._text_predictor(output), self.open(row, root), output, changes)
 
     @check_arguments
     def transcribe(
@@ -106,10 +109,21 @@ class GeneratesTexts(ABC):
         """
         from polymodal.model.transcription import transcribe  # imports audio libraries, which most models do not need
 
-        cell_errors = CellErrors(strict)
+        cell_errors, predictor = CellErrors(strict), self._text_predictor(output)
         table = self.open(data, root)
         found = transcribe(
-            self.predictor, table, cell_errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes
+            predictor, table, cell_errors, input=input, output=output, chunk_seconds=chunk_seconds, **changes
         )
         warn_cell_errors(cell_errors.errors)
         return found
+
+    def _text_predictor(self, output: str | None = None) -> Predictor:
+        """The predictor of the network, after a check that the model has the text output.
+
+        Raises:
+            RecipeError: there is no text output of this name, or, without a name, there are none or several.
+        """
+        from polymodal.model.text_generation import text_output
+
+        text_output(self.preparation, output)
+        return self.predictor

@@ -1,4 +1,4 @@
-"""The leaderboard of a model: its members and their out-of-fold losses."""
+"""The leaderboard of a model: its members and their losses on held-out rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from polymodal.model.run_record import RunRecord
 class ComparedMember:
     """A member and how well it predicts one output.
 
-    loss: mean out-of-fold loss of its calibrated predictions: cross-entropy in nats, or squared error of standardized
+    loss: mean loss of its calibrated predictions for rows that it was not trained on, out of fold for members and the
+        validation rows for a network without checkpoints: cross-entropy in nats, or squared error of standardized
         numbers
     weight: its weight in the prediction of the model, from 0 to 1
     seconds: time of fitting and out-of-fold prediction

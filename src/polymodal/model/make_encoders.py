@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.registry import build, find
+from polymodal.core.registry import find
 from polymodal.features.input_features import has_frozen_checkpoint
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
+from polymodal.nn.encoders.windowed import build_encoder
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
@@ -29,7 +30,7 @@ def make_encoders(recipe: Recipe, preparation: Preparation, *, pretrained: bool 
                 continue
             path = f"inputs.{name}.encoder"
             shape = preparation.modalities[name].shape()
-            encoder: Encoder = build("encoder", spec.encoder, path, shape=shape, width=recipe.hidden_size)
+            encoder = build_encoder(spec.encoder, path, shape, recipe.hidden_size)
             if pretrained:
                 try:
                     encoder.load_pretrained()

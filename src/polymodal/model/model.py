@@ -22,6 +22,7 @@ from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.predictor import Predictor
+from polymodal.model.answer_forms import shaped_probabilities, shaped_values
 from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.generates_texts import GeneratesTexts
 from polymodal.model.leaderboard import ComparedMember, leaderboard
@@ -89,7 +90,11 @@ class Model(GeneratesTexts):
             RecipeError: the model has no network.
         """
         if self._network is None:
-            raise RecipeError("network", "the model has no network, only estimators; train one with network: true")
+            raise RecipeError(
+                "network",
+                "the model has no network, only estimators, which have no embeddings; fit a network alone with "
+                "`members: []` (--set members=[])",
+            )
         return self._network
 
     @property
@@ -107,8 +112,9 @@ class Model(GeneratesTexts):
         strict: raise an error at the first unusable cell; default: treat unusable cells as missing, and list them in a
             `BadCellsWarning`
 
-        Returns a list with one value per row, in the format of the training table; with several outputs, a dict of
-        lists.
+        Returns one value per row, in the format of the training table: a Series with the index of a pandas frame, a
+        Series for a polars frame, an array for an Arrow table, and a list for all other rows. With several outputs, a
+        frame or table with a column for each, or a dict of lists.
 
         Raises:
             DataError: an input column is missing, or (strict) a cell is unusable.
@@ -117,20 +123,22 @@ class Model(GeneratesTexts):
         for block in self._stream_with_warnings(data, root, strict):
             for name, distribution in block.items():
                 answers[name] += self.preparation.tasks[name].predict(distribution)
-        return unwrap_single_output(answers)
+        return shaped_values(data, answers)
 
     @check_arguments
     def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
         """Predict probabilities `[rows, k]` in the order of `classes`, or numbers in the units of the table for
-        regression.
+        regression: an array, or for a pandas or polars frame or an Arrow table a frame of its kind with the columns
+        `classes`.
 
-        With several outputs, a dict of arrays. For arguments and errors, see `predict`.
+        With several outputs, a dict of them. For arguments and errors, see `predict`.
         """
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self.recipe.outputs}
         for block in self._stream_with_warnings(data, root, strict):
             for name, distribution in block.items():
                 parts[name].append(distribution)
-        return unwrap_single_output({name: np.concatenate(arrays) for name, arrays in parts.items()})
+        labels = {name: task.class_labels for name, task in self.preparation.tasks.items()}
+        return shaped_probabilities(data, {name: np.concatenate(arrays) for name, arrays in parts.items()}, labels)
 
     @property
     def classes(self) -> Any:
@@ -317,7 +325,7 @@ class Model(GeneratesTexts):
             ArtifactError: a file is missing, altered, unlisted or malformed, or the format is not supported.
             RecipeError: the device is not available.
         """
-        model = cls(*read_model(Path(folder), resolve_device(device, "device")))
+        model = cls(**vars(read_model(Path(folder), resolve_device(device, "device"))))
         if model.compute.precision != model.recipe.training.precision == "bf16":
             warn_caller(
                 "the model was trained in bf16, and this processor has no bf16 instructions: predictions are computed "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,21 @@ if TYPE_CHECKING:
     from polymodal.inference.ensemble_predictor import FittedEnsemble
 
 
-def read_model(
-    folder: Path, device: str
-) -> tuple[Recipe, Preparation, Network | None, dict[str, Any], RunRecord, WeightFormat, FittedEnsemble | None]:
-    """The parts of the model in a directory, in the order of the arguments of `Model`.
+@dataclass(frozen=True)
+class ModelParts:
+    """The parts of a saved model, with the names of the arguments of `Model`."""
+
+    recipe: Recipe
+    preparation: Preparation
+    network: Network | None
+    metrics: dict[str, Any]
+    run: RunRecord
+    weight_format: WeightFormat
+    ensemble: FittedEnsemble | None
+
+
+def read_model(folder: Path, device: str) -> ModelParts:
+    """The parts of the model in a directory.
 
     Raises:
         ArtifactError: see `Model.load`.
@@ -48,7 +60,7 @@ def read_model(
     for network in networks:
         network.eval().to(device)
         weight_format.apply_to(network)
-    return recipe, preparation, networks[0] if networks else None, metrics, run, weight_format, ensemble
+    return ModelParts(recipe, preparation, networks[0] if networks else None, metrics, run, weight_format, ensemble)
 
 
 def state_dict_of(network: Network | None, ensemble: FittedEnsemble | None) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.checkpoint.output_file import OutputFile
-from polymodal.core.errors import DataError, did_you_mean
+from polymodal.core.errors import DataError, OutputError, did_you_mean
 from polymodal.core.formatting import escape_formula
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
@@ -21,6 +21,8 @@ from polymodal.model.protocol import PredictsRows
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 #: Formats that spreadsheet programs open, with formulas in cells.
 SPREADSHEETS = (".csv", ".tsv")
+#: The key of the cell errors in the metadata of a shard.
+ERRORS_KEY = "polymodal.cell_errors"
 
 
 def collect(model: PredictsRows, table: Table, cell_errors: CellErrors, *, probabilities: bool) -> list[dict[str, Any]]:
@@ -60,6 +62,39 @@ def write_predictions(
         if path.suffix == ".jsonl":
             return _write_lines(blocks, part)
         return _write_arrow(blocks, part, path.suffix, timelines, escape_formulas)
+
+
+def write_prediction_shard(
+    model: PredictsRows, table: Table, cell_errors: CellErrors, path: Path, *, probabilities: bool
+) -> int:
+    """Write the predictions of `table` as a Parquet file that also holds the cell errors; return the number of rows.
+
+    Raises:
+        DataError: (strict) a cell is unusable.
+    """
+    timelines = {name for name, task in model.tasks.items() if task.grid is not None}
+    blocks = _blocks(model, table, cell_errors, probabilities)
+    notes = lambda: {ERRORS_KEY: "".join(cell_errors.json_lines())}  # noqa: E731  # known after the last block only
+    return _write_arrow(blocks, path, ".parquet", timelines, False, notes)
+
+
+def read_prediction_shard(open_file: Callable[[str], Any], name: str) -> tuple[int, list[str]]:
+    """The number of rows of a file of `write_prediction_shard`, and its cell errors as lines of JSON.
+
+    open_file: opens a file by its name
+
+    Raises:
+        OutputError: the file is damaged.
+    """
+    from pyarrow import parquet  # slow to import
+
+    with open_file(name) as file:
+        try:
+            found = parquet.ParquetFile(file, pre_buffer=False).metadata
+            lines = [f"{line}\n" for line in found.metadata[ERRORS_KEY.encode()].decode().split("\n") if line]
+        except (pa.ArrowException, KeyError, TypeError) as error:
+            raise OutputError(f"{name} is damaged: delete it, and predict again") from error
+    return found.num_rows, lines
 
 
 def _check_escaped(path: Path, names: list[str]) -> None:
@@ -110,7 +145,12 @@ def _write_lines(blocks: Iterator[list[dict[str, Any]]], path: Path) -> int:
 
 
 def _write_arrow(
-    blocks: Iterator[list[dict[str, Any]]], path: Path, suffix: str, timelines: set[str], escape: bool
+    blocks: Iterator[list[dict[str, Any]]],
+    path: Path,
+    suffix: str,
+    timelines: set[str],
+    escape: bool,
+    notes: Callable[[], dict[str, str]] | None = None,
 ) -> int:
     writer: Any = None
     schema: pa.Schema | None = None
@@ -127,6 +167,8 @@ def _write_arrow(
                 writer = _writer(path, suffix, schema)
             writer.write_batch(batch)
             count += len(block)
+        if notes is not None and writer is not None:
+            writer.add_key_value_metadata(notes())
     finally:
         if writer is not None:
             writer.close()

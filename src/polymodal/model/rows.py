@@ -12,10 +12,12 @@ from polymodal.core.errors import DataError, PolymodalWarning, did_you_mean
 from polymodal.core.formatting import truncate
 from polymodal.core.paths import cache_folder
 from polymodal.core.yaml_json import TextFormatError, read_json
+from polymodal.data.objects import Root, as_root
 from polymodal.data.table.arrow_cache import SUFFIXES
 from polymodal.data.table.gzipped import format_of
 from polymodal.data.table.locations import is_address
 from polymodal.data.table.table import Table, open_table
+from polymodal.data.table.tar import TAR
 from polymodal.modalities.base import Modality
 
 #: How alike two names are, of 1, if one is a misspelling of the other.
@@ -27,7 +29,7 @@ class MissingColumnWarning(PolymodalWarning):
 
 
 def open_rows(
-    data: Any, root: Path | str | None, columns: list[str], modalities: Mapping[str, Modality] | None = None
+    data: Any, root: Root | str | None, columns: list[str], modalities: Mapping[str, Modality] | None = None
 ) -> Table:
     """Open `data`: any source of `open_table`, one row as a dict of cells, or JSON text.
 
@@ -45,7 +47,7 @@ def open_rows(
     if isinstance(data, Table):
         table = data
     else:
-        base = Path(root) if root is not None else None
+        base = as_root(root)
         rows = _rows(data, columns, modalities or {})
         rows = _with_missing_cells(rows, columns, [name for name in columns if name in (modalities or {})])
         table = open_table(rows, root=base, cache=cache_folder() / "tables")
@@ -100,7 +102,7 @@ def _rows(data: Any, columns: list[str], modalities: Mapping[str, Modality]) -> 
 
 def _is_path(text: str) -> bool:
     """Whether a text may be meant as a path: it exists, has the suffix of a table, or is an address."""
-    if is_address(text) or format_of(Path(text)) in SUFFIXES:
+    if is_address(text) or format_of(Path(text)) in (*SUFFIXES, TAR):
         return True
     try:
         return Path(text).exists()

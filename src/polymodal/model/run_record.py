@@ -196,6 +196,7 @@ class RunRecord:
     steps: optimizer steps of the selected model
     rows_per_second: training rows per second of the selected model
     averaged_epochs: the epochs whose weights are averaged; empty if one epoch was selected
+    annealed_from: the epoch to which an early stop went back, and whose weights were annealed; 0 without one
     history: one entry per epoch
     notices: warnings for the user
     teacher, source_model, pseudo_labels: records of distillation, weight transfer and self-training; None if not used
@@ -206,6 +207,7 @@ class RunRecord:
     cell_errors: number of unusable cells
     data_sets: scores by split, output and data set, if the table has several data sets
     members: the members that were compared, also those without a weight; empty for a network alone
+    single_input: the input whose model is returned because it validates better than that of all inputs; else empty
     """
 
     environment: Environment | None = None
@@ -219,6 +221,7 @@ class RunRecord:
     steps: int = 0
     rows_per_second: float = 0.0
     averaged_epochs: tuple[int, ...] = ()
+    annealed_from: int = 0
     history: tuple[Epoch, ...] = ()
     notices: tuple[str, ...] = ()
     teacher: TeacherRecord | None = None
@@ -231,6 +234,7 @@ class RunRecord:
     cell_errors: CellErrorCounts = field(default_factory=CellErrorCounts)
     data_sets: dict[str, ByDataSet] = field(default_factory=dict)
     members: tuple[MemberRecord, ...] = ()
+    single_input: str = ""
 
     def write(self, folder: Path) -> None:
         """Write `run.json` into a model directory."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from polymodal.core.errors import DataError, RecipeError, did_you_mean
 from polymodal.data.media.audio import AudioRequest
+from polymodal.data.objects import Root
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
@@ -43,7 +43,7 @@ class AudioWindow(NamedTuple):
     start: float
     end: float
     cells: dict[str, Any]
-    root: Path | None
+    root: Root | None
 
 
 class _AudioOfLength(Audio):

@@ -18,6 +18,7 @@ from polymodal.nn.decoders.state_mixtures import LinearMixture
 from polymodal.nn.decoders.tabm import EnsembleDecoder
 from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder
 from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.windowed import build_encoder, whole_item_shape
 from polymodal.nn.fusion.base import Fusion
 from polymodal.nn.fusion.unconditional import UnconditionalInput
 from polymodal.nn.layers.named_modules import NamedModules
@@ -44,7 +45,7 @@ class Network(nn.Module):
         self.towers = NamedModules(
             {
                 name: Tower(
-                    build("encoder", spec.encoder, f"inputs.{name}.encoder", shape=shapes[name], width=width),
+                    build_encoder(spec.encoder, f"inputs.{name}.encoder", shapes[name], width),
                     width,
                     recipe.training.grad_cache_chunk_size,
                 )
@@ -78,7 +79,7 @@ class Network(nn.Module):
             }
         )
         input_infos = {
-            name: InputInfo(spec.modality.name, shapes[name], self.towers[name].encoder)
+            name: InputInfo(spec.modality.name, whole_item_shape(shapes[name]), self.towers[name].encoder)
             for name, spec in recipe.inputs.items()
             if spec.modality is not None
         }

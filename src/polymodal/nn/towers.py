@@ -11,9 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 from polymodal.core.types import Batch, InputBatch, Tokens
 from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.layers.shared_batch import SharesBatch, has_batch_statistics, without_rows
+from polymodal.runtime.host_reads import can_read
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, SharesBatch):
     """The path of one input to the fusion: encode distinct items, project, normalize, and assign the tokens to the
     rows.
 
@@ -22,7 +24,13 @@ class Tower(nn.Module):
     `present` False.
 
     chunk_size: number of items that are encoded at once in training, with activation checkpointing; None: all items
+    has_shared_layers: whether several processes hold the parameters of layers together, so that all run the encoder or
+        none does
+    joins_others: whether another process has items of this input in this step
     """
+
+    has_shared_layers = False
+    joins_others = False
 
     def __init__(self, encoder: Encoder, width: int, chunk_size: int | None = None) -> None:
         super().__init__()
@@ -41,6 +49,8 @@ class Tower(nn.Module):
         rows = len(present)
         if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
             features = self.missing.expand(rows, 1, -1)
+            if self.training and (self.joins_others or (self.world.size > 1 and has_batch_statistics(self.encoder))):
+                features = features + self._encode_nothing(batch.data)
             return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present), None
         if "hidden" in batch.data and self.encoder.is_frozen:
             features, mask = self.encoder.forward_cached(batch.data)
@@ -51,16 +61,24 @@ class Tower(nn.Module):
         times = self.encoder.token_times(batch.data, features.shape[1])
         raw = features if return_encoder_outputs else None
         features = self.norm(self.project(features))  # [items, length, width]
-        if len(features) != rows or not torch.equal(batch.index, torch.arange(rows, device=batch.index.device)):
+        if len(features) != rows or not _is_in_order(batch.index):
             features, mask = features.index_select(0, batch.index), mask.index_select(0, batch.index)
             times = None if times is None else times.index_select(0, batch.index)
             raw = None if raw is None else raw.index_select(0, batch.index)
         encoder_output = None if raw is None else Tokens(raw, mask, present, times)
         return self.with_missing(Tokens(features, mask, present, times), ~present), encoder_output
 
+    def _encode_nothing(self, data: dict[str, Tensor]) -> Tensor:
+        """0, after encoding an item that counts nowhere: the encoder takes part in the sums of all processes."""
+        with without_rows(self.encoder):
+            sizes = {name: [max(1, size) for size in tensor.shape[1:]] for name, tensor in data.items()}
+            features, _ = self.encoder({name: tensor.new_ones(1, *sizes[name]) for name, tensor in data.items()})
+        nothing: Tensor = 0 * features.sum()
+        return nothing
+
     def with_missing(self, tokens: Tokens, missing: Tensor) -> Tokens:
         """The tokens with only the learned "missing" token in the rows where `missing [batch]` is True."""
-        if not bool(missing.any()):
+        if can_read(missing) and not bool(missing.any()):
             return tokens
         first = torch.zeros_like(tokens.mask)
         first[:, 0] = True
@@ -79,6 +97,11 @@ class Tower(nn.Module):
         chunks = [{key: tensor[start : start + chunk_size] for key, tensor in data.items()} for start in starts]
         outputs = [checkpoint(self.encoder, chunk, use_reentrant=False) for chunk in chunks]
         return torch.cat([features for features, _ in outputs]), torch.cat([mask for _, mask in outputs])
+
+
+def _is_in_order(index: Tensor) -> bool:
+    """Whether item i belongs to row i, where that can be read; False on an accelerator."""
+    return can_read(index) and torch.equal(index, torch.arange(len(index)))
 
 
 class EncodedInputs(NamedTuple):

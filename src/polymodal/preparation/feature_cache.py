@@ -18,6 +18,7 @@ import torch
 import xxhash
 from torch import Tensor
 
+from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.data.store.decode_buffer import Item, Layout
 from polymodal.data.store.items import Items, PreparedInput, RaggedItems, SelectedItems, Store
@@ -35,6 +36,8 @@ from polymodal.runtime.thread_tuner import ThreadTuner
 #: Maximum number of items, and bytes of prepared items, in one batch of an encoder.
 BATCH_ITEMS = 64
 MAX_BATCH_BYTES = 16 * 2**20
+#: Other devices than the CPU get batches of so many times the items.
+DEVICE_BATCHES = 8
 #: Features are written to the store after this many bytes or seconds. An interrupted run loses at most this work.
 FLUSH_BYTES = 64 * 2**20
 FLUSH_SECONDS = 30.0
@@ -52,6 +55,7 @@ class FeatureItems:
     augmented: features of augmented items, `augmented_copies` for each item, or None
     dtype: dtype of `hidden`; bf16 is stored as uint16
     per_item_fields: fields with one value per item; in the arrays, each time step repeats the value
+    frozen_layers: `feature_hash` of the layers that computed features which other runs have stored; "" for own ones
     """
 
     original: Items
@@ -59,6 +63,7 @@ class FeatureItems:
     augmented_copies: int
     dtype: str
     per_item_fields: tuple[str, ...] = ()
+    frozen_layers: str = ""
 
     def __len__(self) -> int:
         return len(self.original)
@@ -162,9 +167,14 @@ class FeatureCache:
         The inputs do not change if the recipe disables the feature cache. Inputs of the first table, the training rows,
         also get augmented copies.
 
+        Inputs that are features already do not change.
+
         Raises:
             DataError: a store is damaged.
+            RecipeError: features of other runs are those of other frozen layers.
         """
+        for inputs in tables:
+            _check_frozen_layers(network, inputs)
         if not recipe.training.feature_cache.enabled:
             return [dict(inputs) for inputs in tables]
         raw, first = network.raw_inputs(), tables[0] if tables else {}
@@ -196,7 +206,7 @@ class FeatureCache:
         progress: Progress,
     ) -> PreparedInput:
         prefix, identity = encoder.frozen_prefix(), modality.fingerprint(recipe.data.limits)
-        if prefix is None or identity is None or source.content_keys is None:
+        if isinstance(source.items, FeatureItems) or prefix is None or identity is None or source.content_keys is None:
             return source
         contents = xxhash.xxh3_128_hexdigest(b"".join(source.content_keys))
         key = (identity, prefix.fingerprint, contents, str(augmented_copies))
@@ -216,6 +226,28 @@ class FeatureCache:
                 return source
             self._open[key] = requests.items
         return PreparedInput(source.index, self._open[key], source.content_keys)
+
+
+def feature_hash(encoder: Encoder, dtype: str) -> str:
+    """A hash of the frozen layers of an encoder and of the dtype of their features; "" if it has none."""
+    prefix = encoder.frozen_prefix()
+    return "" if prefix is None else xxhash.xxh3_128_hexdigest(f"{VERSION}\n{prefix.fingerprint}\n{dtype}".encode())
+
+
+def _check_frozen_layers(network: Network, inputs: Mapping[str, PreparedInput]) -> None:
+    """Check that the features of other runs are those of the frozen layers of a network.
+
+    Raises:
+        RecipeError: they are not.
+    """
+    for name, encoder in network.encoders().items():
+        items = inputs[name].items if name in inputs else None
+        if isinstance(items, FeatureItems) and items.frozen_layers not in ("", feature_hash(encoder, items.dtype)):
+            raise RecipeError(
+                f"inputs.{name}.encoder",
+                "its frozen layers are not those that computed the features in the store of prepared rows. Prepare the "
+                "table with this recipe, or use the recipe of the store",
+            )
 
 
 def encode_frozen_input(
@@ -309,13 +341,19 @@ class _FeatureRun:
         return _in_memory([computed[key] for key in keys], self.layout)
 
     def _batches(self, positions: list[int], requests: Sequence[tuple[int, int | None]]) -> Iterator[list[int]]:
-        """`positions` in batches of items of similar length, for little padding."""
+        """`positions` in batches of items of similar length, for little padding. The longest come first: the memory of
+        a batch then serves the later ones."""
         lengths = self.items.lengths()
         if lengths is not None:
-            positions = sorted(positions, key=lambda position: int(lengths[requests[position][0]]))
-        size = int(np.clip(MAX_BATCH_BYTES / max(self.items.item_bytes(), 1.0), 1, BATCH_ITEMS))
-        for start in range(0, len(positions), size):
+            positions = sorted(positions, key=lambda position: -int(lengths[requests[position][0]]))
+        factor = 1 if torch.device(network_device(self.encoder)).type == CPU else DEVICE_BATCHES
+        start = 0
+        while start < len(positions):
+            longest = None if lengths is None else int(lengths[requests[positions[start]][0]])
+            item = max(self.items.item_bytes(), self.encoder.item_bytes(longest), 1.0)
+            size = int(np.clip(MAX_BATCH_BYTES / item, 1, BATCH_ITEMS)) * factor
             yield positions[start : start + size]
+            start += size
 
     def _features(self, requests: Sequence[tuple[int, int | None]]) -> list[Item]:
         if requests[0][1] is None:

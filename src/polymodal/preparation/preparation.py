@@ -13,6 +13,7 @@ import torch
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.registry import build
 from polymodal.core.types import Batch, InputBatch, TargetBatch
+from polymodal.data.group_sampler import RowGroups
 from polymodal.data.partition import groups_of
 from polymodal.data.store.items import PreparedInput
 from polymodal.data.store.writer import PreparedWriter
@@ -45,6 +46,7 @@ class PreparedTable:
     data_set: `[rows]`, the index of the data set of each row; None for a single data set
     groups: `[rows]`, the index of the group (`data.split.group_column`) of each row; None without groups
     unusable_targets: by output, `[rows]` bool: rows whose target cell cannot be used, in contrast to empty cells
+    row_groups: the row groups of items that are read when a batch needs them; None if all items are at hand
     """
 
     inputs: dict[str, PreparedInput]
@@ -55,6 +57,7 @@ class PreparedTable:
     data_set: np.ndarray | None = None
     groups: np.ndarray | None = None
     unusable_targets: dict[str, np.ndarray] = field(default_factory=dict)
+    row_groups: RowGroups | None = None
 
     def __len__(self) -> int:
         return self.rows
@@ -120,9 +123,18 @@ class Preparation:
         row = sum(modality.row_bytes() for modality in self.modalities.values())
         return int(np.clip(MAX_BLOCK_BYTES / max(row, 1.0), MIN_BLOCK_ROWS, BLOCK_ROWS))
 
-    def fit(self, table: Table, rows: np.ndarray, *, cache: Path | None = None, known: Collection[str] = ()) -> None:
+    def fit(
+        self,
+        table: Table,
+        rows: np.ndarray,
+        *,
+        input_rows: np.ndarray | None = None,
+        cache: Path | None = None,
+        known: Collection[str] = (),
+    ) -> None:
         """Fit vocabularies and statistics on `rows` of `table`, block by block. Decoded media are stored in `cache`.
 
+        input_rows: the rows to which the inputs are fitted; default: `rows`
         known: inputs whose modality is already fitted
 
         Unusable cells are not recorded here, because `prepare` reads and records the same cells.
@@ -130,11 +142,12 @@ class Preparation:
         self._set_column_kinds(table)
         if any(isinstance(modality, MediaModality) for modality in self.modalities.values()):
             self.training_root = TrainingRoot.of(table)
+        some = rows if input_rows is None else input_rows
         for name, modality in self.modalities.items():
             if name in known:
                 continue
             try:
-                modality.fit(self._blocks(table, rows, modality.columns, CellErrors(), cache))
+                modality.fit(self._blocks(table, some, modality.columns, CellErrors(), cache))
             except RecipeError as error:
                 raise error.with_prefix(f"inputs.{name}.modality") from None
         for name, task in self.tasks.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polymodal.core.errors import ArtifactError
+from polymodal.data.objects import ObjectPath
 from polymodal.data.table.table import Table
 
 #: The folders that a saved root may be relative to. `absolute`: it is not relative.
@@ -39,7 +40,9 @@ class TrainingRoot:
     def _of_part(cls, table: Table) -> TrainingRoot | None:
         if table.root is None:
             return None
-        if table.folder is not None:
+        if isinstance(table.root, ObjectPath):
+            return cls(".", "table") if table.root == table.folder else cls(str(table.root), "absolute")
+        if isinstance(table.folder, Path):
             return cls(Path(os.path.relpath(table.root.resolve(), table.folder.resolve())).as_posix(), "table")
         if not table.root.is_absolute():
             return cls(table.root.as_posix(), "working_folder")
@@ -66,7 +69,9 @@ class TrainingRoot:
                 where = "" if self.path == "." else f"{self.path!r}, relative to "
                 return f"in training, the root was {where}the folder of the table"
             return f"in training, root={self.path!r} was given"
-        if self.base != "table" or self.path == "." or table.folder is None or table.root != table.folder:
+        if self.base != "table" or self.path == "." or table.root != table.folder:
             return ""
+        if not isinstance(table.folder, Path):
+            return f"in training, the root was {self.path!r}, relative to the folder of the table"
         folder = os.path.normpath(table.folder / self.path)
         return f"in training, the root was {self.path!r}, relative to the folder of the table: pass root={folder!r}"

@@ -26,6 +26,8 @@ from polymodal.preparation.preparation import Preparation, PreparedTable
 
 #: A column of which a larger share of the cells that are not empty cannot be used is a warning.
 MAX_BAD_SHARE = 0.05
+#: Rows whose cells are in memory at once.
+READ_ROWS = 4096
 #: Beginnings of the reasons that another root folder may mend.
 _PATH_PROBLEMS = ("a path needs a root", "the file does not exist", "the path leaves the root")
 
@@ -108,8 +110,12 @@ def warn_bad_columns(sentences: Mapping[str, tuple[str, ...]], listed_in: Path |
 
 
 def filled(table: Table, column: str, rows: np.ndarray) -> np.ndarray:
-    """Whether the cell of each of `rows [n]` in `column` is not empty: `[n]` bool."""
-    cells: Any = table.values(column, rows)
+    """Whether the cell of each of `rows [n]` in `column` is not empty: `[n]` bool. Some rows are read at a time."""
+    parts = [_filled(table.values(column, rows[start : start + READ_ROWS])) for start in range(0, len(rows), READ_ROWS)]
+    return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def _filled(cells: Any) -> np.ndarray:
     if not isinstance(cells, pa.ChunkedArray):
         return np.array([not is_missing(cell) for cell in cells], dtype=bool)
     known = pc.is_valid(cells)

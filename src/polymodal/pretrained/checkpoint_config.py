@@ -15,7 +15,8 @@ class CheckpointConfig:
     revision: the commit on the hub; "" for folders and starter weights
     license: the license in its model card; "" if not stated
     files: its JSON files by name without suffix: `config`, and if present `preprocessor_config`, `tokenizer_config`,
-        `pooling` (of a sentence encoder: `1_Pooling/config.json`), `modules`
+        `pooling` (of a sentence encoder: `1_Pooling/config.json`), `modules`,
+        `sentence_bert_config`
 
     Example:
         >>> checkpoint = CheckpointConfig("fast", "owner/name", "0123abc", "mit", {"config": {"model_type": "bert"}})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from polymodal.runtime.host_reads import can_read
+
 
 class HFCache:
     """Key-value cache of a growing batch of sequences, for `past_key_values` of transformers.
@@ -50,7 +52,7 @@ class HFCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Select these rows `[m]`, in this order; rows may be repeated."""
-        if len(rows) == len(self.mask) and torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+        if can_read(rows) and len(rows) == len(self.mask) and torch.equal(rows, torch.arange(len(rows))):
             return
         self.mask = self.mask.index_select(0, rows)
         for layer in self._buffers:

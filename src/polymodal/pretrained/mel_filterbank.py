@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from polymodal.runtime.host_reads import copy_on
+
 MelScale = Literal["slaney", "htk", "kaldi"]
 
 CHUNK_SAMPLES = 1 << 17  # samples per transform: their spectra fit into the cache of a CPU core
@@ -24,7 +26,8 @@ def mel_energy(waveform: Tensor, window: Tensor, hop: int, filters: Tensor, *, p
     rounding errors of a loud tone would exceed the energy of quiet bands, which the logarithm amplifies.
     """
     size = 2 * (len(filters) - 1)
-    window, filters = window.to(waveform.device, torch.float64), filters.to(waveform.device)
+    window = copy_on(window, waveform.device).to(torch.float64)
+    filters = copy_on(filters, waveform.device)
     frames = (waveform.shape[1] - len(window)) // hop + 1
     result = waveform.new_empty(len(waveform), frames, filters.shape[1], dtype=torch.float32)
     for start in range(0, len(waveform), step := max(1, CHUNK_SAMPLES // waveform.shape[1])):

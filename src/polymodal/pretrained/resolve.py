@@ -23,6 +23,7 @@ CONFIG_FILES = {
     "generation_config": "generation_config.json",
     "modules": "modules.json",
     "pooling": "1_Pooling/config.json",
+    "sentence_bert_config": "sentence_bert_config.json",
 }
 README = "README.md"
 #: Newer checkpoints have the chat template in a separate file; it is added to `tokenizer_config` as in older ones.

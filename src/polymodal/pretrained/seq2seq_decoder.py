@@ -63,7 +63,8 @@ class Seq2SeqDecoder(Backbone):
 
         if mask is not None:
             lowest = torch.finfo(memory.dtype).min
-            self._memory_mask = torch.zeros(mask.shape, dtype=memory.dtype).masked_fill(~mask, lowest)[:, None, None]
+            filled = torch.zeros(mask.shape, dtype=memory.dtype, device=memory.device).masked_fill(~mask, lowest)
+            self._memory_mask = filled[:, None, None]
         try:
             output = self.model(
                 encoder_outputs=BaseModelOutput(memory),

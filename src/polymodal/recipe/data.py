@@ -89,6 +89,12 @@ class DataOptions(StrictModel):
     sampling_temperature: Annotated[float, _DATA_SETS] = Field(default=1.0, ge=1)
     """With several data sets, the fraction of each in an epoch is proportional to (its rows)^(1 / temperature). At 1
     the fractions follow the number of rows; higher values repeat rows of small data sets more often."""
+    shuffle_groups: Annotated[int, Needs("a store of prepared rows", lambda _, run: run.is_stored)] = Field(
+        default=16, ge=1
+    )
+    """Row groups of a store of prepared rows (`fit --prepared`) that are open at once. The rows of a batch are drawn
+    from them. A store with at most as many row groups is loaded as a whole, and the rows of a batch are drawn from all
+    of it, as from a table."""
     strict: bool = False
     """Stop at the first bad cell, instead of reporting it and treating it as missing."""
     limits: LimitOptions = LimitOptions()

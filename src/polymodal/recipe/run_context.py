@@ -21,6 +21,7 @@ class RunContext:
     has_validation, has_test: whether a table is given for this split
     column_validates: whether data.split.column, if it is set, assigns rows to validation
     writes_files: whether there is a model directory
+    is_stored: whether the training rows are those of a store of prepared rows
     """
 
     recipe: Recipe
@@ -31,6 +32,7 @@ class RunContext:
     has_test: bool = False
     column_validates: bool = True
     writes_files: bool = True
+    is_stored: bool = False
 
     def has_modality(self, *modalities: str) -> bool:
         """Whether an input has one of the modalities."""

@@ -20,14 +20,15 @@ _SEVERAL_INPUTS = Needs("several inputs", lambda _, run: len(run.recipe.inputs) 
 _OTHER_INPUTS = Needs("several inputs", lambda own, run: len(run.recipe.inputs) > 1 or own.modality_dropout == 0)
 _SEVERAL_LOSSES = Needs("several outputs or objectives", lambda _, run: run.num_losses > 1)
 _TEACHER = Needs("a teacher, or an input with privileged: true", lambda _, run: run.has_teacher)
+_NETWORK = Needs("a network", lambda _, run: run.recipe.network is not False)
 _CLASSES = Needs("an output of classes or labels", lambda _, run: run.has_probabilities)
 _FROZEN = Needs("an encoder with frozen layers", lambda _, run: run.has_frozen_part)
 _AUGMENTED = Needs("an input with random augmentation", lambda _, run: run.has_augmented_input)
 
 
 def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise ValueError(f"there is no device {name!r}; choose from auto, cpu, cuda, cuda:1 or mps")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
+        raise ValueError(f"there is no device {name!r}; choose from auto, cpu, cuda, cuda:1, mps or xpu")
     return name
 
 
@@ -51,7 +52,7 @@ class DistillationOptions(StrictModel):
 
     weight: Annotated[float, _TEACHER] = Field(default=0.5, ge=0, le=1)
     """Weight of the distillation loss; the loss of the true targets has the weight 1 - `weight`."""
-    temperature: Annotated[float, _TEACHER, _CLASSES] = Field(default=2.0, gt=0)
+    temperature: Annotated[float, _TEACHER, _CLASSES, _NETWORK] = Field(default=2.0, gt=0)
     """Temperature of the softmax of teacher and student. Higher values soften the probabilities."""
 
 
@@ -122,11 +123,13 @@ class TrainingOptions(SizedModel):
     """Probability that an input of a row is masked in a step, so that the model tolerates missing inputs. At least one
     input remains."""
     early_stopping_patience: int | None = Field(default=None, ge=1)
-    """Stop after this many epochs without a better validation score. Default: half of the epochs, at least 5, because
-    the end of the cosine schedule often improves most. Training also stops after three epochs without an error on at
-    least 1,000 validation rows; models of one input (`unimodal_scores`) after a quarter of the epochs."""
+    """Stop after this many epochs without a better validation score. The weights of the best epoch are then annealed:
+    the learning rate decays to 0 within a tenth of the epochs. Default: 0.4 of the epochs, at least 5, because the end
+    of the schedule often improves most. Training also stops after three epochs without an error on at least 1,000
+    validation rows; models of one input (`unimodal_scores`) after a quarter of the epochs."""
     average_top_k: int = Field(default=3, ge=1)
-    """Average the weights of this many best epochs; the average is kept if its validation score is at least as good."""
+    """Average the weights of this many best epochs; the average is kept if its validation score is at least as good.
+    Only epochs at the end of the schedule are kept, where the learning rate is low."""
     loss_balancing: Annotated[LossBalancing, _SEVERAL_LOSSES] = "fixed"
     """Weights of several outputs and objectives. `fixed`: those of the recipe. `uncertainty`: learned (Kendall et al.,
     2018). `gradnorm`: for similar training rates (GradNorm, Chen et al., 2018). `pcgrad`: those of the recipe, with
@@ -136,10 +139,16 @@ class TrainingOptions(SizedModel):
     group_by_item: bool = True
     """Put rows that share an item (ten questions about one image) into one batch, so that it is encoded once."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
-    """Device for training: `cpu`, `cuda` (or `cuda:1`, ...) or `mps`; `auto` uses an accelerator if there is one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Number format of matrix products; `auto` measures both on the first batch and uses the faster. A processor
-    without bf16 instructions computes in fp32."""
+    """Device for training: `cpu`, `cuda` (or `cuda:1`, ...), `mps` or `xpu`; `auto` is the environment variable
+    `POLYMODAL_DEVICE`, or else an accelerator if there is one."""
+    sharding: Literal["auto", "none", "full"] = "auto"
+    """What several processes hold of the network. `none`: each holds all of it. `full`: each holds a part of the
+    trainable parameters, gradients and optimizer state (FSDP, Zhao et al., 2023). `auto`: `full` if the whole would not
+    fit into memory. One process holds all of it."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of matrix products; `auto` measures fp32 and bf16 on the first batch and uses the faster. A
+    processor without bf16 instructions computes in fp32. `fp16` needs a CUDA or XPU device; `auto` tries it there if
+    the device has no bf16 instructions."""
     num_threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] | Literal["auto"] = "auto"
     """Threads per operation; `auto` is measured together with `precision`. `OMP_NUM_THREADS` is the upper limit."""
     save_steps: Annotated[int, _DIRECTORY] = Field(default=500, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,7 @@ def render_card(model: Model) -> str:
     """The Markdown text of the card. Names and reasons from the data are escaped."""
     part = reported_split(model)
     names = scored_names(model, part)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polymodal", "report"),
-        finalize=markdown,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "score": formatting.format_score,
-        "split_name": formatting.split_name,
-        "join_words": formatting.join_words,
-    }
-    environment.filters |= {"truncated": formatting.truncate}
-    environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
-    environment.globals["count_sentence"] = lambda counts, split: counts.sentence(f"{formatting.split_name(split)} row")
-    return environment.get_template("card.md.j2").render(
+    return _template().render(
         version=__version__,
         title=title(model),
         part=part,
@@ -87,6 +72,27 @@ def render_card(model: Model) -> str:
         notices=(*model.run.data_notes, *model.run.notices),
         row=RawMarkdown(repr(_example(model))),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("polymodal", "report"),
+        finalize=markdown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "score": formatting.format_score,
+        "split_name": formatting.split_name,
+        "join_words": formatting.join_words,
+    }
+    environment.filters |= {"truncated": formatting.truncate}
+    environment.globals |= {"interval": formatting.format_interval, "count": formatting.count_noun}
+    environment.globals["count_sentence"] = lambda counts, split: counts.sentence(f"{formatting.split_name(split)} row")
+    return environment.get_template("card.md.j2")
 
 
 def markdown(value: Any) -> Any:

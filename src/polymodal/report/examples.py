@@ -13,6 +13,7 @@ from polymodal.core.formatting import truncate
 from polymodal.data.store.items import Items
 from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
+from polymodal.preparation.feature_cache import FeatureItems
 from polymodal.preparation.preparation import Preparation
 from polymodal.report.example_text import (
     describe_error,
@@ -134,7 +135,7 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
     found: list[list[ExampleCell]] = [[] for _ in rows]
     for name, spec in preparation.recipe.inputs.items():
         source, modality = prepared.inputs[name], preparation.modalities[name]
-        if type(modality).preview is not Modality.preview:
+        if type(modality).preview is not Modality.preview and not isinstance(source.items, FeatureItems):
             for position, item in enumerate(source.index[rows]):
                 found[position].append(
                     ExampleCell(name, thumbnail=thumbnail(modality, source.items, int(item)) if item >= 0 else "")

@@ -29,5 +29,5 @@ def leaderboard_tables(model: Model) -> list[RenderableType]:
         rows = leaderboard(model.run, output)
         title = "Members" if len(model.recipe.outputs) == 1 else f"Members for {output}"
         shown = leaderboard_cells(rows[:MAX_ROWS])
-        tables += [cells_table(HEADER, shown, f"{title} by out-of-fold loss"), ""]
+        tables += [cells_table(HEADER, shown, f"{title} by held-out loss"), ""]
     return tables

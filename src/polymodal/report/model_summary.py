@@ -225,9 +225,7 @@ def run_summary(model: Model) -> list[tuple[str, str]]:
         ("Epochs", f"{len(run.history)} of at most {training.epochs}" if run.history else ""),
         (
             "Weights",
-            ("average of epochs " if len(chosen) > 1 else "epoch ") + join_words([str(epoch) for epoch in chosen])
-            if chosen
-            else "",
+            _weights(chosen, run.annealed_from),
         ),
         ("Steps", f"{run.steps:,} of {training.batch_size} rows" if compute else ""),
         ("Speed", f"{run.rows_per_second:,.0f} rows per second" if compute else ""),
@@ -243,6 +241,13 @@ def run_summary(model: Model) -> list[tuple[str, str]]:
         ("Versions", _versions(environment) if environment else ""),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _weights(chosen: list[int], annealed_from: int) -> str:
+    if not chosen:
+        return ""
+    text = ("average of epochs " if len(chosen) > 1 else "epoch ") + join_words([str(epoch) for epoch in chosen])
+    return text + (f", annealed from epoch {annealed_from}" if annealed_from else "")
 
 
 def _versions(environment: Environment) -> str:

@@ -1,7 +1,8 @@
-"""Templates of HTML pages."""
+"""Templates of HTML pages. A process compiles each once: that takes longer than to fill it."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -10,6 +11,7 @@ from markupsafe import Markup
 from polymodal.core import formatting
 
 
+@cache
 def template(name: str, folder: str = "report") -> jinja2.Template:
     """The HTML template `name` in the package folder `folder`, with the filters and the style of all pages."""
     environment = jinja2.Environment(

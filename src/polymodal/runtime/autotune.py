@@ -19,7 +19,16 @@ from torch import nn
 from polymodal.core.paths import cache_folder
 from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.autotune_store import keep_choice, read_choice
-from polymodal.runtime.compute import CPU, NO_BF16, ComputeConfig, Precision, has_bf16, network_device
+from polymodal.runtime.compute import (
+    CPU,
+    NO_BF16,
+    NO_FP16,
+    ComputeConfig,
+    Precision,
+    has_bf16,
+    has_fp16,
+    network_device,
+)
 from polymodal.runtime.cpu_kernels import processor_name
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.runtime.thread_limit import max_threads, num_cores
@@ -32,6 +41,8 @@ ROUNDS, TRIAL_SECONDS = 5, 3.0
 MIN_GAIN, MIN_AGREEMENT = 1.1, 0.75
 #: If one thread gets less than this share of a processor during the measurement, other programs are running.
 MIN_PROCESSOR_SHARE = 0.8
+#: Ways of loss balancing whose gradients can be scaled, as fp16 needs.
+SCALABLE = ("fixed", "uncertainty")
 #: Version of the measurement. A higher version invalidates all stored choices.
 VERSION = 2
 
@@ -120,6 +131,15 @@ def fastest(seconds: Sequence[Sequence[float]]) -> int:
     return best
 
 
+def unmeasured(options: TrainingOptions, device: str) -> ComputeConfig:
+    """The configuration of a network that is too large to measure: bf16 on an accelerator that has it and fp32 on a
+    processor, unless the recipe says otherwise, with as many threads as it allows."""
+    candidates = _candidates(options, device)
+    precision = candidates[0 if device == CPU else -1].precision
+    chosen = [one for one in candidates if one.precision == precision][-1]
+    return chosen if chosen.reason in (NO_BF16, NO_FP16) else replace(chosen, reason="not measured, as it is sharded")
+
+
 def _candidates(options: TrainingOptions, device: str) -> list[ComputeConfig]:
     threads = (
         [options.num_threads] if options.num_threads != "auto" else sorted({1, min(max_threads(), MAX_TRIED_THREADS)})
@@ -127,6 +147,8 @@ def _candidates(options: TrainingOptions, device: str) -> list[ComputeConfig]:
     precisions: list[Precision] = [options.precision] if options.precision != "auto" else ["fp32"]
     if options.precision == "auto" and has_bf16(device):
         precisions.append("bf16")
+    elif options.precision == "auto" and has_fp16(device) and options.loss_balancing in SCALABLE:
+        precisions.append("fp16")
     is_set = "auto" not in (options.precision, options.num_threads)
     reason = "set by the recipe" if is_set else "the only choice on this processor"
     return [ComputeConfig(one, count, reason, device).supported() for one in precisions for count in threads]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from polymodal.core.errors import PolymodalError
@@ -35,13 +35,22 @@ class LocalExecutor:
     logs: folder for the standard error of each process, `worker-N.log`
     on_line: called with each line of standard output of a process
     threads: number of threads of the numeric libraries in each process
+    environment: further variables of the processes
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], *, logs: Path, on_line: LineHandler, threads: int = 1
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        logs: Path,
+        on_line: LineHandler,
+        threads: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
-        self.logs, self.on_line, self.threads = logs, on_line, threads
+        self.logs, self.on_line = logs, on_line
+        self.environment = {**(environment or {}), "OMP_NUM_THREADS": str(threads)}
 
     def run(self, count: int, replace: ReplacePolicy) -> None:
         """Start `count` processes and wait until all have finished. An exception in the wait stops them.
@@ -92,7 +101,7 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(executor.threads)},
+                env={**os.environ, **executor.environment},
             )
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, args=(executor.on_line,), daemon=True)

@@ -6,6 +6,8 @@ import os
 
 #: The variable with which a user limits the threads of numeric libraries.
 LIMIT = "OMP_NUM_THREADS"
+#: The variable with the number of processes of a launch on this machine.
+PROCESSES = "LOCAL_WORLD_SIZE"
 
 
 def num_cores() -> int:
@@ -14,7 +16,8 @@ def num_cores() -> int:
 
 
 def max_threads() -> int:
-    """The largest number of threads of an operation: one for each processor, and at most `OMP_NUM_THREADS`.
+    """The largest number of threads of an operation: one for each processor, and at most `OMP_NUM_THREADS`. The
+    processes of a launch on this machine (`LOCAL_WORLD_SIZE`) divide the processors.
 
     As in OpenMP, a value that is no positive number is ignored, and of a list (`4,2`) the first number counts.
 
@@ -23,7 +26,9 @@ def max_threads() -> int:
         >>> max_threads()
         1
     """
-    return allowed_threads(num_cores())
+    given = os.environ.get(PROCESSES, "")
+    processes = max(1, int(given)) if given.isdecimal() else 1
+    return allowed_threads(max(1, num_cores() // processes))
 
 
 def user_limit() -> int | None:

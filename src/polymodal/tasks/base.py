@@ -54,6 +54,8 @@ class Task(ABC):
     is_generative: ClassVar[bool] = False
     #: Whether the outputs are embeddings, which are comparable only within one model.
     is_embedding: ClassVar[bool] = False
+    #: Whether the loss of a row depends on the other rows of the batch.
+    compares_rows: ClassVar[bool] = False
     #: Whether a target may have several columns (regression of several numbers).
     many_columns: ClassVar[bool] = False
     #: Default decoder.

@@ -23,6 +23,7 @@ from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import POSITIVE, UNIT, Metric
 from polymodal.modalities.text import looks_like_identifiers
+from polymodal.runtime.host_reads import device_constant
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.label_hash import label_hash
 from polymodal.tasks.labels import (
@@ -185,7 +186,7 @@ class ClassificationTask(Task):
         return len(self.labels)
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
-        weight = torch.as_tensor(self.weights, dtype=torch.float32, device=values.device)
+        weight = device_constant(self.weights, values.device)
         return functional.cross_entropy(
             values.float(),
             target,

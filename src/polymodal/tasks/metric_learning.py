@@ -22,6 +22,7 @@ from polymodal.metrics.base import Metric
 from polymodal.metrics.leave_one_out import leave_one_out_metrics
 from polymodal.metrics.retrieval import normalize_rows
 from polymodal.nn.layers.embedding_head import halved_dims, matryoshka_prefixes
+from polymodal.runtime.host_reads import can_read
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.label_hash import label_hash
 from polymodal.tasks.labels import read_label
@@ -61,6 +62,7 @@ class MetricLearningTask(Task):
 
     space: ClassVar[Space] = "real"
     is_embedding: ClassVar[bool] = True
+    compares_rows: ClassVar[bool] = True
     default_decoder: ClassVar[str] = "embed"
     options: Options
 
@@ -189,15 +191,18 @@ def supervised_contrastive(vectors: Tensor, groups: Tensor, temperature: float) 
         True
     """
     known = groups != NO_GROUP
-    rows = int(known.sum())
     with torch.autocast(vectors.device.type, enabled=False):
         parts = [
             _anchor_losses(vectors, groups, known, slice(start, start + ANCHORS_PER_CHUNK), temperature)
             for start in range(0, len(vectors), ANCHORS_PER_CHUNK)
         ]
     losses = torch.cat([loss for loss, _ in parts])
-    anchors = int(torch.cat([count for _, count in parts]).gt(0).sum())
-    return losses * (rows / max(1, anchors) / math.log(max(3, rows) - 1))
+    has_positive = torch.cat([count for _, count in parts]).gt(0)
+    if not can_read(known):
+        rows, anchors = known.sum(), has_positive.sum()
+        return losses * (rows / anchors.clamp_min(1) / torch.log(rows.clamp_min(3) - 1.0))
+    count, num_anchors = int(known.sum()), int(has_positive.sum())
+    return losses * (count / max(1, num_anchors) / math.log(max(3, count) - 1))
 
 
 def _anchor_losses(

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +19,7 @@ from polymodal.data.table.block import RowBlock
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.metrics import classification, ranking
 from polymodal.metrics.base import UNIT, Metric
+from polymodal.runtime.host_reads import device_constant
 from polymodal.tasks.base import Task, TaskOptions
 from polymodal.tasks.labels import (
     Label,
@@ -148,7 +148,7 @@ class MultilabelClassificationTask(Task):
         return len(self.labels)
 
     def loss(self, values: Tensor, target: Tensor) -> Tensor:
-        weight = torch.as_tensor(self.weights, dtype=torch.float32, device=values.device)
+        weight = device_constant(self.weights, values.device)
         return functional.binary_cross_entropy_with_logits(
             values.float(), target.float(), pos_weight=weight, reduction="none"
         ).mean(-1)

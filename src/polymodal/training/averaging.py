@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from polymodal.distributed.divided import divided_like
+
 
 def trainable_state(network: nn.Module) -> dict[str, Tensor]:
     """The part of `state_dict` that training can change: all buffers and every parameter that is not frozen.
@@ -24,8 +26,10 @@ def restore_state(network: nn.Module, state: dict[str, Tensor]) -> None:
     Raises:
         RuntimeError: the state belongs to another network.
     """
-    missing = trainable_state(network).keys() - state.keys()
-    unexpected = network.load_state_dict(state, strict=False).unexpected_keys
+    own = trainable_state(network)
+    missing = own.keys() - state.keys()
+    divided = {name: divided_like(one, own.get(name, one)) for name, one in state.items()}
+    unexpected = network.load_state_dict(divided, strict=False).unexpected_keys
     if missing or unexpected:
         raise RuntimeError(f"missing {sorted(missing)}, unexpected {sorted(unexpected)}")
 

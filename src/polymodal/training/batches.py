@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from polymodal.data.group_sampler import GroupSampler, RowKeys
 from polymodal.data.partition import Split
 from polymodal.data.sampler import BatchSampler
 from polymodal.inference.batching import batch_order
@@ -17,23 +18,28 @@ ROWS_PER_GROUP = 4
 
 def make_sampler(
     recipe: Recipe, network: Network, preparation: Preparation, train: Split[PreparedTable]
-) -> BatchSampler:
+) -> BatchSampler | GroupSampler:
     """The sampler of training batches.
 
     A batch holds rows of the same group if a task asks for groups; otherwise rows that share an item, or rows of
-    similar length.
+    similar length. If rows are read in row groups, it holds rows of the groups that are open.
     """
     shared, lengths = batch_order(train)
     together = _together(preparation, train)
     if not recipe.training.group_by_item or network.compares_rows:
         shared = None
+    group, rows_per_group = shared if together is None else together, None if together is None else ROWS_PER_GROUP
+    if train.table.row_groups is not None:
+        keys = RowKeys(group, lengths, rows_per_group)
+        batch_size = recipe.training.batch_size or 1
+        return GroupSampler(train.rows, batch_size, recipe.seed, train.table.row_groups, keys)
     return BatchSampler(
         train.rows,
         recipe.training.batch_size or 1,
         recipe.seed,
-        group=shared if together is None else together,
+        group=group,
         lengths=lengths,
-        rows_per_group=None if together is None else ROWS_PER_GROUP,
+        rows_per_group=rows_per_group,
         data_set=None if train.table.data_set is None else train.table.data_set[train.rows],
         temperature=recipe.data.sampling_temperature,
     )

@@ -12,8 +12,11 @@ from polymodal.training.source_model import source_fingerprint
 
 
 def run_fingerprint(recipe: Recipe, train: Split[PreparedTable]) -> str:
-    """A hash of the recipe, the source model, the training rows, and their targets and prompts."""
-    digest = xxhash.xxh3_128((recipe.to_yaml() + source_fingerprint(recipe)).encode())
+    """A hash of the recipe without its device and its sharding, the source model, the training rows, and their targets
+    and prompts."""
+    machine = {"device": "auto", "sharding": "auto"}
+    anywhere = recipe.model_copy(update={"training": recipe.training.model_copy(update=machine)})
+    digest = xxhash.xxh3_128((anywhere.to_json() + source_fingerprint(recipe)).encode())
     digest.update(np.ascontiguousarray(train.rows).tobytes())
     for value, present in train.table.targets.values():
         digest.update(_to_bytes(value[train.rows]))

@@ -61,6 +61,16 @@ class GradientBlending(nn.Module):
         self.previous_losses.copy_(now)
 
 
+def branch_train_losses(blending: GradientBlending, losses: Mapping[str, float]) -> BranchLosses:
+    """The training loss of each branch of each output, from the losses of an epoch."""
+    return {
+        (output, branch): losses[key]
+        for output in blending.outputs
+        for branch in blending.branches
+        if (key := output if branch == "joint" else f"{output}.branch.{branch}") in losses
+    }
+
+
 def blending_weights(before: Tensor, now: Tensor) -> Tensor | None:
     """The weights of branches from their previous and current losses, `[2, branches]` each (training, validation).
 

@@ -8,8 +8,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
+from polymodal.core.errors import RecipeError
 from polymodal.core.types import Batch, LossTerm, TargetBatch, TaskOutput
+from polymodal.distributed.gradients import sum_gradients
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.objectives.base import ObjectiveLoss
 from polymodal.tasks.base import Task
 from polymodal.training.distillation import TeacherTargets
@@ -20,6 +24,8 @@ from polymodal.training.loss_balancing import GradNorm, PCGrad
 @dataclass
 class Losses:
     """The losses of a batch.
+
+    With several processes, a loss is the part of this process (`World`).
 
     named: the weighted loss of each output and objective, and the `penalty` of the fusion
     parts: all single terms, detached (`answer`, `answer.branch.image`, `contrastive.image-caption`)
@@ -46,6 +52,7 @@ class Loss(nn.Module):
         with the factor 1/2 of the regression term included in the task's loss).
     gradnorm, pcgrad: as fixed; the gradients are changed as `loss_balancing` describes.
 
+    With several processes, means are over the rows of all.
     With `blending`, the loss of each branch of an output has an additional weight.
     With `teacher_targets`, L_o becomes (1 - d) L_o + d D_o, where D_o is the distance from the teacher's predictions
     and d is `training.distillation.weight`.
@@ -66,7 +73,11 @@ class Loss(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(len(weights))) if balance == "uncertainty" else None
 
     def forward(
-        self, outputs: dict[str, TaskOutput], batch: Batch, terms: Mapping[str, list[ObjectiveLoss]] | None = None
+        self,
+        outputs: dict[str, TaskOutput],
+        batch: Batch,
+        terms: Mapping[str, list[ObjectiveLoss]] | None = None,
+        world: World = SINGLE,
     ) -> Losses:
         """The losses of a batch, from the predictions of each output and the `terms` of each objective."""
         found = Losses()
@@ -75,16 +86,16 @@ class Loss(nn.Module):
             predicted, target = outputs[name], batch.targets[name]
             task_loss = predicted.values.new_zeros((), dtype=torch.float32)
             for term in predicted.terms:
-                value = mean_loss(task, term, target, batch.weight)
+                value = mean_loss(task, term, target, batch.weight, world)
                 scale = term.scale if self.blending is None else term.scale * self.blending.weight(name, term.name)
                 task_loss = task_loss + scale * value
                 parts[name if term.name == "joint" else f"{name}.branch.{term.name}"] = value.detach()
             if self.teacher_targets is not None:
                 weight = self.teacher_targets.options.weight
-                distance = self._from_teacher(self.teacher_targets, name, predicted, batch)
+                distance = self._from_teacher(self.teacher_targets, name, predicted, batch, world)
                 task_loss = (1 - weight) * task_loss + weight * distance
                 parts[f"{name}.teacher"] = distance.detach()
-            found.named[name] = self._weighted(name, task_loss)
+            found.named[name] = self._weighted(name, task_loss, world)
             for kind, penalty in predicted.penalties.items():
                 once = penalty / len(self.tasks)  # the penalty of a fusion counts once for all outputs
                 found.named["penalty"] = found.named["penalty"] + once if "penalty" in found.named else once
@@ -92,38 +103,69 @@ class Loss(nn.Module):
         for name, some in (terms or {}).items():
             if not some:
                 continue
-            found.named[name] = self._weighted(name, torch.stack([term.loss for term in some]).mean())
+            found.named[name] = self._weighted(name, torch.stack([term.loss for term in some]).mean(), world)
             parts |= {f"{name}.{term.name}": term.loss.detach() for term in some}
             found.baselines |= {f"{name}.{term.name}": (term.baseline, term.num_values) for term in some}
         return found
 
-    def backward(self, losses: Losses, parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]) -> None:
-        """Add to the gradient of each of `parameters`; `shared` are the last parameters that all losses share."""
-        if self.balancer is not None and len(losses.named) > 1:
-            self.balancer.backward(losses.named, parameters, shared)
-        else:
-            losses.total.backward()  # type: ignore[no-untyped-call]
+    def backward(
+        self,
+        losses: Losses,
+        parameters: Sequence[nn.Parameter],
+        shared: Sequence[nn.Parameter],
+        world: World = SINGLE,
+        scaler: GradScaler | None = None,
+    ) -> None:
+        """Add to the gradient of each of `parameters`. With several processes, the gradient is the sum over all of
+        them.
 
-    def _weighted(self, name: str, loss: Tensor) -> Tensor:
+        shared: the last parameters that all losses share
+        scaler: multiplies the gradients, which fp16 needs
+
+        Raises:
+            RecipeError: the loss balancing compares gradients, which cannot be scaled.
+        """
+        if self.balancer is not None and len(losses.named) > 1:
+            if scaler is not None and scaler.is_enabled():
+                raise RecipeError(
+                    "training.precision", "fp16 has no effect with loss_balancing gradnorm or pcgrad: use bf16 or fp32"
+                )
+            self.balancer.backward(losses.named, parameters, shared, world)
+        else:
+            total = losses.total if scaler is None else scaler.scale(losses.total)
+            total.backward()  # type: ignore[no-untyped-call]
+            sum_gradients(parameters, world)
+
+    def _weighted(self, name: str, loss: Tensor, world: World) -> Tensor:
         if self.log_variance is not None:
             spread = self.log_variance[list(self.weights).index(name)]
-            loss = torch.exp(-spread) * loss + spread / 2
+            loss = torch.exp(-spread) * loss + world.share(spread / 2)
         return loss * self.weights[name]
 
-    def _from_teacher(self, teacher_targets: TeacherTargets, name: str, predicted: TaskOutput, batch: Batch) -> Tensor:
+    def _from_teacher(
+        self, teacher_targets: TeacherTargets, name: str, predicted: TaskOutput, batch: Batch, world: World
+    ) -> Tensor:
         """The mean distance from the teacher over all rows, including rows without a target."""
         losses = teacher_targets.loss(name, self.tasks[name].space, predicted.values, batch.rows)
         weight = torch.ones_like(losses) if batch.weight is None else batch.weight
-        return (losses * weight).sum() / weight.sum().clamp_min(1e-8)
+        return (losses * weight).sum() / world.sum(weight.sum()).clamp_min(1e-8)
 
 
-def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Tensor | None) -> Tensor:
+def mean_loss(
+    task: Task, term: LossTerm, target: TargetBatch, sample_weight: Tensor | None, world: World = SINGLE
+) -> Tensor:
     """The mean loss over rows that have the target, weighted by branch and sample weights. The loss of a row of several
-    members is the mean of their losses."""
+    members is the mean of their losses. With several processes, the mean is over the rows of all, and the result is the
+    part of this process."""
     weight = term.weight.detach().float() * target.present
     if sample_weight is not None:
         weight = weight * sample_weight
     values = term.values.float()
+    if task.compares_rows and world.size > 1:
+        known = target.present  # a row without a target is no candidate
+        gathered = (world.gather_rows(one[known]) for one in (values, target.value, weight))
+        values, wanted, weight = gathered
+        return world.share((task.loss(values, wanted) * weight).sum() / weight.sum().clamp_min(1e-8))
     counts = task.row_loss_weights(values)
     if counts is not None:
         weight = weight * counts
@@ -133,4 +175,4 @@ def mean_loss(task: Task, term: LossTerm, target: TargetBatch, sample_weight: Te
         members = term.members.float()
         targets = target.value.repeat(len(members), *[1] * (target.value.dim() - 1))
         losses = task.loss(members.flatten(0, 1), targets).view(len(members), -1).mean(0)
-    return (losses * weight).sum() / weight.sum().clamp_min(1e-8)
+    return (losses * weight).sum() / world.sum(weight.sum()).clamp_min(1e-8)

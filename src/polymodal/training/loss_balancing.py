@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from polymodal.distributed.gradients import sum_gradients, sum_tensors
+from polymodal.distributed.world import SINGLE, World
+
 #: Asymmetry of GradNorm (alpha of the paper): higher values slow down quickly falling losses more.
 GRADNORM_ALPHA = 1.5
 #: Step size of the GradNorm weights toward their target.
@@ -19,11 +22,16 @@ class Balancer(nn.Module):
 
     @abstractmethod
     def backward(
-        self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]
+        self,
+        losses: Mapping[str, Tensor],
+        parameters: Sequence[nn.Parameter],
+        shared: Sequence[nn.Parameter],
+        world: World = SINGLE,
     ) -> None:
         """Add to the gradient of every parameter that the losses depend on.
 
-        losses: scalars by name; `penalty` is added unweighted
+        losses: scalars by name; `penalty` is added unweighted. With several processes the parts of this one, whose
+            gradients are summed over the processes before they are compared
         parameters: all trainable parameters
         shared: the last parameters that all losses share
         """
@@ -51,25 +59,31 @@ class GradNorm(Balancer):
         self.register_buffer("initial_losses", torch.zeros(len(self.names)))
 
     def backward(
-        self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]
+        self,
+        losses: Mapping[str, Tensor],
+        parameters: Sequence[nn.Parameter],
+        shared: Sequence[nn.Parameter],
+        world: World = SINGLE,
     ) -> None:
         total = losses.get("penalty", self.weights.new_zeros(()))
         norms: dict[int, Tensor] = {}
         rates: dict[int, Tensor] = {}
         for place, name in enumerate(self.names):
             loss = losses.get(name)
-            if loss is None or not loss.requires_grad:
+            if loss is None or not world.total(loss.requires_grad):
                 continue
             total = total + self.weights[place] * loss
-            found = torch.autograd.grad(loss, list(shared), retain_graph=True, allow_unused=True)
+            found = _gradients(loss, list(shared), world)
             known = [gradient for gradient in found if gradient is not None]
-            if not known or float(loss.detach()) <= 0:
+            value = world.sum(loss.detach())
+            if not known or float(value) <= 0:
                 continue
             if float(self.initial_losses[place]) == 0:
-                self.initial_losses[place] = loss.detach()
+                self.initial_losses[place] = value
             norms[place] = nn.utils.get_total_norm(known)
-            rates[place] = loss.detach() / self.initial_losses[place]
+            rates[place] = value / self.initial_losses[place]
         total.backward()  # type: ignore[no-untyped-call]
+        sum_gradients(parameters, world)
         if len(norms) > 1:
             self._move(norms, rates)
 
@@ -96,17 +110,19 @@ class PCGrad(Balancer):
     """
 
     def backward(
-        self, losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], shared: Sequence[nn.Parameter]
+        self,
+        losses: Mapping[str, Tensor],
+        parameters: Sequence[nn.Parameter],
+        shared: Sequence[nn.Parameter],
+        world: World = SINGLE,
     ) -> None:
-        own = {name: loss for name, loss in losses.items() if name != "penalty" and loss.requires_grad}
-        gradients = {
-            name: torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            for name, loss in own.items()
-        }
+        own = {name: loss for name, loss in losses.items() if name != "penalty" and world.total(loss.requires_grad)}
+        gradients = {name: _gradients(loss, parameters, world) for name, loss in own.items()}
         known = [[one for one in found if one is not None] for found in zip(*gradients.values(), strict=True)]
         several = [len(found) > 1 for found in known]
         flat = {name: _flat(found, parameters, several) for name, found in gradients.items()}
-        sums = [self._without_conflicts(name, flat) for name in flat]
+        generator = world.generator()
+        sums = [self._without_conflicts(name, flat, generator) for name in flat]
         together = torch.stack(sums).sum(0) if sums else torch.zeros(0)
         start = 0
         for parameter, found in zip(parameters, known, strict=True) if known else ():
@@ -118,19 +134,30 @@ class PCGrad(Balancer):
             else:
                 continue
             parameter.grad = value.to(parameter.dtype) if parameter.grad is None else parameter.grad + value
-        if "penalty" in losses and losses["penalty"].requires_grad:
-            losses["penalty"].backward()  # type: ignore[no-untyped-call]
+        if "penalty" in losses and world.total(losses["penalty"].requires_grad):
+            for parameter, added in zip(parameters, _gradients(losses["penalty"], parameters, world), strict=True):
+                if added is not None:
+                    parameter.grad = added if parameter.grad is None else parameter.grad + added
 
     @staticmethod
-    def _without_conflicts(name: str, flat: dict[str, Tensor]) -> Tensor:
+    def _without_conflicts(name: str, flat: dict[str, Tensor], generator: torch.Generator | None) -> Tensor:
         others = [other for other in flat if other != name]
         found = flat[name]
-        for place in torch.randperm(len(others)).tolist():
+        for place in torch.randperm(len(others), generator=generator).tolist():
             other = flat[others[place]]
             product = found @ other
             if float(product) < 0:
                 found = found - product / (other @ other).clamp_min(1e-12) * other
         return found
+
+
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter], world: World) -> list[Tensor | None]:
+    """The gradient of a loss with respect to each parameter, summed over the processes; None for a parameter on which
+    it does not depend."""
+    found: Sequence[Tensor | None] = [None] * len(parameters)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return sum_tensors(found, parameters, world)
 
 
 def _flat(found: Sequence[Tensor | None], parameters: Sequence[nn.Parameter], selected: Sequence[bool]) -> Tensor:

@@ -8,13 +8,35 @@ import torch
 from torch import Tensor
 
 from polymodal.core.types import Batch
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.network import Network
 from polymodal.nn.towers import EncodedInputs
+from polymodal.recipe.training import ModalityBalancingOptions
 from polymodal.tasks.base import Task
 
 
+def compares_inputs(options: ModalityBalancingOptions) -> bool:
+    """Whether each step compares the inputs of the batch with one another."""
+    return options.method in ("ogm", "ogm_ge")
+
+
+def balance_modalities(
+    network: Network,
+    encoded: EncodedInputs,
+    batch: Batch,
+    tasks: Mapping[str, Task],
+    options: ModalityBalancingOptions,
+    world: World = SINGLE,
+) -> None:
+    """Scale down the gradients of dominant towers, if the recipe says so."""
+    if not compares_inputs(options) or not tasks:
+        return
+    scores = unimodal_scores(network, encoded, batch, tasks, world)
+    modulate_gradients(network, scores, options.alpha, options.method == "ogm_ge", world)
+
+
 def unimodal_scores(
-    network: Network, encoded: EncodedInputs, batch: Batch, tasks: Mapping[str, Task]
+    network: Network, encoded: EncodedInputs, batch: Batch, tasks: Mapping[str, Task], world: World = SINGLE
 ) -> dict[str, float]:
     """The score of each input with all other inputs hidden: the mean of exp(-loss) over rows that have the input and a
     target (for classes, the probability of the true class), averaged over outputs.
@@ -30,17 +52,22 @@ def unimodal_scores(
             for output, task in tasks.items():
                 target = batch.targets[output]
                 known = target.present & encoded.tokens[name].present
-                if bool(known.any()):
-                    values = predicted[output].values[known].float()
-                    loss = task.loss(values, target.value[known])
+                if world.total(known.sum()):
+                    values, wanted = predicted[output].values[known].float(), target.value[known]
+                    if task.compares_rows:
+                        values, wanted = world.gather_rows(values), world.gather_rows(wanted)
+                    loss = task.loss(values, wanted)
                     counts = task.row_loss_weights(values)
-                    scores.append(torch.exp(-(loss if counts is None else loss / counts.clamp_min(1))).mean())
+                    score = torch.exp(-(loss if counts is None else loss / counts.clamp_min(1)))
+                    scores.append(score.mean() if task.compares_rows else world.sum(world.mean(score)))
             if scores:
                 found[name] = float(torch.stack(scores).mean())
     return found
 
 
-def modulate_gradients(network: Network, scores: Mapping[str, float], alpha: float, noise: bool) -> dict[str, float]:
+def modulate_gradients(
+    network: Network, scores: Mapping[str, float], alpha: float, noise: bool, world: World = SINGLE
+) -> dict[str, float]:
     """Scale down the gradient of each dominant tower (Peng et al., "Balanced Multimodal Learning via On-the-fly
     Gradient Modulation", 2022, equations 8 to 11), after `backward` and before the optimizer step.
 
@@ -51,7 +78,7 @@ def modulate_gradients(network: Network, scores: Mapping[str, float], alpha: flo
 
     Returns k by input.
     """
-    factors = {}
+    factors, generator = {}, world.generator() if noise else None
     for name, own in scores.items():
         others = [value for other, value in scores.items() if other != name]
         if not others:
@@ -65,5 +92,10 @@ def modulate_gradients(network: Network, scores: Mapping[str, float], alpha: flo
             spread: Tensor = parameter.grad.std() if noise and parameter.ndim > 1 else parameter.grad.new_zeros(())
             parameter.grad.mul_(factor)
             if float(spread) > 0:
-                parameter.grad.add_(torch.randn_like(parameter.grad) * spread)
+                drawn = (
+                    torch.randn_like(parameter.grad)
+                    if generator is None
+                    else torch.randn(parameter.grad.shape, generator=generator).to(parameter.grad)
+                )
+                parameter.grad.add_(drawn * spread)
     return factors

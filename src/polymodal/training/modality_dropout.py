@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.types import Batch
+from polymodal.runtime.host_reads import can_read
 
 
 def apply_modality_dropout(batch: Batch, probability: float) -> dict[str, Tensor]:
@@ -19,7 +20,8 @@ def apply_modality_dropout(batch: Batch, probability: float) -> dict[str, Tensor
     present = torch.stack([batch.inputs[name].present for name in names], dim=1)
     hidden = (torch.rand(present.shape, device=present.device) < probability) & present
     emptied = (hidden == present).all(1)
-    if bool(emptied.any()):
+    if not can_read(emptied) or bool(emptied.any()):
         kept = torch.where(present, torch.rand(present.shape, device=present.device), -1.0).argmax(1)
-        hidden[emptied] &= torch.arange(len(names), device=present.device) != kept[emptied].unsqueeze(1)
+        others = torch.arange(len(names), device=present.device) != kept.unsqueeze(1)
+        hidden &= others | ~emptied.unsqueeze(1)
     return {name: hidden[:, index] for index, name in enumerate(names)}

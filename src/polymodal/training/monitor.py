@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,8 @@ from polymodal.core.formatting import count_noun
 from polymodal.core.types import Batch
 from polymodal.nn.decoders.text_decoder import TextDecoder
 from polymodal.nn.network import Network
-from polymodal.runtime.compute import NO_BF16, ComputeConfig
+from polymodal.runtime.compute import NO_BF16, NO_FP16, ComputeConfig
+from polymodal.training.optimizer import gradient_norm
 
 #: Maximum number of objectives listed in one notice.
 MAX_LISTED = 4
@@ -43,6 +45,7 @@ class Monitor:
     notices: warnings for the user, without repetition
     zero_grad_steps: consecutive checks with zero gradient by input
     first_judged_epoch: the epoch after which the loss of an output is first compared with its baseline
+    gathered: a block with the network and its weights, in a sharded run
     """
 
     network: Network
@@ -50,11 +53,13 @@ class Monitor:
     notices: list[str] = field(default_factory=list)
     zero_grad_steps: dict[str, int] = field(default_factory=dict)
     first_judged_epoch: int = MIN_JUDGED_EPOCH
+    gathered: Callable[[], AbstractContextManager[nn.Module]] | None = None
 
     def check_compute(self, compute: ComputeConfig) -> None:
         """Warn if the processor cannot compute in the precision of the recipe."""
-        if compute.reason.endswith(NO_BF16):
-            self._add_notice(f"training.precision: {NO_BF16}")
+        for replaced in (NO_BF16, NO_FP16):
+            if compute.reason.endswith(replaced):
+                self.add_notice(f"training.precision: {replaced}")
 
     def check_validation_rows(self, rows: Mapping[str, int]) -> None:
         """Warn about outputs with few validation rows.
@@ -63,7 +68,7 @@ class Monitor:
         """
         few = {name: count for name, count in rows.items() if count < FEW_VALIDATION_ROWS}
         for name, count in few.items():
-            self._add_notice(
+            self.add_notice(
                 f"output {name!r} has {count_noun(count, 'validation row')}. They select the best epoch, which is "
                 f"unreliable with fewer than {FEW_VALIDATION_ROWS}: scores differ from seed to seed. Use more rows, "
                 "increase data.split.validation_size, or cross-validate"
@@ -75,7 +80,7 @@ class Monitor:
         for name, tower in self.network.towers.items():
             gradients = [p.grad for p in tower.parameters() if p.grad is not None]
             if any(p.requires_grad for p in tower.parameters()):
-                norms[name] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+                norms[name] = float(gradient_norm(gradients)) if gradients else 0.0
         return norms
 
     def check_gradients(self, norms: dict[str, float]) -> None:
@@ -83,7 +88,7 @@ class Monitor:
         for name, norm in norms.items():
             self.zero_grad_steps[name] = self.zero_grad_steps.get(name, 0) + 1 if norm == 0 else 0
             if self.zero_grad_steps[name] == 5:
-                self._add_notice(f"input {name!r} gets no gradient: its encoder output does not reach the loss")
+                self.add_notice(f"input {name!r} gets no gradient: its encoder output does not reach the loss")
 
     def check_objectives(self, losses: Mapping[str, tuple[float, float]], epochs: int) -> None:
         """Warn about objectives whose validation loss in the best epoch is not below its baseline, and about objectives
@@ -102,14 +107,14 @@ class Monitor:
                 for name, objective in self.network.objectives.items()
                 for key in found
             )
-            self._add_notice(
+            self.add_notice(
                 f"{'objective' if one else 'objectives'} {', '.join(listed)} {'has' if one else 'have'} not improved "
                 f"on the baseline on validation rows after {epochs} epochs. "
                 f"{'Check that the inputs of each row match, or use' if pairs else 'Use'} more rows, more epochs or a "
                 "lower learning rate"
             )
         for name in self._without_loss(losses):
-            self._add_notice(
+            self.add_notice(
                 f"objective {name!r} has no validation loss: no batch of validation rows has the inputs that it needs. "
                 "Add such rows, or increase data.split.validation_size"
             )
@@ -126,7 +131,7 @@ class Monitor:
                 raise TrainingError(
                     f"objective {name!r} has no loss: {reason}. Check for missing cells and unusable files"
                 )
-            self._add_notice(f"objective {name!r} had no loss in the first epoch: {reason}")
+            self.add_notice(f"objective {name!r} had no loss in the first epoch: {reason}")
 
     def _without_loss(self, losses: Mapping[str, object]) -> list[str]:
         """The objectives without a loss."""
@@ -143,13 +148,13 @@ class Monitor:
             for decoder in self.network.all_decoders():
                 notice = decoder.training_warning() if isinstance(decoder, TextDecoder) else None
                 if notice is not None:
-                    self._add_notice(notice)
+                    self.add_notice(notice)
         for name, baseline in self.baselines.items():
             start = f"output {name!r} has not improved on its baseline"
             if losses.get(name, 0.0) <= 0.98 * baseline:
                 self.notices = [notice for notice in self.notices if not notice.startswith(start)]
             elif epoch == self.first_judged_epoch:
-                self._add_notice(
+                self.add_notice(
                     f"{start} after {epoch} epochs (loss {losses[name]:.4g}, baseline {baseline:.4g}): the inputs may "
                     "not predict it, or the learning rate may be too high"
                 )
@@ -162,17 +167,20 @@ class Monitor:
         """
         if bool(torch.isfinite(loss)):
             return
+        with nullcontext(self.network) if self.gathered is None else self.gathered() as network:
+            found = find_non_finite(network, batch)
         raise TrainingError(
-            f"the loss is {float(loss.detach())}: {find_non_finite(self.network, batch)}. Lower "
-            "training.learning_rate or training.gradient_clip, or set training.precision=fp32"
+            f"the loss is {float(loss.detach())}: {found}. Lower training.learning_rate or training.gradient_clip, or "
+            "set training.precision=fp32"
         )
 
-    def _add_notice(self, notice: str) -> None:
+    def add_notice(self, notice: str) -> None:
+        """Add a warning for the user, unless it is there."""
         if notice not in self.notices:
             self.notices.append(notice)
 
 
-def find_non_finite(network: Network, batch: Batch) -> str:
+def find_non_finite(network: nn.Module, batch: Batch) -> str:
     """The first tensor that is not finite: an input, a parameter, or the output of a module."""
     for name, one in batch.inputs.items():
         for key, tensor in one.data.items():

@@ -1,18 +1,33 @@
-"""The optimizer, its parameter groups, the learning rate schedule, and gradient clipping."""
+"""The optimizer, its parameter groups, and gradient clipping."""
 
 from __future__ import annotations
 
-import math
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
+from polymodal.distributed.divided import is_divided, own_part, whole_tensor
 from polymodal.nn.decoders.base import Decoder
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import Objective
 from polymodal.recipe.training import TrainingOptions
+from polymodal.runtime.compute import ComputeConfig, has_fused_optimizer, network_device
+
+
+class EagerAdamW(AdamW):
+    """AdamW without the wrappers of its methods that serve `torch.compile`: they import the compiler, which takes more
+    than a second of each process that trains, and nothing here is compiled."""
+
+    add_param_group = inspect.unwrap(AdamW.add_param_group)
+    zero_grad = inspect.unwrap(AdamW.zero_grad)
+    state_dict = inspect.unwrap(AdamW.state_dict)
+    load_state_dict = inspect.unwrap(AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(AdamW.step))
 
 
 def freeze_parts(network: Network, options: TrainingOptions) -> None:
@@ -24,7 +39,7 @@ def freeze_parts(network: Network, options: TrainingOptions) -> None:
 
 
 def make_optimizer(network: Network, loss: nn.Module, options: TrainingOptions) -> AdamW:
-    """Fused AdamW. Weight decay applies to matrices, not to vectors.
+    """AdamW, fused where the device has it. Weight decay applies to matrices, not to vectors.
 
     The learning rate of a parameter is multiplied by the `lr_multiplier` of the innermost matching entry of
     `training.param_groups`, and by the multiplier of its encoder, decoder or objective (`lr_multipliers`).
@@ -40,22 +55,34 @@ def make_optimizer(network: Network, loss: nn.Module, options: TrainingOptions) 
     for path in sorted(options.param_groups, key=len):  # inner modules come later and override outer ones
         for parameter in parts[path].parameters():
             rate_of[id(parameter)] = options.param_groups[path].lr_multiplier
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for parameter in [*network.parameters(), *loss.parameters()]:
         if parameter.requires_grad:
             rate = rate_of.get(id(parameter), 1.0) * factor_of.get(id(parameter), 1.0)
-            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-    return AdamW(
+            groups.setdefault((rate, parameter.ndim > 1, is_divided(parameter)), []).append(parameter)
+    return EagerAdamW(
         [
             {
                 "params": parameters,
                 "lr": options.learning_rate * rate,
                 "weight_decay": options.weight_decay if decays else 0.0,
             }
-            for (rate, decays), parameters in groups.items()
+            for (rate, decays, _), parameters in groups.items()
         ],
-        fused=True,
+        fused=has_fused_optimizer(network_device(network)),
     )
+
+
+def make_scaler(compute: ComputeConfig, state: Mapping[str, Any] | None = None) -> GradScaler:
+    """The factor of the gradients of fp16, which would be rounded to 0 (Micikevicius et al., "Mixed Precision
+    Training", 2018); the identity for other precisions.
+
+    state: the state of the scaler of an interrupted run
+    """
+    scaler = GradScaler(torch.device(compute.device).type, enabled=compute.precision == "fp16")
+    if state:
+        scaler.load_state_dict(dict(state))
+    return scaler
 
 
 def shared_parameters(network: Network) -> list[nn.Parameter]:
@@ -69,26 +96,29 @@ def shared_parameters(network: Network) -> list[nn.Parameter]:
     return [parameter for parameter in before if parameter.requires_grad]
 
 
-def count_warmup_steps(steps: int, warmup: float) -> int:
-    """The number of warmup steps: a fraction of `steps`, at least 1."""
-    return max(1, round(steps * warmup))
-
-
-def make_schedule(optimizer: AdamW, steps: int, warmup: float, *, completed_steps: int = 0) -> LambdaLR:
-    """Linear warmup over a fraction of `steps`, then cosine decay to 0 (Loshchilov & Hutter, SGDR, 2017).
-
-    completed_steps: steps that a resumed run has already taken
-    """
-    warmup_steps = count_warmup_steps(steps, warmup)
-
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))))
-
-    return LambdaLR(optimizer, factor, last_epoch=completed_steps - 1)
-
-
 def clip_gradient(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     """Scale the gradient to a norm of at most `max_norm`; return the norm before clipping."""
-    return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    if not any(map(is_divided, parameters)):
+        return nn.utils.clip_grad_norm_(parameters, max_norm, foreach=True)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = gradient_norm(gradients)
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        own_part(gradient).mul_(factor)
+    return norm
+
+
+def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients together. Processes that divide them must all call this."""
+    divided = [one for one in gradients if is_divided(one)]
+    others = [one for one in gradients if not is_divided(one)]
+    if not divided:
+        return nn.utils.get_total_norm(others)
+    norm = whole_tensor(nn.utils.get_total_norm(divided))
+    return torch.hypot(norm, nn.utils.get_total_norm(others)) if others else norm
+
+
+def parameter_names(network: nn.Module, loss: nn.Module) -> dict[Tensor, str]:
+    """The name of each parameter of a run."""
+    own = {f"loss.{name}": one for name, one in loss.named_parameters()}
+    return {one: name for name, one in [*network.named_parameters(), *own.items()]}

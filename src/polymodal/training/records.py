@@ -20,7 +20,7 @@ class Epoch:
     loss: mean loss on the training rows, by output and objective
     validation: validation scores by `output.metric`
     validation_loss: mean loss on the validation rows, by output and objective
-    best: whether the validation score is higher than in every earlier epoch
+    best: whether the validation score is higher than in every earlier epoch that could be kept
     """
 
     epoch: int
@@ -39,6 +39,7 @@ class History:
     notices: warnings of the monitor
     seconds: training time; steps, rows: optimizer steps and rows processed in that time
     averaged_epochs: the epochs whose weights are averaged; empty if one epoch was selected
+    annealed_from: the epoch to which an early stop went back, and whose weights were annealed; 0 without one
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -47,6 +48,7 @@ class History:
     steps: int = 0
     rows: int = 0
     averaged_epochs: list[int] = field(default_factory=list)
+    annealed_from: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready values, the input of `from_state`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polymodal.checkpoint.model_directory import file_sha256, read_weights, verify_model_files
+from polymodal.checkpoint.model_directory import MEMBERS, file_sha256, read_json, read_weights, verify_model_files
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.options import Options
@@ -33,19 +33,21 @@ class SourceModel:
     takes unset options, the fitted preparation and the weights of its tower from the saved model.
 
     manifest_sha256: the SHA-256 of the manifest, which covers all files of the model
+    networks: number of its networks, which were trained on different folds; the first is the start
     """
 
     folder: Path
     recipe: Recipe
     manifest_sha256: str
     weight_format: WeightFormat
+    networks: int = 1
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> SourceModel | None:
         """The model in `training.init_from`; None if the key is unset.
 
         Raises:
-            RecipeError: the directory holds no model.
+            RecipeError: the directory holds no model, or one without a network.
             ArtifactError: the model was altered after it was saved, or has a later format.
         """
         if recipe.training.init_from is None:
@@ -55,11 +57,22 @@ class SourceModel:
             state = "holds no model" if folder.is_dir() else "does not exist"
             raise RecipeError(INIT_FROM_KEY, f"{folder} {state}: give a directory written by `fit` or `pretrain`")
         weight_format = verify_model_files(folder)
-        return cls(folder, Recipe.read(folder / "recipe.yaml"), file_sha256(folder / "manifest.json"), weight_format)
+        networks = int(read_json(folder / MEMBERS)["networks"]) if (folder / MEMBERS).is_file() else 1
+        if not networks:
+            raise RecipeError(
+                INIT_FROM_KEY,
+                f"{folder} holds a model without a network, so there are no weights to start from; fit one with "
+                "`members: []`",
+            )
+        recipe = Recipe.read(folder / "recipe.yaml")
+        return cls(folder, recipe, file_sha256(folder / "manifest.json"), weight_format, networks)
 
     def weights(self) -> dict[str, Any]:
         """The weights by their names in the saved network, in fp32."""
-        return self.weight_format.from_file(read_weights(self.folder))
+        weights = self.weight_format.from_file(read_weights(self.folder))
+        if self.networks == 1:
+            return weights
+        return {name.removeprefix("0."): one for name, one in weights.items() if name.startswith("0.")}
 
     # The recipe.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 #: Bounds of the temperature. Without bounds it is undefined if all predictions are correct.
-MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 10.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.1, 20.0
 
 
 def fit_temperature(values: Tensor, target: Tensor) -> float:
@@ -17,15 +17,15 @@ def fit_temperature(values: Tensor, target: Tensor) -> float:
     T)_{y_i} (Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2). `values [rows, k]`, `target
     [rows]`."""
     values = values.double()
-    return best_temperature(lambda scaled: functional.cross_entropy(scaled, target), values)[0]
+    return best_temperature(lambda temperature: float(functional.cross_entropy(values / temperature, target)))[0]
 
 
-def best_temperature(mean_loss: Callable[[Tensor], Tensor], values: Tensor) -> tuple[float, float]:
-    """The temperature T with the lowest `mean_loss(values / T)`, and this loss."""
+def best_temperature(mean_loss: Callable[[float], float]) -> tuple[float, float]:
+    """The temperature with the lowest `mean_loss(temperature)`, and this loss."""
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(
-        lambda log: float(mean_loss(values / np.exp(log))),
+        lambda log: mean_loss(float(np.exp(log))),
         bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)),
         method="bounded",
         options={"xatol": 1e-3},

@@ -5,58 +5,58 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from polymodal.checkpoint.training_state_file import (
-    TrainingState,
-    add_prefix,
-    optimizer_tensors,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
-)
-from polymodal.core.errors import ArtifactError, RecipeError, TrainingError
+from polymodal.checkpoint.training_state_file import TrainingState, add_prefix, optimizer_tensors, restore_optimizer
+from polymodal.core.errors import ArtifactError, TrainingError
 from polymodal.core.progress import Progress
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.inference.objective_losses import ObjectiveLosses, objective_score
-from polymodal.inference.predictions import Predictions
+from polymodal.distributed.world import SINGLE
 from polymodal.inference.predictor import Predictor
+from polymodal.nn.layers.shared_batch import share_statistics
 from polymodal.nn.network import Network
-from polymodal.nn.objectives.base import ObjectiveBatch
-from polymodal.nn.towers import EncodedInputs, LazyInputTokens
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
-from polymodal.runtime.autotune import autotune, autotune_cache
+from polymodal.runtime.autotune import autotune, autotune_cache, unmeasured
 from polymodal.runtime.compute import ComputeConfig, network_device
-from polymodal.runtime.random_state import random_state, restore_random_state
+from polymodal.runtime.host_reads import can_read
 from polymodal.training.averaging import BestEpochs, restore_state, trainable_state
+from polymodal.training.batch_loader import BatchLoader
 from polymodal.training.batches import make_sampler
 from polymodal.training.calibration import calibrate_fusion
 from polymodal.training.distillation import TeacherTargets
+from polymodal.training.epoch_validation import EpochValidation
 from polymodal.training.fingerprint import run_fingerprint
-from polymodal.training.gradient_blending import branch_losses, make_blending
+from polymodal.training.gradient_blending import branch_losses, branch_train_losses, make_blending
 from polymodal.training.log import Log
-from polymodal.training.loss import Loss, Losses
-from polymodal.training.modality_balancing import modulate_gradients, unimodal_scores
-from polymodal.training.modality_dropout import apply_modality_dropout
+from polymodal.training.loss import Loss
+from polymodal.training.loss_meter import LossMeter
 from polymodal.training.monitor import Monitor, first_judged_epoch
-from polymodal.training.optimizer import (
-    clip_gradient,
-    count_warmup_steps,
-    freeze_parts,
-    make_optimizer,
-    make_schedule,
-    shared_parameters,
-)
+from polymodal.training.optimizer import freeze_parts, make_scaler
+from polymodal.training.process_rows import ProcessRows
 from polymodal.training.records import Epoch, History
-from polymodal.training.validation import Validation, is_solved, validate
+from polymodal.training.replicas import (
+    check_chunks,
+    copy_from_first,
+    mark_rows,
+    random_states,
+    restore_random_states,
+    start_replicas,
+)
+from polymodal.training.run_checkpoint import RunCheckpoint
+from polymodal.training.schedule import Schedule
+from polymodal.training.sharded_training import is_sharded_run, tensor_pattern
+from polymodal.training.training_step import StepLosses, TrainingStep
+from polymodal.training.validation import is_solved
+
+#: Rows from which the memory of a row is measured.
+MEASURED_ROWS = 8
 
 
 class Trainer:
@@ -71,6 +71,8 @@ class Trainer:
     teacher_targets: predictions of a teacher for distillation
     folder: folder of the checkpoint and the log; None writes neither
     progress, title: progress bar and its title
+    world: the processes that train the network together, each of which computes its rows of every batch; default: this
+        one alone
     """
 
     def __init__(
@@ -91,7 +93,6 @@ class Trainer:
         self.options, self.network, self.preparation = options, network, preparation
         self.train, self.valid = splits["train"], splits["validation"]
         self.folder, self.progress, self.title = folder, progress or Progress(False), title
-        self.patience = options.early_stopping_patience
         freeze_parts(network, options)
         self.objectives = network.objectives
         objective_weights = {name: one.options.weight for name, one in self.objectives.items()}
@@ -100,34 +101,31 @@ class Trainer:
             preparation.tasks, weights, options.loss_balancing, teacher_targets, make_blending(network, options)
         )
         self.loss.to(network_device(network))
-        self.optimizer = make_optimizer(network, self.loss, options)
-        self.trainable_parameters = [
-            parameter for group in self.optimizer.param_groups for parameter in group["params"]
-        ]
-        self.shared_parameters = shared_parameters(network)
+        self.monitor = Monitor(network, {name: task.baseline_loss() for name, task in preparation.tasks.items()})
+        self.step = TrainingStep(network, preparation.tasks, options, self.loss, self.monitor)
+        self.optimizer = self.step.optimizer
+        self.is_solved = False
         self.sampler = make_sampler(recipe, network, preparation, self.train)
-        self.epoch, self.batch_index, self.epochs_without_improvement = 0, 0, 0
+        self.epoch, self.batch_index = 0, 0
         self.batches = self.sampler.epoch(0)
-        self.num_epochs, self.deadline = options.epochs, math.inf
-        self.total_steps = self.num_epochs * len(self.batches)
-        self.schedule = make_schedule(self.optimizer, self.total_steps, options.warmup_ratio)
+        patience = options.early_stopping_patience
+        self.schedule = Schedule(self.optimizer, options.epochs, len(self.batches), options.warmup_ratio, patience)
+        self.deadline, self.world = math.inf, SINGLE
         self.selects_best_epoch = bool(preparation.tasks) or all(
             one.usable_for_model_selection for one in self.objectives.values()
         )
         self.best = BestEpochs(options.average_top_k if self.selects_best_epoch else 1)
         self.history = History()
-        warmup_steps = count_warmup_steps(self.total_steps, options.warmup_ratio)
-        self.monitor = Monitor(
-            network,
-            {name: task.baseline_loss() for name, task in preparation.tasks.items()},
-            first_judged_epoch=first_judged_epoch(len(self.batches), warmup_steps),
-        )
-        self.fingerprint = run_fingerprint(recipe, self.train)
-        self.epoch_loss: dict[str, float] = {}
+        self.monitor.first_judged_epoch = first_judged_epoch(len(self.batches), self.schedule.warmup_steps)
+        self.fingerprint, self.seed = run_fingerprint(recipe, self.train), recipe.seed
+        self.epoch_losses, self.last_loss = LossMeter(), math.nan
+        self.rows = ProcessRows(preparation, self.train, SINGLE)
         self.compute = ComputeConfig(device=network_device(network))
+        self.loader = BatchLoader(partial(self._build, augment=True), self.compute.device)
 
     def run(self, *, resume: bool = False) -> History:
         """Train to the last epoch, or until validation has not improved for `early_stopping_patience` epochs or cannot.
+        The selected weights are from the end of the schedule or, after an early stop, from the annealing that follows.
 
         resume: continue from the checkpoint in the folder, if there is one
 
@@ -139,70 +137,80 @@ class Trainer:
         targets = self.train.table.targets.values()
         if not self.objectives and not any(known[self.train.rows].any() for _, known in targets):
             raise TrainingError("no training row has a target")
-        resumed = resume and self.checkpoint is not None and self.checkpoint.is_file()
-        if resumed and self.checkpoint is not None:
-            self.load_state_dict(read_checkpoint(self.checkpoint))
+        world, checkpoint = self.world, self.checkpoint
+        world.check_same("training table or recipe", self.fingerprint)
+        check_chunks(self.network, self.options.grad_cache_chunk_size, world)
+        self.rows, self.writes = ProcessRows(self.preparation, self.train, world), world.agree(self.folder is not None)
+        is_sharded = is_sharded_run(self.options, self.network, world, self.compute.device)
+        if is_sharded:
+            self._divide()
+        pattern = tensor_pattern(self.network) if is_sharded else None
+        if (state := checkpoint.read(pattern) if resume else None) is not None:
+            self.load_state_dict(state)
         else:
-            self.compute = autotune(self.options, self.network, self._trial_step, autotune_cache())
+            self._choose_compute(is_sharded)
+            start_replicas(self.network, world, self.seed)
         self.monitor.check_compute(self.compute)
         if (self.options.epochs or 0) > 1:
             known = {name: present[self.valid.rows] for name, (_, present) in self.valid.table.targets.items()}
             self.monitor.check_validation_rows({name: int(present.sum()) for name, present in known.items()})
-        last_step = self.history.steps if resumed else None
+        last_step = None if state is None else self.history.steps
         with (
             closing(Log(self.folder, tensorboard=self.options.tensorboard, keep=last_step)) as self.log,
             self.progress.task(self.title, 1) as self.bar,
         ):
-            started = time.perf_counter()
-            while self.epoch < self.num_epochs and self.epochs_without_improvement < self.patience:
+            started, first = time.perf_counter(), self.epoch
+            while not self.schedule.is_over(self.epoch):
                 self.batches = self.sampler.epoch(self.epoch)
                 self.network.train()
                 begun = time.perf_counter()
-                with self.compute.active():
+                with self.compute.active(), share_statistics(self.network, world):
                     while self.batch_index < len(self.batches):
                         self._step(self.batches[self.batch_index])
                         self.batch_index += 1
                         if self.history.steps % self.options.save_steps == 0 and self.batch_index < len(self.batches):
                             begun = self._count_time(begun)
                             self._save()
+                        elif self.batch_index < len(self.batches):
+                            self.loader.prefetch(self.rows.own(self.batches[self.batch_index]))
                 self._count_time(begun)
                 self._end_epoch()
-                if self.epoch == 1:
-                    self._plan_epochs(time.perf_counter() - started)
+                self._plan_epochs((time.perf_counter() - started) / (self.epoch - first))
                 self._save()
             self._select_weights()
             if self.epoch:
-                self.monitor.check_objectives(self._objective_losses(), self.epoch)
+                self.monitor.check_objectives(self.validation.objective_losses(), self.epoch)
             self.history.notices = self.monitor.notices
             steps, epochs = self.history.steps, len(self.history.epochs)
             self.bar.status(steps, steps, f"{epochs} epochs, best {self.best.epochs[0]}")
         return self.history
 
     @property
-    def checkpoint(self) -> Path | None:
-        """The file from which an interrupted run resumes."""
-        return None if self.folder is None else self.folder / "checkpoint.safetensors"
+    def checkpoint(self) -> RunCheckpoint:
+        """The state from which an interrupted run resumes."""
+        return RunCheckpoint(self.folder, self.world)
 
     def state_dict(self) -> TrainingState:
         """The complete state of the run, for exact resumption."""
-        tensors = random_state()
+        tensors = random_states(self.world)
         tensors |= add_prefix("network.", trainable_state(self.network))
         tensors |= add_prefix("loss.", self.loss.state_dict())
-        tensors |= add_prefix("optimizer.", optimizer_tensors(self.optimizer))
+        tensors |= add_prefix("optimizer.", optimizer_tensors(self.optimizer, self.step.names()))
         tensors |= add_prefix("best.", self.best.state_dict())
         facts = {
             "fingerprint": self.fingerprint,
             "epoch": self.epoch,
             "batch_index": self.batch_index,
-            "epochs_without_improvement": self.epochs_without_improvement,
-            "epoch_loss": self.epoch_loss,
+            "epoch_loss": self.epoch_losses.read(),
             "scores": self.best.scores,
             "epochs": self.best.epochs,
             "history": self.history.state_dict(),
             "notices": self.monitor.notices,
             "zero_grad_steps": self.monitor.zero_grad_steps,
-            "num_epochs": self.num_epochs,
+            "schedule": self.schedule.state_dict(),
             "compute": vars(self.compute),
+            "scaler": self.step.scaler.state_dict(),
+            "parts": self.step.parts.count,
         }
         return TrainingState(tensors, facts)
 
@@ -215,42 +223,49 @@ class Trainer:
         facts = state.metadata
         if facts["fingerprint"] != self.fingerprint:
             raise ArtifactError(
-                f"{self.checkpoint} belongs to another recipe or to other training rows: use the recipe and data of "
-                "the interrupted run, or start again with overwrite"
+                f"the checkpoint in {self.folder} belongs to another recipe or to other training rows: use the recipe "
+                "and data of the interrupted run, or start again with overwrite"
             )
         restore_state(self.network, state.with_prefix("network."))
         self.loss.load_state_dict(state.with_prefix("loss."))
-        restore_optimizer(self.optimizer, state.with_prefix("optimizer."))
+        restore_optimizer(self.optimizer, state.with_prefix("optimizer."), self.step.names())
         self.epoch, self.batch_index = facts["epoch"], facts["batch_index"]
-        self.epochs_without_improvement = facts["epochs_without_improvement"]
-        self.epoch_loss = facts["epoch_loss"]
+        self.epoch_losses = LossMeter(facts["epoch_loss"])
         self.best.load_state_dict(state.with_prefix("best."), facts["scores"], facts["epochs"])
         self.history = History.from_state(facts["history"])
         self.monitor.notices, self.monitor.zero_grad_steps = facts["notices"], facts["zero_grad_steps"]
         self.compute = replace(ComputeConfig(**facts["compute"]), device=self.compute.device).supported()
-        self._set_epochs(facts["num_epochs"])
-        restore_random_state(state.tensors)
+        self.step.scaler = make_scaler(self.compute, facts["scaler"])
+        self.step.parts.set_count(facts["parts"], self.options.batch_size or 1)
+        self.schedule.load_state_dict(facts["schedule"], self.history.steps)
+        restore_random_states(state.tensors, self.world, self.seed, self.history.steps)
 
     @property
-    def predictor(self) -> Predictor:
-        """A predictor with the current weights, for the validation rows."""
-        return Predictor(self.network, self.preparation, self.compute, 4 * (self.options.batch_size or 64))
+    def validation(self) -> EpochValidation:
+        """The validation rows, predicted with the current weights."""
+        shards, rows = self.step.shards, 4 * (self.options.batch_size or 64)
+        network, gathered = (self.network, nullcontext) if shards is None else (shards.whole_network, shards.whole)
+        predictor = Predictor(network, self.preparation, self.compute, rows)
+        weights, selects = self.loss.weights, self.selects_best_epoch
+        return EpochValidation(predictor, self.valid, self.options, weights, selects, self.world, gathered)
 
     def _plan_epochs(self, seconds: float) -> None:
-        """Plan fewer epochs, at the end of which the learning rate is 0, if all would end after the deadline.
+        """After the first epoch, plan fewer epochs if all would end after the deadline. When training is stopped early,
+        go back to the best epoch and plan its annealing.
 
-        seconds: the duration of the first epoch with its validation
+        seconds: the duration of an epoch with its validation
         """
-        possible = 1 + max(1.0, (self.deadline - time.perf_counter()) / max(seconds, 1e-9))
-        if possible < self.num_epochs:
-            self.monitor.notices.append(f"the time limit allows {int(possible)} of {self.num_epochs} epochs")
-            self._set_epochs(int(possible))
-
-    def _set_epochs(self, epochs: int) -> None:
-        self.num_epochs, self.total_steps = epochs, epochs * len(self.batches)
-        self.schedule = make_schedule(
-            self.optimizer, self.total_steps, self.options.warmup_ratio, completed_steps=self.history.steps
-        )
+        possible = self.world.agree((self.deadline - time.perf_counter()) / max(seconds, 1e-9))
+        planned, schedule, last = self.schedule.num_planned, self.schedule, self.history.epochs[-1]
+        if self.epoch == 1 and 1 + max(1.0, possible) < planned:
+            schedule.plan(int(1 + max(1.0, possible)), self.history.steps)
+            self.monitor.notices.append(f"the time limit allows {schedule.num_planned} of {planned} epochs")
+        if schedule.is_stopped and schedule.annealing is None and not self.is_solved:
+            source = self.history.epochs[self.best.epochs[0] - 1]
+            if not schedule.is_annealed(source.step) and schedule.anneal(source, last, possible):
+                restore_state(self.network, self.best.best())
+                self.best = BestEpochs(self.best.count)
+                self.history.annealed_from = source.epoch
 
     def _count_time(self, begun: float) -> float:
         """Add the seconds since `begun` to the training time; return the current time."""
@@ -259,142 +274,122 @@ class Trainer:
         return now
 
     def _save(self) -> None:
-        if self.checkpoint is not None:
-            write_checkpoint(self.checkpoint, self.state_dict())
+        if self.writes:
+            self.checkpoint.write(self.state_dict())
+
+    def _build(self, rows: np.ndarray, *, augment: bool) -> Batch:
+        return self.rows.batch(rows, augment=augment)
 
     def _batch(self, rows: np.ndarray, *, augment: bool) -> Batch:
-        return self.preparation.batch(self.train.table, rows, augment=augment).to(self.compute.device)
-
-    def _losses(self, network: Network, rows: np.ndarray, batch: Batch, dropout: float) -> tuple[Losses, EncodedInputs]:
-        """The losses and the encoded inputs of a batch. Each input is encoded once for all outputs and objectives.
-
-        Without outputs, an input is only encoded if an objective needs it.
-        """
-        encoded, predicted = EncodedInputs(LazyInputTokens(network.towers, batch), {}), {}
-        if self.preparation.tasks:
-            encoded = network.encode(batch)
-            predicted = network.decode(network.fuse(encoded, len(batch), apply_modality_dropout(batch, dropout)), batch)
-        again = partial(self._batch, rows, augment=True)
-        progress = self.history.steps / max(1, self.total_steps)
-        terms = network.objective_losses(ObjectiveBatch(network, batch, encoded.tokens, again, progress))
-        return self.loss(predicted, batch, terms), encoded
+        return self._build(rows, augment=augment).to(self.compute.device)
 
     def _step(self, rows: np.ndarray) -> None:
-        batch = self._batch(rows, augment=True)
-        losses, encoded = self._losses(self.network, rows, batch, self.options.modality_dropout)
-        total: Tensor = losses.total
-        self.monitor.check_finite(total, batch)
-        if losses.named and not total.requires_grad:
-            raise RecipeError(
-                "training.epochs",
-                "the model has no trainable parameters: set training.epochs to 0, or unfreeze a part",
-            )
-        self.optimizer.zero_grad()
-        if losses.named:  # else no row of the batch has the inputs of an objective
-            self.loss.backward(losses, self.trainable_parameters, self.shared_parameters)
-            self._balance_modalities(encoded, batch)
-        step = self.history.steps + 1
+        own, world, step = self.rows.own(rows), self.world, self.history.steps + 1
+        if world.size > 1:
+            mark_rows(self.network, bool(len(own)))
+        batch, progress = self.loader.load(own), self.history.steps / max(1, self.schedule.total_steps)
         logged = step % self.options.logging_steps == 0 or step <= 5
+        again, dropout = partial(self._batch, own, augment=True), self.options.modality_dropout
+        losses: StepLosses | None = None
+        while losses is None:
+            found = None
+            try:
+                compute = partial(self.step.losses, self.network, batch, again, progress, dropout, world)
+                found = compute() if self.step.shards is None else self.step.gathered(compute, batch, world)
+                losses = self.step.backward(*found, batch, world, reads=logged)
+            except RuntimeError as error:
+                self.step.check_error(error, world)
+            if losses is None:
+                found = None  # frees the graph
+                self.step.split(batch)
         norms = self.monitor.gradient_norms() if logged else {}
-        norm = clip_gradient(self.trainable_parameters, self.options.gradient_clip)
-        self.optimizer.step()
-        self.schedule.step()
+        norm = self.step.update(losses)
+        self.schedule.rates.step()
         for objective in self.objectives.values():
             objective.after_step(self.network)
-        self.history.steps, self.history.rows = step, self.history.rows + len(batch)
-        for name, value in losses.parts.items():
-            self.epoch_loss[name] = self.epoch_loss.get(name, 0.0) + float(value)
+        self.history.steps, self.history.rows = step, self.history.rows + len(rows)
+        self.epoch_losses.add(losses.parts)
+        if logged or can_read(losses.total):
+            self.last_loss = float(losses.total)
         if logged:
+            self.epoch_losses.read()
             self.monitor.check_gradients(norms)
-            rate = self.schedule.get_last_lr()[0]
-            self.log.write("step", step=step, loss=float(total.detach()), norm=float(norm), rate=rate, norms=norms)
-        self.bar.status(step, self.total_steps, f"epoch {self.epoch + 1}  loss {float(total.detach()):.3f}")
+            rate = self.schedule.rates.get_last_lr()[0]
+            self.log.write("step", step=step, loss=self.last_loss, norm=float(norm), rate=rate, norms=norms)
+        self.bar.status(step, self.schedule.total_steps, f"epoch {self.epoch + 1}  loss {self.last_loss:.3f}")
 
     def _end_epoch(self) -> None:
-        losses = {name: value / len(self.batches) for name, value in self.epoch_loss.items()}
+        losses = {name: value / len(self.batches) for name, value in self.epoch_losses.read().items()}
         if self.epoch == 0:
             self.monitor.check_first_epoch(losses)
-        result = self._validate()
+        result = self.validation.score(self.epoch)
+        previous = self.history.epochs[-1].step if self.history.epochs else 0
+        if self.schedule.is_annealed(self.history.steps) and not self.schedule.is_annealed(previous):
+            self.best = BestEpochs(self.best.count)  # only annealed epochs are kept
         improved = self.best.offer(result.score, self.epoch + 1, self.network)
-        self.epochs_without_improvement = 0 if improved else self.epochs_without_improvement + 1
         entry = Epoch(self.epoch + 1, self.history.steps, losses, result.metrics, result.losses, improved)
         self.history.epochs.append(entry)
-        if not self.objectives and is_solved(self.preparation.tasks, self.history.epochs, self.valid):
-            self.epochs_without_improvement = self.patience
+        self.is_solved = not self.objectives and is_solved(self.preparation.tasks, self.history.epochs, self.valid)
+        self.schedule.record(result.score, is_solved=self.is_solved)
         self.log.write("epoch", **asdict(entry))
         num_notices = len(self.monitor.notices)
         self.monitor.check_epoch(self.epoch + 1, losses)
         for notice in self.monitor.notices[num_notices:]:
             self.log.write("notice", text=notice)
         self._update_blending(losses)
-        self.epoch, self.batch_index, self.epoch_loss = self.epoch + 1, 0, {}
-
-    def _balance_modalities(self, encoded: EncodedInputs, batch: Batch) -> None:
-        """Scale down the gradients of dominant towers."""
-        options = self.options.modality_balancing
-        if options.method not in ("ogm", "ogm_ge") or not self.preparation.tasks:
-            return
-        found = unimodal_scores(self.network, encoded, batch, self.preparation.tasks)
-        modulate_gradients(self.network, found, options.alpha, options.method == "ogm_ge")
+        self.epoch, self.batch_index, self.epoch_losses = self.epoch + 1, 0, LossMeter()
 
     def _update_blending(self, losses: dict[str, float]) -> None:
         """Update the branch weights of outputs every `interval_epochs` epochs."""
         blending = self.loss.blending
         if blending is None or (self.epoch + 1) % self.options.modality_balancing.interval_epochs:
             return
-        train = {
-            (output, branch): losses[key]
-            for output in blending.outputs
-            for branch in blending.branches
-            if (key := output if branch == "joint" else f"{output}.branch.{branch}") in losses
-        }
-        valid = branch_losses(self.preparation.tasks, self._predict(), self.valid)
-        blending.update(train, valid)
-
-    def _objective_losses(self) -> ObjectiveLosses:
-        rows, group_by_item = self.options.batch_size or 64, self.options.group_by_item
-        return self.predictor.losses(self.valid, rows=rows, group_by_item=group_by_item)
-
-    def _validate(self) -> Validation:
-        objective_losses = self._objective_losses()
-        losses = {name: loss for name, (loss, _) in objective_losses.items()}
-        if not self.preparation.tasks:
-            has_score = self.selects_best_epoch and objective_losses
-            score = (
-                objective_score(self.network, self.loss.weights, objective_losses) if has_score else float(self.epoch)
-            )
-            return Validation(score, {}, losses)
-        found = validate(self.preparation.tasks, self._predict(), self.valid)
-        return replace(found, losses=found.losses | losses)
-
-    def _predict(self) -> dict[str, Predictions]:
-        """The predictions for the validation rows."""
-        with_texts = any(task.generates_for_selection for task in self.preparation.tasks.values())
-        return self.predictor.predict(self.valid, with_texts=with_texts)
+        valid = branch_losses(self.preparation.tasks, self.validation.predictions(), self.valid)
+        blending.update(branch_train_losses(blending, losses), valid)
+        copy_from_first(blending, self.world)
 
     def _select_weights(self) -> None:
-        """Load the weights of the best epoch, or the average of the best epochs if it validates at least as well.
+        """Load the weights of the best kept epoch, or the average of the best epochs if it validates at least as well.
 
         Without a trained epoch, the current weights are kept. Then the fusion is calibrated.
         """
         if not self.best.epochs:
-            self.best.offer(self._validate().score, 0, self.network)
+            self.best.offer(self.validation.score(self.epoch).score, 0, self.network)
         best = self.best.best()
         if len(self.best.weights) > 1:
             restore_state(self.network, self.best.average())
-            if self._validate().score >= self.best.scores[0]:
+            if self.validation.score(self.epoch).score >= self.best.scores[0]:
                 best = self.best.average()
                 self.history.averaged_epochs = sorted(self.best.epochs)
         restore_state(self.network, best)
+        if self.step.shards is not None:
+            self.network, self.step.shards = self.step.shards.finish(), None
         self.network.eval()
         calibrate_fusion(self.network, self.preparation, self.valid, self.compute.device)
+        copy_from_first(self.network, self.world)
+
+    def _divide(self) -> None:
+        """Divide the network among the processes, with the weights of process 0."""
+        copy_from_first(self.network, self.world)
+        self.step.divide(self.world)
+        self.optimizer = self.step.optimizer
+        self.schedule.use(self.optimizer)
+
+    def _choose_compute(self, is_sharded: bool) -> None:
+        """Choose the precision, the threads and the parts of a step, by measurements on a copy of the whole network. A
+        sharded network has no copy in one process."""
+        world, device = self.world, self.compute.device
+        if is_sharded:
+            choice = world.agree(vars(unmeasured(self.options, device)))
+        else:
+            some = partial(self._batch, self.batches[0][:MEASURED_ROWS], augment=False)
+            self.step.plan_memory(-(-len(self.batches[0]) // world.size), some, device)
+            choice = world.first(lambda: vars(autotune(self.options, self.network, self._trial_step, autotune_cache())))
+        self.compute = replace(ComputeConfig(**choice), device=device)
+        self.step.scaler = make_scaler(self.compute)
 
     def _trial_step(self, network: Network) -> None:
         """One forward and backward pass without an update, for timing on a copy of the network."""
-        rows = self.batches[0]
+        rows, progress = self.batches[0], self.history.steps / max(1, self.schedule.total_steps)
         batch = self._batch(rows, augment=False)
-        network.train()
-        total: Tensor = self._losses(network, rows, batch, 0.0)[0].total
-        if total.requires_grad:  # else all parameters are frozen
-            total.backward()  # type: ignore[no-untyped-call]
-        network.zero_grad()
+        self.step.trial(network, batch, partial(self._batch, rows, augment=True), progress)

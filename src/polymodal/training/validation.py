@@ -41,7 +41,7 @@ def calibrated_loss(task: Task, predictions: Predictions, target: np.ndarray, pr
         return mean_task_loss(task, predictions, target, present)
     values = predictions.values[torch.from_numpy(present)]
     known = task.collate(target[present])
-    return best_temperature(lambda scaled: task.loss(scaled, known).mean(), values)[1]
+    return best_temperature(lambda temperature: float(task.loss(values / temperature, known).mean()))[1]
 
 
 @dataclass(frozen=True)

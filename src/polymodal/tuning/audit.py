@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import combinations
 from typing import Any, Literal
 
@@ -69,16 +70,30 @@ def audit_inputs(
     models: baselines, shared with `run_baselines` so that predictions are computed once
     """
     models = models or FrozenFeatureBaselines(folds, progress=progress)
+    if models.is_short_of_time:
+        return AuditResult({}, [*models.notes, "the time limit left no time for the audit of the inputs"])
+    prepare_audit(models, progress=progress)
+    subsets, results = _subsets(models.inputs), {}
+    for output in models.outputs if models.inputs else []:
+        results[output] = _OutputAuditor(models, output, subsets).result(candidates)
+    return AuditResult(results, list(models.notes))
+
+
+def prepare_audit(models: FrozenFeatureBaselines, *, progress: Progress, deadline: float | None = None) -> None:
+    """Compute the predictions of the audit before the search, so that the time that remains is known.
+
+    deadline: the time (`time.time()`) after which the audit is given up
+    """
     subsets = _subsets(models.inputs)
-    results = {}
     with progress.task("audit of the inputs", len(subsets) * max(1, len(models.outputs))) as advance:
         for output in models.outputs if models.inputs else []:
             for subset in subsets:
                 for kind in models.models_for(output):
+                    if deadline is not None and time.time() > deadline:
+                        models.is_short_of_time = True
+                        return
                     models.predict(output, kind, subset)
                 advance(1)
-            results[output] = _OutputAuditor(models, output, subsets).result(candidates)
-    return AuditResult(results, list(models.notes))
 
 
 def _subsets(inputs: list[str]) -> list[Subset]:

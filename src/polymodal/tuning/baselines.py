@@ -17,7 +17,13 @@ from polymodal.tuning.frozen_baselines import BASELINE_MODELS, BaselineKind, Fro
 BYTES_PER_PARAMETER = 4
 
 
-def run_baselines(folds: Folds, *, progress: Progress, models: FrozenFeatureBaselines | None = None) -> list[Candidate]:
+def run_baselines(
+    folds: Folds,
+    *,
+    progress: Progress,
+    models: FrozenFeatureBaselines | None = None,
+    deadline: float | None = None,
+) -> list[Candidate]:
     """The constant prediction, and each baseline model (`linear`, `ridge`, `trees`) on each single input and on all
     inputs.
 
@@ -26,6 +32,7 @@ def run_baselines(folds: Folds, *, progress: Progress, models: FrozenFeatureBase
     several predictions per row (`event_detection`) have only the constant baseline.
 
     models: shared with `audit_inputs`, so that predictions are computed once; its `notes` list what was skipped
+    deadline: the time (`time.time()`) after which no further baseline is fitted, which sets `models.is_short_of_time`
 
     A text input with a pretrained encoder also has baselines on TF-IDF features of its words (`words of NAME`).
 
@@ -41,9 +48,12 @@ def run_baselines(folds: Folds, *, progress: Progress, models: FrozenFeatureBase
         used = [one for one in BASELINE_MODELS if any(one in models.models_for(output) for output in models.outputs)]
         jobs += [(kind, subset) for kind in used]
     constants = _constants(folds)
-    candidates = []
+    candidates: list[Candidate] = []
     with progress.task("baselines", len(jobs)) as advance:
         for kind, subset in jobs:
+            if candidates and deadline is not None and time.time() > deadline:
+                models.is_short_of_time = True
+                break
             candidates.append(_baseline(models, kind, subset, constants))
             advance(1)
     return candidates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ class Candidate:
     latency_ms: median prediction time of one row, of the last fold; None if not measured
     num_folds: number of folds that were run
     memory_mib: training memory, of the last fold; None if not measured
+    notes: what the time limit changed
     """
 
     name: str
@@ -50,6 +51,7 @@ class Candidate:
     latency_ms: float | None
     num_folds: int
     memory_mib: float | None = None
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything except the distributions, as JSON-compatible values."""

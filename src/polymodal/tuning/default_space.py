@@ -7,6 +7,7 @@ from typing import Any
 from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.core.registry import components, find
 from polymodal.experiments.plan import complete_schedule
+from polymodal.experiments.plan_members import needs_network, usable_estimators
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.source_model import SourceModel
 
@@ -34,6 +35,11 @@ FUSIONS_PRETRAINED: list[Any] = [
 ]
 #: Head for features of pretrained encoders: wide with strong dropout, which works well with few rows.
 WIDE_HEAD = {"name": "mlp", "hidden_size": 512, "dropout": 0.5}
+#: Options of boosted trees.
+BOOSTING_SPACE = {
+    "num_leaves": {"low": 4, "high": 48, "log": True},
+    "learning_rate": {"low": 0.02, "high": 0.2, "log": True},
+}
 #: Numbers of tokens of a pretrained encoder: 1 is its pooled output, more are averages of neighboring tokens.
 TOKENS = (1, 8)
 #: `fine_tuning: last` is searched if the time limit is at least this many seconds per row, since its layers run in
@@ -45,6 +51,8 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
     """Recipe paths with choices and ranges, best guess first.
 
     Settings in `given` are not searched. The other dimensions are:
+    * members: a network, or one estimator on the features of all inputs; for boosted trees, their leaves and learning
+      rate
     * images of a pretrained encoder: the resize mode
     * encoders: a frozen pretrained encoder with one and with several tokens, if `pretrained` is a preset or starter
       weights are installed (also with its last two layers trained, if `seconds` is None or at least 10 per row);
@@ -55,7 +63,9 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
 
     given: the user's recipe; plan: the complete recipe; rows: number of rows of the table
     """
-    space: dict[str, Any] = {}
+    space: dict[str, Any] = _member_space(given, plan, rows)
+    if given.network is False or (plan.members and not plan.network):
+        return space
     start = SourceModel.from_recipe(given)
     loaded = start.matching_inputs(plan) if start is not None else []
     multimodal, frozen = len(plan.inputs) > 1, False
@@ -103,6 +113,27 @@ def default_space(given: Recipe, plan: Recipe, rows: int, seconds: float | None)
         epochs = schedule.epochs or 1
         space["training.epochs"] = sorted({max(1, epochs // 2), max(1, epochs // 4), epochs}, key=_nearness(epochs))
     return space
+
+
+def _member_space(given: Recipe, plan: Recipe, rows: int) -> dict[str, Any]:
+    """The choices of the members and of their options. Without choices if the recipe names members, asks for a network,
+    or needs one."""
+    if given.members is not None or given.network or needs_network(plan, plan.outputs):
+        return _boosting_space([options.name for options in plan.members or []])
+    names = usable_estimators(plan, "best", rows)
+    network: list[Any] = [] if given.network is False else [[]]
+    choices = [*([{"name": name}] for name in names[:1]), *network, *([{"name": name}] for name in names[1:])]
+    return {"members": choices, **_boosting_space(["gradient_boosting"] if "gradient_boosting" in names else [])}
+
+
+def _boosting_space(names: list[str]) -> dict[str, Any]:
+    """The options of each member that is boosted trees."""
+    return {
+        f"members.{index}.{option}": values
+        for index, name in enumerate(names)
+        if name == "gradient_boosting"
+        for option, values in BOOSTING_SPACE.items()
+    }
 
 
 def _name(choice: Any) -> Any:

@@ -21,6 +21,7 @@ from polymodal.modalities.category import FIRST_LABEL
 from polymodal.modalities.text import parse_text
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
+from polymodal.nn.encoders.windowed import build_encoder
 from polymodal.preparation.feature_cache import FeatureSettings
 from polymodal.recipe.recipe import InputSpec
 from polymodal.runtime.random_state import isolated_random_state
@@ -153,7 +154,7 @@ class FrozenFeatures:
         recipe = self.folds.recipe
         path = f"inputs.{name}.encoder"
         with isolated_random_state():
-            encoder: Encoder = build("encoder", options, path, shape=modality.shape(), width=recipe.hidden_size)
+            encoder = build_encoder(options, path, modality.shape(), recipe.hidden_size)
         try:
             encoder.load_pretrained()
         except RecipeError as error:

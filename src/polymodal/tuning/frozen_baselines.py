@@ -44,10 +44,11 @@ class FrozenFeatureBaselines:
     """Out-of-fold predictions of baseline models on any set of inputs, cached.
 
     outputs: the outputs with one prediction per row; notes: inputs and outputs that were skipped, with reasons
+    is_short_of_time: whether a time limit left no time for a baseline or for the predictions of the audit
     """
 
     def __init__(self, folds: Folds, *, progress: Progress) -> None:
-        self.folds, self.progress = folds, progress
+        self.folds, self.progress, self.is_short_of_time = folds, progress, False
         self.features = FrozenFeatures(folds, progress=progress)
         self.inputs = self.features.inputs
         self.outputs = [name for name, task in folds.tasks.items() if task.grid is None]

@@ -14,7 +14,7 @@ from polymodal.core.formatting import format_interval, format_score, metric_name
 from polymodal.core.terminal import plain_table, plain_text
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
-from polymodal.tuning.study import format_overrides
+from polymodal.tuning.overrides import format_overrides
 
 #: Maximum number of trials in the terminal table; all baselines are shown.
 MAX_ROWS = 12

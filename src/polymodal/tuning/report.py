@@ -18,8 +18,8 @@ from polymodal.report.template import template
 from polymodal.tuning.audit_results import EstimateWithInterval, InputAudit, OutputAudit, PairAudit
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.leaderboard import LeaderboardEntry, metric_value
+from polymodal.tuning.overrides import format_overrides
 from polymodal.tuning.results import TuningResult
-from polymodal.tuning.study import format_overrides
 
 FILE = "tuning.html"
 #: Maximum number of trials on the page, best first; all baselines are shown.

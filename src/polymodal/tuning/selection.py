@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from polymodal.evaluation.greedy_selection import greedy_selection
 from polymodal.model.distributions import to_raw_values
 from polymodal.nn.fusion.combiner import Combiner
 from polymodal.tasks.base import Task
@@ -40,7 +41,7 @@ class EnsembleSelection:
 
 
 def completed_candidates(candidates: Sequence[Candidate], folds: Folds) -> list[Candidate]:
-    """The networks that were run on every fold, best first; on ties, the fastest to train first."""
+    """The trials that were run on every fold, best first; on ties, the fastest to train first."""
     result = [
         one for one in candidates if one.kind == "trial" and one.num_folds == len(folds) and np.isfinite(one.score)
     ]
@@ -50,9 +51,8 @@ def completed_candidates(candidates: Sequence[Candidate], folds: Folds) -> list[
 def select_ensemble(candidates: Sequence[Candidate], folds: Folds, *, size: int = 6) -> EnsembleSelection | None:
     """The ensemble of at most `size` candidates with the best out-of-fold score; None if no candidate is complete.
 
-    Greedy selection with replacement (Caruana et al., "Ensemble Selection from Libraries of Models", 2004): start with
-    the best candidate, repeatedly add the candidate that gives the best average, and keep the best of all averages. Its
-    score is thus never below that of the best single candidate. Stacking of the members (Wolpert, "Stacked
+    The greedy selection (`evaluation.greedy_selection`) starts with the best candidate, so its score is never below
+    that of the best single candidate. Stacking of the members (Wolpert, "Stacked
     Generalization", 1992), fitted on the rows of the other folds, is used instead if its score is higher.
     """
     complete = completed_candidates(candidates, folds)
@@ -84,26 +84,14 @@ def greedy_ensemble(
 def greedy_counts(
     distributions: Sequence[Distributions], folds: Folds, *, size: int, rows: np.ndarray | None = None
 ) -> dict[int, int]:
-    """How often the greedy selection picks each index of `distributions` (best first), on `rows` (None: all).
-
-    Picking continues after a step without improvement, because a small weight may need two steps. The counts with the
-    best score are returned.
-    """
-    counts = {0: 1}
-    total = dict(distributions[0])
-    best, best_counts = folds.score(total, rows), dict(counts)
-    for picks in range(1, MAX_PICKS):
-        result = []
-        for index, one in enumerate(distributions):
-            if index not in counts and len(counts) == size:
-                continue
-            averaged = weighted_average([total, one], [picks / (picks + 1), 1 / (picks + 1)], folds)
-            result.append((folds.score(averaged, rows), -index, averaged))
-        score, index, total = max(result, key=lambda each: each[:2])
-        counts[-index] = counts.get(-index, 0) + 1
-        if score > best:
-            best, best_counts = score, dict(counts)
-    return best_counts
+    """How often the greedy selection picks each index of `distributions` (best first), on `rows` (None: all)."""
+    return greedy_selection(
+        distributions,
+        lambda total, one, share: weighted_average([total, one], [1 - share, share], folds),
+        lambda averaged: folds.score(averaged, rows),
+        max_members=size,
+        max_picks=MAX_PICKS,
+    )
 
 
 def weighted_average(distributions: Sequence[Distributions], weights: Sequence[float], folds: Folds) -> Distributions:

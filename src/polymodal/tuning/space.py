@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from polymodal.core.errors import RecipeError, did_you_mean
@@ -15,6 +16,8 @@ from polymodal.recipe.recipe import Recipe
 #: Paths that define the inputs, the targets and the rows. All trials share them, so that their scores are comparable.
 SHARED_SECTIONS = ("data", "evaluation", "seed")
 SHARED_KEYS = ("columns", "privileged", "task", "loss_weight")
+#: The path of the members, and the label of its choice of a network alone.
+MEMBERS, NETWORK = "members", "[]"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ class SearchSpace:
 
     The space can contain a component (`fusion`) and an option of it (`fusion.dropout`). The option is then drawn only
     if the chosen component has it.
+
+    With choices of `members`, `[]` stands for a network. A trial with members has no network, unless the recipe sets
+    `network: true`: settings of networks are not drawn, and its inputs have the first frozen pretrained encoder among
+    their choices.
     """
 
     def __init__(self, dimensions: Mapping[str, Dimension], base: Recipe) -> None:
@@ -89,7 +96,8 @@ class SearchSpace:
         Raises:
             RecipeError: a path is not in the recipe, or a value is invalid.
         """
-        self.dimensions = dict(sorted(dimensions.items(), key=lambda pair: pair[0].count(".")))
+        ordered = sorted(dimensions.items(), key=lambda pair: (pair[0] != MEMBERS, pair[0].count(".")))
+        self.dimensions = dict(ordered)
         self.base = given_values(base)
         for path in self.dimensions:
             _check_path(path, base)
@@ -116,9 +124,22 @@ class SearchSpace:
         Raises:
             RecipeError: the values are not compatible.
         """
+        if values.get(MEMBERS) and not self.base.get("network"):
+            values = {**self.frozen_encoders, "network": False, **values}
+        elif MEMBERS in values:
+            values = {"network": True, **values}
         ordered = sorted(values.items(), key=lambda pair: pair[0].count("."))
         return Recipe.read(self.base, dict(ordered))
 
+    @property
+    def has_networks(self) -> bool:
+        """Whether a trial can have a network."""
+        members = self.dimensions.get(MEMBERS)
+        return self.base.get("network") is not False and (
+            not isinstance(members, CategoricalDimension) or NETWORK in members.labels or bool(self.base.get("network"))
+        )
+
+    @cached_property
     def frozen_encoders(self) -> dict[str, Any]:
         """For each input whose encoder is searched, the first choice that is a frozen pretrained encoder, if any."""
         found = {}
@@ -148,15 +169,19 @@ class SearchSpace:
 
     def initial_points(self, max_points: int) -> list[dict[str, Any]]:
         """The first points of a search, as labels and numbers by path: the initial value of every dimension; then each
-        other choice of a component (fusion, then encoders, then decoders) with all other dimensions at their initial
-        value."""
+        other choice of the members, and of a component of a network (fusion, then encoders, then decoders), with all
+        other dimensions at their initial value."""
         first = {path: dimension.initial for path, dimension in self.dimensions.items()}
-        found = [first]
+        found, members = [first], self.dimensions.get(MEMBERS)
+        if isinstance(members, CategoricalDimension):
+            found = [first | {MEMBERS: label} for label in members.labels]
+            first |= {MEMBERS: next((label for label in members.labels if label == NETWORK), members.initial)}
         for path in sorted(self.dimensions, key=_importance):
             dimension = self.dimensions[path]
-            if isinstance(dimension, CategoricalDimension) and _importance(path) < 3:
+            if isinstance(dimension, CategoricalDimension) and path != MEMBERS and _importance(path) < 3:
                 found += [first | {path: label} for label in dimension.labels[1:]]
-        return [self._without_idle(point) for point in found[:max_points]]
+        points = {json.dumps(point, sort_keys=True): point for point in map(self._without_idle, found)}
+        return list(points.values())[:max_points]
 
     def _without_idle(self, point: dict[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -166,7 +191,13 @@ class SearchSpace:
         return {path: point[path] for path in values}
 
     def _applies(self, path: str, values: Mapping[str, Any]) -> bool:
-        """Whether `path` exists with the chosen `values` of outer paths."""
+        """Whether `path` exists with the chosen `values` of outer paths, and has an effect on the members."""
+        if MEMBERS in values and path != MEMBERS:
+            of_members = path.split(".")[0] in (MEMBERS, "ensemble")
+            if values[MEMBERS] and not self.base.get("network") and not of_members:
+                return False
+            if not values[MEMBERS] and of_members:
+                return False
         outer = self._outer(path)
         if outer is None:
             return True

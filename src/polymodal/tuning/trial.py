@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import statistics
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from polymodal.checkpoint.shared_weights import num_bytes, shared_state
 from polymodal.core.paths import media_cache_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
@@ -20,13 +21,16 @@ from polymodal.data.table.cell_errors import CellErrors
 from polymodal.experiments.estimate import measure_training_mib
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.experiments.score import predictable_splits
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
+from polymodal.model.size import count_numbers, weights_bytes
 from polymodal.nn.network import Network
 from polymodal.recipe.recipe import Recipe
 from polymodal.training.loss import Loss
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.folds import Folds
+from polymodal.tuning.time_limit import LimitedProgress
 
 #: Maximum size of the prepared tables that one process keeps for later trials.
 CACHE_BYTES = 4 * 2**30
@@ -51,26 +55,25 @@ class TrialRunner:
         self._cache: OrderedDict[str, tuple[Experiment, Path]] = OrderedDict()
         self._num_prepared = 0
 
-    def experiment(self, recipe: Recipe, fold: int) -> Experiment:
+    def experiment(self, recipe: Recipe, fold: int, progress: Progress) -> Experiment:
         """The experiment of a complete recipe on one fold.
 
         Raises:
             RecipeError, DataError: as in `prepare_experiment`.
         """
         if recipe.privileged:  # the experiments of model and teacher depend on each other
-            return self._prepared(recipe, fold)[0]
+            return self._prepared(recipe, fold, progress)[0]
         key = json.dumps([fold, _preparation_key(recipe)], sort_keys=True)
         if key not in self._cache:
-            self._cache[key] = self._prepared(recipe, fold)
+            self._cache[key] = self._prepared(recipe, fold, progress)
             self._evict()
         self._cache.move_to_end(key)
         return self._cache[key][0].with_recipe(recipe)
 
-    def _prepared(self, recipe: Recipe, fold: int) -> tuple[Experiment, Path]:
+    def _prepared(self, recipe: Recipe, fold: int, progress: Progress) -> tuple[Experiment, Path]:
         self._num_prepared += 1
-        folder = self.folder / f"prepared-{self._num_prepared}"
-        parts, hidden = self.folds.splits[fold], Progress(False)
-        return prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=hidden), folder
+        folder, parts = self.folder / f"prepared-{self._num_prepared}", self.folds.splits[fold]
+        return prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=progress), folder
 
     def _evict(self) -> None:
         sizes = {key: _bytes(folder) for key, (_, folder) in self._cache.items()}
@@ -81,21 +84,49 @@ class TrialRunner:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCallback) -> Candidate:
+@dataclass(frozen=True)
+class TrialLimits:
+    """The limits of one trial.
+
+    deadline: the time (`time.time()`) at which it should end; None: no limit
+    is_shortened: a network is trained for the epochs that fit; otherwise the trial is stopped at the deadline
+    """
+
+    deadline: float | None = None
+    is_shortened: bool = False
+
+    def progress(self) -> Progress:
+        """The progress of the trial, which shows nothing."""
+        return LimitedProgress(None if self.is_shortened else self.deadline)
+
+    def end_of_training(self, folds_left: int) -> float:
+        """The time (`time.perf_counter()`) at which the training of the next of `folds_left` folds should end."""
+        if self.deadline is None or not self.is_shortened:
+            return math.inf
+        return time.perf_counter() + max(0.0, self.deadline - time.time()) / folds_left
+
+
+def run_trial(
+    runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCallback, limits: TrialLimits | None = None
+) -> Candidate:
     """Train and score `recipe` (partial or complete) fold by fold.
 
     callback: called with the candidate after each fold except the last; an exception ends the trial
 
     Raises:
         RecipeError, DataError, TrainingError: as in `fit`.
+        TimeLimitReachedError: the trial was stopped at the deadline.
     """
-    folds = runner.folds
-    complete = _trial_overrides(recipe, make_plan(folds.table, recipe).recipe)
+    limits = limits or TrialLimits()
+    folds, progress = runner.folds, limits.progress()
+    complete = _trial_overrides(recipe, make_plan(folds.table, recipe, estimators=bool(recipe.members)).recipe)
     distributions, start = folds.reference.empty(), time.perf_counter()
+    notes: list[str] = []
     for fold in range(len(folds)):
         training_rows = len(folds.splits[fold]["train"].rows)
-        experiment = runner.experiment(complete_schedule(complete, training_rows), fold)
-        model = train_model(experiment, progress=Progress(False))
+        experiment = runner.experiment(complete_schedule(complete, training_rows), fold, progress)
+        model = train_model(experiment, progress=progress, deadline=limits.end_of_training(len(folds) - fold))
+        notes += [one for one in model.run.notices if "time limit" in one]
         _predict_fold(runner, experiment, model, fold, distributions)
         is_last = fold + 1 == len(folds)
         candidate = Candidate(
@@ -107,11 +138,12 @@ def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCall
             metrics=folds.metrics(distributions, intervals=False),
             fold_scores=folds.fold_scores(distributions),
             seconds=round(time.perf_counter() - start, 3),
-            num_parameters=sum(parameter.numel() for parameter in model.network.parameters()),
-            size_mib=round(num_bytes(shared_state(model.network)) / 2**20, 3),
+            num_parameters=count_numbers(model),
+            size_mib=round(weights_bytes(model) / 2**20, 3),
             latency_ms=measure_latency(model, runner) if is_last else None,
-            memory_mib=training_memory(experiment, model) if is_last else None,
+            memory_mib=training_memory(experiment, model) if is_last and not complete.members else None,
             num_folds=fold + 1,
+            notes=list(dict.fromkeys(notes)),
         )
         if not is_last:
             callback(candidate)
@@ -120,13 +152,13 @@ def run_trial(runner: TrialRunner, recipe: Recipe, name: str, callback: FoldCall
 
 def measure_latency(model: Model, runner: TrialRunner) -> float:
     """Median milliseconds to predict one row, including decoding and preprocessing."""
-    table = runner.folds.table
+    table, predictor = runner.folds.table, model.row_predictor
     times = []
     for row in np.linspace(0, len(table) - 1, TIMED_ROWS + 1).astype(int):
         start = time.perf_counter()
         rows, columns = np.array([row]), model.preparation.input_columns
         block = table.block(rows, columns, errors=CellErrors(), limits=model.recipe.data.limits)
-        model.predictor.predict(Split.all_rows(model.preparation.prepare_block(block)))
+        predictor.predict(Split.all_rows(model.preparation.prepare_block(block)))
         times.append((time.perf_counter() - start) * 1e3)
     return round(statistics.median(times[1:]), 3)
 
@@ -150,8 +182,8 @@ def _predict_fold(
     runner: TrialRunner, experiment: Experiment, model: Model, fold: int, distributions: dict[str, np.ndarray]
 ) -> None:
     """Write the model's predictions for the rows of `fold` to `distributions`."""
-    split = experiment.feature_splits(model.network, Progress(False))["test"]
-    predicted = model.predictor.predict(split)
+    split = predictable_splits(experiment, model, Progress(False))["test"]
+    predicted = model.row_predictor.predict(split)
     for output, task in experiment.preparation.tasks.items():
         distribution = task.distribution(predicted[output].values)
         distributions[output][split.rows] = runner.folds.reference.reorder_classes(output, distribution, task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,25 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
+from polymodal.engines.choose import EngineName
+from polymodal.engines.ray_cluster import require_ray
 from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import make_plan
+from polymodal.experiments.time_limit import encoding_seconds, warn_of_limit
+from polymodal.model.make_encoders import make_encoders
 from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe, read_mapping
 from polymodal.recipe.run_context import RunContext
-from polymodal.tuning.audit import audit_inputs
+from polymodal.tuning.audit import audit_inputs, prepare_audit
 from polymodal.tuning.baselines import run_baselines
 from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.default_space import default_space
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.frozen_baselines import FrozenFeatureBaselines
 from polymodal.tuning.leaderboard import MAX_ROWS, LeaderboardEntry, rank_entries
+from polymodal.tuning.limits import BASELINE_FRACTION, SCORE_FRACTION, SearchLimits, check_counts
 from polymodal.tuning.pareto import OBJECTIVES, check_objectives, pareto_front
 from polymodal.tuning.refit import refit_best
 from polymodal.tuning.report import write_tuning_report
@@ -43,17 +48,13 @@ from polymodal.tuning.search_file import SearchSpec, create_or_resume, share_tab
 from polymodal.tuning.selection import select_ensemble
 from polymodal.tuning.selection_bias import correct_selection_bias
 from polymodal.tuning.space import SearchSpace, base_recipe
-from polymodal.tuning.study import Study, repair_journal, require_optuna
+from polymodal.tuning.storage import check_storage, new_study_name, public_url, require_optuna
+from polymodal.tuning.study import Study, repair_journal
 from polymodal.tuning.trial import TrialRunner
 from polymodal.tuning.unimodal import best_unimodal, run_unimodal
-from polymodal.tuning.worker import run_workers
+from polymodal.tuning.worker import run_trials
 
 FILE = "leaderboard.json"
-#: Largest number of parallel processes.
-MAX_JOBS = 256
-#: Fractions of the time limit that are reserved for training the selected models on all rows, and for unimodal
-#: networks.
-REFIT_FRACTION, UNIMODAL_FRACTION = 0.12, 0.33
 
 SpaceLike = Mapping[str, Any] | Path | str | None
 
@@ -71,6 +72,8 @@ def tune(
     time_limit: float | None = 600.0,
     optimize: Sequence[str] = ("score",),
     jobs: int = 1,
+    engine: EngineName = "local",
+    storage: str | None = None,
     out: Path | str,
     resume: bool = False,
     overwrite: bool = False,
@@ -84,10 +87,15 @@ def tune(
     space: recipe paths with choices (`[a, b]`) or ranges (`{low, high, log}`), or a YAML or JSON file with them;
         default: `default_space`
     folds: number of folds; all candidates use the same folds, grouped and stratified by `data.split`
-    trials, time_limit: limits of the number of trials and of the time in seconds; None: no limit. At least one trial is
-        completed.
+    trials, time_limit: limits of the number of trials and of the time in seconds; None: no limit. A trial or a network
+        that runs at its end is stopped and dropped. The first trial is always completed; its network is trained for the
+        epochs that fit.
     optimize: `score` and costs (`latency`, `memory`, `size`, `seconds`); the first one selects the best recipe
     jobs: number of parallel processes, one thread each
+    engine: `local`: processes of this machine; `ray`: actors of the Ray cluster at `RAY_ADDRESS`, whose machines have
+        `out` and `data` under the same paths
+    storage: URL of a database for the record of the trials, `postgresql://` or `mysql://`, so that other machines can
+        join the search by `tune_worker`; default: a journal in `out`
     out: folder for trials, leaderboard and models; only one process can write it
     resume: continue the search in `out` for another `time_limit`
     overwrite: replace the search in `out` when the new one is complete
@@ -96,14 +104,17 @@ def tune(
     Raises:
         RecipeError, DataError: as in `fit`; also for a space that does not match the recipe.
         TrainingError: no trial was completed; the message lists the reasons.
-        MissingExtraError: Optuna is not installed.
-        PolymodalError: `out` contains another search.
+        MissingExtraError: Optuna, Ray or the driver of the database is not installed.
+        PolymodalError: `out` contains another search, or the database cannot be used.
         OutputError: `out` is not empty and neither `resume` nor `overwrite` is set; it holds other files; another
             process writes it; or the disk is full.
     """
     require_optuna()
     check_objectives(optimize)
-    _check_counts(trials, time_limit, jobs)
+    check_counts(trials, time_limit, jobs)
+    if engine == "ray":
+        require_ray()
+    check_storage(storage)
     start, progress_bar, folder = time.time(), Progress(progress), Path(out)
     directory = OutputDirectory(folder, SEARCH_KIND, overwrite, resume, paths_in(data, recipe, space))
     directory.check()
@@ -124,49 +135,32 @@ def tune(
         seed=seed,
         objectives=list(optimize),
         fingerprint=table.fingerprint(),
+        storage=None if storage is None else public_url(storage),
+        study=new_study_name(storage),
     )
     fold_data, dimensions = spec.open(table)
-    warned = _check_cells(fold_data)
+    limits = SearchLimits(start, time_limit, trials, jobs, engine)
+    warned = _check_cells(fold_data, limits.end)
     with directory.writing() as work:
-        create_or_resume(spec, work, folder)
-        source = share_table(table, data, root, work) if jobs > 1 else None
+        spec = create_or_resume(spec, work, folder)
+        source = share_table(table, data, root, work) if jobs > 1 or engine == "ray" else None
         if source is not None:
             replace(spec, source=source[0], root=source[1]).write(work)
-        limits = SearchLimits(start, time_limit, trials, jobs)
-        study = _study(work, spec, dimensions, trials)
-        tuning = replace(_search(work, study, fold_data, limits, warned, progress_bar), folder=folder)
+        place = spec.record(work, storage)
+        with place.errors():
+            repair_journal(work)
+            study = Study(work, dimensions, spec.objectives, spec.seed, storage=place)
+            study.enqueue_initial(trials)
+            study.open_to_others(trials, _deadline(limits, dimensions, fold_data))
+            tuning = replace(_search(work, study, fold_data, limits, warned, progress_bar), folder=folder)
         write_json(work / FILE, tuning.to_dict())
         write_tuning_report(work, tuning)
     return tuning
 
 
-@dataclass(frozen=True)
-class SearchLimits:
-    """The start of a search (`time.time()`), its limits of seconds and trials, and its number of processes."""
-
-    start: float
-    seconds: float | None
-    trials: int | None
-    jobs: int
-
-    @property
-    def end(self) -> float | None:
-        """The time at which the selected models are trained on all rows."""
-        return None if self.seconds is None else self.start + self.seconds * (1 - REFIT_FRACTION)
-
-    def deadline(self, inputs: int) -> float | None:
-        """The end of the trials; with several inputs, unimodal networks are run after them."""
-        if self.seconds is None or self.end is None or inputs < 2:
-            return self.end
-        return self.end - self.seconds * UNIMODAL_FRACTION
-
-
-def _study(folder: Path, spec: SearchSpec, space: SearchSpace, trials: int | None) -> Study:
-    """The study in a folder, new or continued, with its first trials."""
-    repair_journal(folder)
-    study = Study(folder, space, spec.objectives, spec.seed)
-    study.enqueue_initial(trials)
-    return study
+def _deadline(limits: SearchLimits, space: SearchSpace, folds: Folds) -> float | None:
+    """The end of the trials."""
+    return limits.deadline(len(folds.recipe.inputs) if space.has_networks else 1)
 
 
 def _search(
@@ -177,24 +171,17 @@ def _search(
     warned: columns with many unusable cells, of which the user was warned
     """
     models = FrozenFeatureBaselines(folds, progress=progress)
-    baselines = _baselines(models, folder, progress)
+    baselines_end = limits.after(BASELINE_FRACTION)
+    baselines = _baselines(models, folder, progress, baselines_end)
+    prepare_audit(models, progress=progress, deadline=baselines_end)
     _report_cell_errors(models.features.cell_errors, warned, progress)
-    searching, deadline = time.time(), limits.deadline(len(folds.recipe.inputs))
-    if limits.jobs == 1:
-        with scratch_folder() as temporary:
-            study.run(
-                TrialRunner(folds, temporary),
-                max_trials=limits.trials,
-                deadline=deadline,
-                log=progress.log,
-                parent=None,
-            )
-    else:
-        run_workers(study, folder, jobs=limits.jobs, max_trials=limits.trials, deadline=deadline, log=progress.log)
+    searching, deadline = time.time(), _deadline(limits, study.space, folds)
+    run_trials(study, folds, limits, deadline, progress.log)
+    study.close_to_others()
     entries = _leaderboard(study, folds, baselines)
     entries = _add_unimodal(entries, folds, folder, limits.end, progress)
     training = time.time()
-    tuning = _finish(folder, models, entries, study, progress)
+    tuning = _finish(folder, models, entries, study, limits, progress)
     ended = time.time()
     times = {
         "baselines": searching - limits.start,
@@ -205,8 +192,9 @@ def _search(
     return replace(tuning, seconds={name: round(value, 3) for name, value in times.items()})
 
 
-def _check_cells(folds: Folds) -> set[str]:
-    """Prepare the first fold, warn of columns with many unusable cells, and return these columns.
+def _check_cells(folds: Folds, deadline: float | None) -> set[str]:
+    """Prepare the first fold, warn of columns with many unusable cells, and return these columns. Warn if the frozen
+    encoders alone need the time until `deadline`.
 
     Raises:
         DataError: the training rows have no usable cell of an input or a target.
@@ -216,6 +204,13 @@ def _check_cells(folds: Folds) -> set[str]:
             folds.recipe, folds.splits[0], folder=folder, cache=media_cache_folder(), progress=Progress(False)
         )
         warn_bad_columns(experiment.bad_columns)
+        if deadline is not None:
+            encoders = make_encoders(folds.recipe, experiment.preparation, pretrained=True)
+            table = experiment.splits["train"].table
+            seconds = encoding_seconds(folds.recipe, experiment.preparation, encoders, table)
+            warn_of_limit(
+                deadline - time.time(), seconds, f"encoding {len(table):,} rows, unless they are in the cache,"
+            )
         return set(experiment.bad_columns)
 
 
@@ -227,23 +222,15 @@ def _report_cell_errors(cell_errors: CellErrors, warned: set[str], progress: Pro
         progress.log(f"{count_noun(len(few), 'cell')} cannot be used and count as missing ({columns})")
 
 
-def _check_counts(trials: int | None, time_limit: float | None, jobs: int) -> None:
-    for name, value in (("trials", trials), ("time_limit", time_limit), ("jobs", jobs)):
-        if value is not None and value <= 0:
-            raise RecipeError("", f"{name} must be positive, not {value}")
-    if jobs > MAX_JOBS:
-        raise RecipeError("", f"jobs must be at most {MAX_JOBS}, not {jobs}")
-    if trials is None and time_limit is None:
-        raise RecipeError("", "a search needs a limit: give trials, time_limit or both")
-
-
 def _plan(table: Table, given: Recipe, target: TargetLike) -> Recipe:
-    """Complete the recipe `given` for the table.
+    """Complete the recipe `given` for the table, with the members that it names.
 
     Raises:
-        RecipeError: a search does not support a task or the split column of the recipe.
+        RecipeError: a search does not support a task or the split column of the recipe, or it names a quality.
     """
-    plan = make_plan(table, given, as_targets(target)).recipe
+    if given.quality is not None:
+        raise RecipeError("quality", "a search tries the members itself: remove it, or name members to keep")
+    plan = make_plan(table, given, as_targets(target), estimators=bool(given.members)).recipe
     _check_tasks(plan)
     if plan.data.split.column is not None:
         raise RecipeError(
@@ -262,15 +249,23 @@ def _search_space(space: SpaceLike, given: Recipe, plan: Recipe, rows: int, seco
     return SearchSpace.read(values, base_recipe(given, plan, values))
 
 
-def _baselines(models: FrozenFeatureBaselines, folder: Path, progress: Progress) -> list[Candidate]:
-    """The baselines, loaded from an earlier run of the search if it completed them."""
+def _baselines(
+    models: FrozenFeatureBaselines, folder: Path, progress: Progress, deadline: float | None
+) -> list[Candidate]:
+    """The baselines, loaded from an earlier run of the search if it completed them.
+
+    deadline: the time after which no further baseline is fitted
+    """
     temporary = folder / "baselines"
     saved = (
         sorted(temporary.glob("*.json"), key=lambda path: int(path.stem)) if (temporary / "complete").is_file() else []
     )
     if saved:
         return [Candidate.load(temporary, path.stem) for path in saved]
-    entries = run_baselines(models.folds, progress=progress, models=models)
+    entries = run_baselines(models.folds, progress=progress, models=models, deadline=deadline)
+    if models.is_short_of_time:
+        progress.log("the time limit left no time for further baselines")
+        return entries
     for number, one in enumerate(entries):
         one.save(temporary, str(number))
     (temporary / "complete").touch()
@@ -310,7 +305,12 @@ def _add_unimodal(
 
 
 def _finish(
-    folder: Path, models: FrozenFeatureBaselines, entries: list[LeaderboardEntry], study: Study, progress: Progress
+    folder: Path,
+    models: FrozenFeatureBaselines,
+    entries: list[LeaderboardEntry],
+    study: Study,
+    limits: SearchLimits,
+    progress: Progress,
 ) -> TuningResult:
     """Compute intervals, ensemble, corrected scores and audit, and train the selected models on all rows."""
     folds = models.folds
@@ -325,7 +325,8 @@ def _finish(
         corrected = correct_selection_bias(complete, folds, folds.recipe.seed)
     compared = [entry.candidate for entry in entries if entry.status != "pruned"]
     audited = audit_inputs(compared, folds, progress=progress, models=models)
-    model, ensemble = refit_best(folds, best, selection, out=folder, progress=progress)
+    end = limits.after(1 - SCORE_FRACTION)
+    model, ensemble = refit_best(folds, best, selection, out=folder, progress=progress, deadline=end)
     return TuningResult(
         folder=folder,
         folds=folds,

@@ -21,7 +21,7 @@ from polymodal.tuning.candidate import Candidate
 from polymodal.tuning.default_space import WIDE_HEAD
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.selection import greedy_ensemble
-from polymodal.tuning.trial import TrialRunner, run_trial
+from polymodal.tuning.trial import TrialLimits, TrialRunner, run_trial
 
 #: Number of networks per input.
 NUM_NETWORKS = 3
@@ -54,17 +54,18 @@ def run_unimodal(
 
     trials: trials that were run on every fold, best first
     folder: folder of the results, so that a resumed search does not run them again
-    deadline: networks that would end after it (`time.time()`) are skipped
+    deadline: networks that would end after it (`time.time()`) are skipped; one that runs is stopped at it
     """
     candidates = []
-    for title, recipe in _plan(trials, runner):
+    networks = [one for one in trials if not (one.recipe or {}).get("members")]
+    for title, recipe in _plan(networks, runner):
         stem = title.replace(": ", "-", 1).encode().hex()[:80]
         if (folder / f"{stem}.json").is_file():
             candidates.append(Candidate.load(folder, stem))
             continue
         try:
             on_fold = _deadline_callback(deadline, len(runner.folds))
-            one = replace(run_trial(runner, recipe, title, on_fold), kind="unimodal")
+            one = replace(run_trial(runner, recipe, title, on_fold, TrialLimits(deadline)), kind="unimodal")
         except PolymodalError as error:
             log(f"{title} did not finish: {error}")
             continue

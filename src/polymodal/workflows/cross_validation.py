@@ -25,9 +25,10 @@ from polymodal.evaluation.ground_truth import GroundTruth
 from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, as_table, as_targets
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.live_options import check_live_options
-from polymodal.experiments.plan import complete_schedule, make_plan
+from polymodal.experiments.plan import Plan, make_plan
 from polymodal.experiments.score import predictable_splits
 from polymodal.experiments.train import train_model, train_unimodal
+from polymodal.experiments.train_alternative import RunFiles, Trained, choose_alternative
 from polymodal.inference.predictions import Predictions
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation
@@ -165,7 +166,7 @@ def cross_validate(
     warn_bad_columns(bad_column_sentences(table, pooled.cell_errors.errors))
     for number, parts in enumerate(make_fold_splits(plan.recipe, table, folds)):
         shown.log(f"fold {number + 1} of {folds}")
-        pooled.add(_run_fold(complete_schedule(plan.recipe, len(parts["train"].rows)), parts, shown, warn=number == 0))
+        pooled.add(_run_fold(plan.with_schedule(len(parts["train"].rows)), parts, shown, warn=number == 0))
     result = pooled.result()
     if out is not None:
         result.save(out, overwrite=overwrite)
@@ -187,16 +188,18 @@ class _Fold:
     seconds: float
 
 
-def _run_fold(recipe: Recipe, parts: dict[str, Split[Table]], progress: Progress, *, warn: bool = False) -> _Fold:
+def _run_fold(plan: Plan, parts: dict[str, Split[Table]], progress: Progress, *, warn: bool = False) -> _Fold:
     """warn: warn of columns of inputs with many unusable cells, which are the same in every fold"""
-    begun = time.perf_counter()
+    begun, recipe = time.perf_counter(), plan.recipe
     with scratch_folder() as folder:
         experiment = prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=progress)
         if warn:
             targets = set(experiment.preparation.target_columns)
             warn_bad_columns({name: found for name, found in experiment.bad_columns.items() if name not in targets})
         experiment.check_targets(("train", "validation"))
-        model = train_model(experiment, progress=progress)
+        members = Trained(experiment, train_model(experiment, progress=progress))
+        trained = choose_alternative(plan, members, parts, folder, RunFiles(), progress=progress)
+        experiment, model = trained.experiment, trained.model
         inputs = list(model.recipe.inputs)
         method = recipe.evaluation.unimodal_scores if len(inputs) > 1 else "none"
         others = [frozenset(inputs) - {name} for name in inputs] if method == "mask" else []

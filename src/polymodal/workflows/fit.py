@@ -16,6 +16,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.partition import Split, column_validates, make_splits
 from polymodal.data.table.table import Table
+from polymodal.distributed.start import start_world
 from polymodal.experiments.arguments import (
     RecipeLike,
     Tables,
@@ -25,17 +26,22 @@ from polymodal.experiments.arguments import (
     open_tables,
     with_effort,
     with_init_from,
+    without_known_targets,
 )
-from polymodal.experiments.experiment import Experiment, prepare_experiment
+from polymodal.experiments.experiment import Experiment, prepare_together
 from polymodal.experiments.live_options import check_live_options
-from polymodal.experiments.plan import Plan, complete_schedule, make_plan
+from polymodal.experiments.plan import Plan, make_plan
 from polymodal.experiments.row_facts import RowsWarning, row_facts
 from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabeled
+from polymodal.experiments.single_input import with_better_input
+from polymodal.experiments.stored_rows import StoredRows
 from polymodal.experiments.train import training_of
+from polymodal.experiments.train_alternative import RunFiles, Trained, choose_alternative, members_deadline
 from polymodal.model.model import Model
 from polymodal.model.run_record import CellErrorCounts, Durations, Environment, ParameterCounts, RunRecord
 from polymodal.model.run_summary import count_parameters
+from polymodal.preparation.prepared_store import PreparedStore
 from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.ensemble import Quality
 from polymodal.recipe.recipe import Recipe
@@ -59,6 +65,7 @@ def fit(
     test: Any = None,
     unlabeled: Any = None,
     init_from: Path | str | None = None,
+    prepared: Path | str | None = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -69,7 +76,8 @@ def fit(
 
     data: training table; any source of `data.table.concat.open_data`, or several as a list or a dict by name
     target: the column or columns to predict; not needed if the recipe has `outputs`
-    quality: `fast`, `balanced` or `best`: which members are tried (recipe key `quality`); default: a network alone
+    quality: `fast`, `balanced` or `best`: which members are tried (recipe key `quality`); default: `balanced`,
+        or a network alone if the recipe sets keys of a network
     time_limit: seconds for preparation, training and scores (recipe key `time_limit`); default: none
     recipe: a `Recipe`, a mapping, or a YAML or JSON file; unset options are inferred from the data
     settings: recipe keys to change: a list of texts `a.b=c`, or a mapping `{"a.b": c}`
@@ -78,6 +86,8 @@ def fit(
         target column may be missing
     init_from: directory of a saved model whose preparation and weights initialize the model (recipe key
         `training.init_from`)
+    prepared: folder or address of the store of prepared rows that `prepare` has made of `data`, whose recipe is the
+        default of `recipe`. Nothing is decoded
     root: base folder of media paths in cells; default: the folder of each table file
     out: model directory to write; only one process can write it
     resume: continue from the checkpoint in `out`; a complete run of the same recipe and data is only loaded
@@ -104,11 +114,21 @@ def fit(
         >>> list(model.metrics["test"]["kind"])[0]
         'accuracy'
     """
+    store = None if prepared is None else PreparedStore.open(prepared)
+    if store is not None and recipe is None:
+        recipe = store.preparation.recipe()
+        target = without_known_targets(recipe, target)
     chosen = with_effort(with_init_from(as_recipe(recipe, settings), init_from), quality, time_limit)
-    folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, unlabeled, *sources(chosen)])
-    tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
-    plan, splits = plan_run(chosen, tables, as_targets(target), writes_files=out is not None)
-    return run_plan(plan, splits, folder, Progress(progress))
+    inputs = [data, validation, test, unlabeled, *sources(chosen)]
+    with start_world() as world:
+        folder = RunFolder.from_arguments(out, resume, overwrite, inputs, world)
+        with world.in_turn():
+            tables = open_tables(data, validation=validation, test=test, unlabeled=unlabeled, root=root)
+        plan, splits = plan_run(
+            chosen, tables, as_targets(target), writes_files=out is not None, is_stored=store is not None
+        )
+        stored = None if store is None else StoredRows.of(store, plan.recipe, splits)
+        return run_plan(plan, splits, folder, Progress(progress and world.is_first), stored=stored)
 
 
 @check_arguments
@@ -150,60 +170,106 @@ def pretrain(
         options = [find("objective", name, "objectives").Options() for name in named]
         recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
     chosen = with_init_from(as_recipe(recipe, settings), init_from)
-    folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, *sources(chosen)])
-    tables = open_tables(data, validation=validation, test=test, root=root)
-    plan, splits = plan_run(chosen, tables, [], pretraining=True, writes_files=out is not None)
-    return run_plan(plan, splits, folder, Progress(progress))
+    with start_world() as world:
+        folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, *sources(chosen)], world)
+        with world.in_turn():
+            tables = open_tables(data, validation=validation, test=test, root=root)
+        plan, splits = plan_run(chosen, tables, [], pretraining=True, writes_files=out is not None)
+        return run_plan(plan, splits, folder, Progress(progress and world.is_first))
 
 
-def run_plan(plan: Plan, splits: dict[str, Split[Table]], out: RunFolder, progress: Progress) -> Model:
-    """Prepare, train, score and write the model of a complete plan."""
-    data = RunData.of(plan.recipe, splits)
+def run_plan(
+    plan: Plan,
+    splits: dict[str, Split[Table]],
+    out: RunFolder,
+    progress: Progress,
+    *,
+    deadline: float = math.inf,
+    stored: StoredRows | None = None,
+) -> Model:
+    """Prepare, train, score and write the model of a complete plan.
+
+    With several processes, all do the same on the same rows, but train together, and process 0 writes.
+
+    deadline: the time (`time.perf_counter()`) at which the training should end, beside the time limit of the recipe
+    stored: the prepared rows of the training table. An alternative network, which reads other prepared rows, is then
+        not trained
+    """
+    if stored is not None:
+        plan = replace(plan, alternative=None)
+    data, world = RunData.of(plan.recipe, splits), out.world
+    world.check_same("recipe", plan.recipe.to_json())
+    world.check_same("data", str(sorted(data.identity().items())))
     begun = time.perf_counter()
     with out.writing(data) as work, scratch_folder() as folder:
         if work.is_complete:
-            return out.read(plan.recipe, data)
-        experiment = prepare_experiment(
-            plan.recipe, splits, folder=folder, cache=media_cache_folder(), progress=progress
+            return out.read([plan.recipe, *([plan.alternative] if plan.alternative else [])], data)
+        experiment = prepare_together(
+            plan.recipe,
+            splits,
+            folder=folder,
+            cache=media_cache_folder(),
+            progress=progress,
+            world=world,
+            stored=stored,
         )
         experiment.check_targets(("train", "validation", "test"))
-        warn_bad_columns(experiment.bad_columns, out.path and out.path / CELL_ERRORS_FILE)
+        if world.is_first:
+            warn_bad_columns(experiment.bad_columns, out.path and out.path / CELL_ERRORS_FILE)
         facts = row_facts(experiment)
-        for note in facts.notes:
+        for note in facts.notes if world.is_first else ():
             warn_caller(note, RowsWarning)
         prepared = time.perf_counter()
-        limit, train = plan.recipe.time_limit, training_of(plan.recipe)
+        limit = plan.recipe.time_limit
+        until = deadline if limit is None else min(deadline, begun + TRAINING_SHARE * limit)
+        train = training_of(plan.recipe)
         model = train(
             experiment,
             folder=work.path,
             resume=out.resume,
             progress=progress,
             log_parameters=True,
-            deadline=math.inf if limit is None else begun + TRAINING_SHARE * limit,
+            deadline=members_deadline(plan, until),
         )
-        scores = score_model(experiment, model, progress=progress)
-        record = _complete_record(plan, experiment, model, scores, data)
+        files, members = RunFiles(work.path, out.resume), Trained(experiment, model)
+        trained = choose_alternative(plan, members, splits, folder, files, progress=progress, deadline=until)
+        experiment, model = trained.experiment, trained.model
+        if trained.is_alternative:
+            plan = replace(plan, recipe=model.recipe, notes=())  # they are about the checkpoints of the members
+        scored = score_model(experiment, model, progress=progress, deadline=until)
+        plan, experiment, model, scored = with_better_input(plan, experiment, model, scored, progress)
+        record = _complete_record(plan, experiment, model, scored.splits, data)
         record = replace(record, training_rows=facts.training_rows, data_notes=facts.notes)
         spent = Durations(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
         model.run = replace(record, seconds=spent)
         if work.path is not None:
-            write_run(work.path, experiment, model, scores)
+            write_run(work.path, experiment, model, scored.splits)
+    world.first(lambda: None)  # until process 0 has written
     return model
 
 
 def plan_run(
-    recipe: Recipe, tables: Tables, targets: list[str], *, pretraining: bool = False, writes_files: bool = True
+    recipe: Recipe,
+    tables: Tables,
+    targets: list[str],
+    *,
+    pretraining: bool = False,
+    writes_files: bool = True,
+    estimators: bool = True,
+    is_stored: bool = False,
 ) -> tuple[Plan, dict[str, Split[Table]]]:
     """The complete plan of a run, and its splits.
 
     pretraining: the outputs of the recipe are removed, and their columns are not inputs
     writes_files: whether the run has a model directory
+    estimators: whether the model may have members other than a network
+    is_stored: whether the training rows are read from a store of prepared rows, or written into one
 
     Raises:
         RecipeError, DataError: as `fit`.
     """
     own = _without_outputs(recipe, tables.train) if pretraining else recipe
-    plan = make_plan(tables.train, own, targets, pretraining=pretraining, estimators=True)
+    plan = make_plan(tables.train, own, targets, pretraining=pretraining, estimators=estimators)
     run = RunContext(
         plan.recipe,
         recipe,
@@ -213,13 +279,14 @@ def plan_run(
         has_test=tables.test is not None,
         column_validates=column_validates(plan.recipe, tables.train),
         writes_files=writes_files,
+        is_stored=is_stored,
     )
     check_live_options(run)
     check_pseudo_labels(plan.recipe)
     splits = make_splits(plan.recipe, tables.train, tables.validation, tables.test)
     if tables.unlabeled is not None:
         splits = with_unlabeled(plan.recipe, splits, tables.train, tables.unlabeled)
-    return Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles, plan.notes), splits
+    return plan.with_schedule(len(splits["train"])), splits
 
 
 @check_arguments

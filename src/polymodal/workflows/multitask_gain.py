@@ -20,14 +20,14 @@ from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.evaluation.targets import OutputTargets
-from polymodal.experiments.arguments import RecipeLike, TargetLike
+from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, as_targets, open_tables
 from polymodal.experiments.experiment import Experiment, prepare_experiment
 from polymodal.experiments.train import train_model
 from polymodal.model.model import Model
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.base import Task
-from polymodal.workflows.fit import plan_fit
+from polymodal.workflows.fit import plan_run
 from polymodal.workflows.model_comparison import compare_output
 
 FILE = "multitask_gain.json"
@@ -95,9 +95,10 @@ def multitask_gain(
 ) -> MultitaskGain:
     """Train one model for all outputs and one model for each output, and compare them on the same rows.
 
-    All models have the same recipe, prepared data, splits, seed and number of epochs. A single-task model is trained on
-    the training rows with its target, so it takes fewer steps if targets are missing. Its best epoch is selected by its
-    output only; the best epoch of the multitask model is selected by the mean over outputs.
+    The models are networks, whose tasks share weights (estimators are fitted for each output by itself). All have the
+    same recipe, prepared data, splits, seed and number of epochs. A single-task model is trained on the training rows
+    with its target, so it takes fewer steps if targets are missing. Its best epoch is selected by its output only; the
+    best epoch of the multitask model is selected by the mean over outputs.
 
     The intervals cover the sampling of test rows, not the randomness of training: repeat with other values of `seed`
     before you rely on a small difference.
@@ -124,10 +125,8 @@ def multitask_gain(
         directory = OutputDirectory(Path(out), MULTITASK_GAIN, overwrite, inputs=paths_in(data, validation, test))
         directory.check()
     shown = Progress(progress)
-    plan, parts = plan_fit(data, target, recipe=recipe, settings=settings, validation=validation, test=test, root=root)
-    if plan.recipe.members:
-        key = "members" if plan.recipe.quality is None else "quality"
-        raise RecipeError(key, "the comparison trains networks, whose tasks share weights; remove it")
+    tables = open_tables(data, validation=validation, test=test, root=root)
+    plan, parts = plan_run(as_recipe(recipe, settings), tables, as_targets(target), estimators=False)
     if len(plan.recipe.outputs) < 2:
         raise RecipeError("outputs", "the multitask gain needs two or more outputs")
     if plan.recipe.privileged or plan.recipe.training.distillation.teacher is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,15 @@ from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
 from polymodal.data.table.table import Table
+from polymodal.distributed.launch import num_restarts
+from polymodal.distributed.world import SINGLE, World
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.score import SplitScores
+from polymodal.experiments.train import unimodal_recipe
 from polymodal.model.model import Model
 from polymodal.model.run_record import RunRecord, SplitRecord
 from polymodal.recipe.recipe import Recipe
+from polymodal.training.run_checkpoint import delete_checkpoint
 
 #: The file of a model directory that lists the unusable cells.
 CELL_ERRORS_FILE = "cell_errors.jsonl"
@@ -75,16 +79,21 @@ class RunFolder:
     resume: continue from the checkpoint in the folder
     overwrite: replace the model in the folder when the new one is complete
     inputs: files and folders that the run reads
+    world: the processes of the run, of which process 0 writes
     """
 
     path: Path | None
     resume: bool = False
     overwrite: bool = False
     inputs: tuple[Path, ...] = ()
+    world: World = SINGLE
 
     @classmethod
-    def from_arguments(cls, out: Path | str | None, resume: bool, overwrite: bool, inputs: Any = ()) -> RunFolder:
-        """The folder of the arguments of `fit`, checked before the data are read.
+    def from_arguments(
+        cls, out: Path | str | None, resume: bool, overwrite: bool, inputs: Any = (), world: World = SINGLE
+    ) -> RunFolder:
+        """The folder of the arguments of `fit`, checked before the data are read. A run that the launcher has restarted
+        is resumed.
 
         Raises:
             RecipeError: `resume` or `overwrite` is set without `out`, or both are set.
@@ -94,9 +103,11 @@ class RunFolder:
             raise RecipeError("", "resume and overwrite need `out`, the directory of the run")
         if resume and overwrite:
             raise RecipeError("", "resume continues a run, and overwrite starts again: set one of them")
-        folder = cls(None if out is None else Path(out), resume, overwrite, paths_in(*inputs))
+        if out is not None and num_restarts():
+            resume, overwrite = True, False
+        folder = cls(None if out is None else Path(out), resume, overwrite, paths_in(*inputs), world)
         if folder.path is not None:
-            folder._directory(folder.path).check()
+            world.first(folder._directory(folder.path).check)
         return folder
 
     def _directory(self, path: Path, identity: Mapping[str, str] | None = None) -> OutputDirectory:
@@ -114,14 +125,15 @@ class RunFolder:
             yield OpenRun(None)
             return
         directory = self._directory(self.path, data.identity())
-        if self.resume and directory.is_complete():
-            yield OpenRun(None, is_complete=True)
+        is_complete = self.world.first(lambda: self.resume and directory.is_complete())
+        if is_complete or not self.world.is_first:
+            yield OpenRun(None, is_complete)
             return
         with directory.writing() as work:
             yield OpenRun(work)
 
-    def read(self, recipe: Recipe, data: RunData) -> Model:
-        """The model of a complete run.
+    def read(self, recipes: Sequence[Recipe], data: RunData) -> Model:
+        """The model of a complete run of one of these recipes.
 
         Raises:
             ArtifactError: the model belongs to another recipe or to other data.
@@ -131,8 +143,13 @@ class RunFolder:
         chosen = {
             key: getattr(model.recipe.training, key) for key in ("precision", "num_threads")
         }  # chosen by measurement
-        training = recipe.training.model_copy(update=chosen)
-        if model.recipe.to_yaml() != recipe.model_copy(update={"training": training}).to_yaml():
+        expected = []
+        for recipe in recipes:
+            alone = model.run.single_input in recipe.inputs
+            planned = unimodal_recipe(recipe, model.run.single_input) if alone else recipe
+            training = planned.training.model_copy(update=chosen)
+            expected.append(planned.model_copy(update={"training": training}).to_json())
+        if model.recipe.to_json() not in expected:
             raise ArtifactError(
                 f"{self.path} holds a complete run of another recipe: set overwrite, or choose another directory"
             )
@@ -162,5 +179,5 @@ def write_run(folder: Path, experiment: Experiment, model: Model, scores: dict[s
     write_text(folder / CELL_ERRORS_FILE, "".join(experiment.cell_errors.json_lines()))
     write_card(folder, model)
     write_report(folder, experiment, model, scores)
-    for one in (folder, folder / "teacher", *folder.glob("round-*"), *folder.glob("fold-*")):
-        (one / "checkpoint.safetensors").unlink(missing_ok=True)
+    for one in (folder, folder / "teacher", *folder.glob("round-*"), *folder.glob("fold-*"), folder / "alternative"):
+        delete_checkpoint(one)

@@ -20,7 +20,7 @@ from polymodal.data.partition import Split, make_splits
 from polymodal.data.table.table import Table
 from polymodal.experiments.arguments import RecipeLike, as_recipe, as_table
 from polymodal.experiments.live_options import check_live_options
-from polymodal.experiments.plan import Plan, complete_schedule, make_plan
+from polymodal.experiments.plan import make_plan
 from polymodal.model.model import Model
 from polymodal.recipe.data import DataOptions
 from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
@@ -72,7 +72,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         plan = make_plan(table, self._complete_recipe(recipe, data, target, columns), [target], estimators=True)
         check_live_options(RunContext(plan.recipe, recipe, "estimator", writes_files=False))
         splits = _splits(plan.recipe, table, len(np.unique(y)) if self._task == "classification" else 1)
-        plan = Plan(complete_schedule(plan.recipe, len(splits["train"])), plan.roles, plan.notes)
+        plan = plan.with_schedule(len(splits["train"]))
         self.model_: Model = run_plan(plan, splits, RunFolder(None), Progress(False))
         return self
 

@@ -64,7 +64,8 @@ def test_every_member_has_its_own_loss_and_weights_of_rows_count() -> None:
 
 @pytest.mark.parametrize("fusion", ["concat", "late"])
 def test_it_learns_from_the_losses_of_its_members(tmp_path: Path, fusion: str) -> None:
-    """An exclusive-or of two inputs, which only the joint branch of `concat` can solve."""
+    """An exclusive-or of two inputs, which only the joint branch of `concat` can solve: a sum of two branches is
+    right for at most three of the four pairs of bits."""
     columns = {"train": make_exclusive_or(320, seed=1), "validation": make_exclusive_or(80, seed=2)}
     model = trained(
         columns,
@@ -76,6 +77,6 @@ def test_it_learns_from_the_losses_of_its_members(tmp_path: Path, fusion: str) -
     )
     test = make_exclusive_or(200, seed=3)
     accuracy = float(np.mean([one == other for one, other in zip(model.predict(test), test["target"], strict=True)]))
-    assert accuracy >= 0.85 if fusion == "concat" else accuracy <= 0.62
+    assert (accuracy >= 0.85) if fusion == "concat" else (accuracy <= 0.8), accuracy
     ensemble = model.network.decoders["target"]["joint" if fusion == "concat" else "a"]
     assert not torch.equal(ensemble.layers[0].scale_out[0], ensemble.layers[0].scale_out[1])

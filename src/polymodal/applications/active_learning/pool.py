@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,8 +14,11 @@ from polymodal.data.partition import Split
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table, non_null
+from polymodal.estimators.dense_columns import DenseColumns
 from polymodal.evaluation.class_alignment import reorder_classes
+from polymodal.features.feature_table import FeatureTable
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE, iter_batches, limit_batch_size
+from polymodal.inference.ensemble_predictor import EnsemblePredictor
 from polymodal.model.distributions import to_raw_values
 from polymodal.model.ensemble import Ensemble
 from polymodal.model.model import Model
@@ -26,13 +30,17 @@ class Pool:
     """The unlabeled rows of a table that have at least one input.
 
     rows: `[n]`, row numbers in the table
-    features: `[n, width]`, the fused feature vectors; for an ensemble, those of its members concatenated
+    features: `[n, width]`, the fused feature vectors of a network, or the features of the estimators of a model with
+        several members; for an ensemble, those of its models concatenated
     labeled_features: `[m, width]`, the feature vectors of the labeled rows of the table
     task: the task of the output that the strategy uses; None if it uses no output
     predictions: `[n, k]`, the predicted distributions; None without a task
-    member_predictions: `[members, n, k]`, the predictions of each member of an ensemble: probabilities, or numbers in
-        units of the standard deviation of the training rows; None for a single model
+    member_predictions: `[members, n, k]`, the predictions of each member of an ensemble or of a model that combines
+        members: probabilities, or numbers in units of the standard deviation of the training rows; None for a single
+        member
     num_empty: number of unlabeled rows without any input
+    num_models: number of models that were trained separately, of which each member predicts for itself; 1 for a model
+        whose members are combined with weights
     """
 
     rows: np.ndarray
@@ -42,6 +50,7 @@ class Pool:
     predictions: np.ndarray | None
     member_predictions: np.ndarray | None
     num_empty: int
+    num_models: int
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,15 @@ class TablePredictions:
     """Predictions of one model for every row of a table.
 
     predictions: the distributions `[rows, k]` of each output
-    features: `[rows, width]`, the fused feature vectors
+    features: `[rows, width]`, the vectors of the rows
     present: `[rows]` bool, whether the row has any input
+    members: by output, `[members, rows, k]`, the predictions of the members that are combined
     """
 
     predictions: dict[str, np.ndarray]
     features: np.ndarray
     present: np.ndarray
+    members: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def make_pool(
@@ -84,6 +95,8 @@ def make_pool(
     predictions, member_predictions = None, None
     if task is not None and output is not None:
         predictions = tables[0].predictions[output][rows]
+        if output in tables[0].members:
+            member_predictions = tables[0].members[output][:, rows]
     if isinstance(model, Ensemble) and task is not None and output is not None:
         by_member = [
             {
@@ -99,7 +112,14 @@ def make_pool(
         member_predictions = np.stack(values)[:, rows]
     num_empty = int((~labeled & ~bad & ~present).sum())
     return Pool(
-        rows, features[rows], features[labeled & ~bad & present], task, predictions, member_predictions, num_empty
+        rows=rows,
+        features=features[rows],
+        labeled_features=features[labeled & ~bad & present],
+        task=task,
+        predictions=predictions,
+        member_predictions=member_predictions,
+        num_empty=num_empty,
+        num_models=len(members),
     )
 
 
@@ -148,24 +168,43 @@ def predict_table(model: Model, table: Table, cell_errors: CellErrors) -> TableP
     """Predict every row of `table` with `model`, block by block.
 
     If the model has no outputs, its fusion is not trained, so the features are the row embeddings of `Model.embed`.
-
-    Raises:
-        RecipeError: the model has several members, whose rows have no vectors in common.
     """
+    prepared = model.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE)
     if model.ensemble is not None:
-        raise RecipeError(
-            "model",
-            "it has several members, and the choice of rows needs the vectors of one network: teach a network from it "
-            "with training.distillation.teacher, and use that",
-        )
-    blocks = [
-        _predict_block(model, block)
-        for block in model.preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE)
-    ]
+        return _predict_members(model, EnsemblePredictor(model.ensemble, model.preparation, model.compute), prepared)
+    blocks = [_predict_block(model, block) for block in prepared]
     predictions = {name: np.concatenate([one.predictions[name] for one in blocks]) for name in blocks[0].predictions}
     features = np.concatenate([one.features for one in blocks])
     present = np.concatenate([one.present for one in blocks])
     return TablePredictions(predictions, features, present)
+
+
+def _predict_members(model: Model, predictor: EnsemblePredictor, blocks: Iterable[RowBlock]) -> TablePredictions:
+    """The predictions of a model with several members. The vectors of the rows are the features that its estimators
+    read, as columns of comparable scale."""
+    tables: list[FeatureTable] = []
+    predictions: dict[str, list[np.ndarray]] = {name: [] for name in model.tasks}
+    members: dict[str, list[np.ndarray]] = {name: [] for name in committee_outputs(model)}
+    for block in blocks:
+        split = Split.all_rows(model.preparation.prepare_block(block))
+        tables.append(predictor.features(split))
+        for name, one in predictor.predict(split).items():
+            predictions[name].append(model.tasks[name].distribution(one.values))
+        for name, parts in members.items():
+            parts.append(np.stack(list(predictor.weighted_members(split, name).values())))
+    features = FeatureTable.concatenate(tables)
+    return TablePredictions(
+        {name: np.concatenate(parts) for name, parts in predictions.items()},
+        DenseColumns(model.recipe.seed).fit(features, np.ones(len(features))),
+        np.any(list(features.present.values()), axis=0),
+        {name: np.concatenate(parts, axis=1) for name, parts in members.items()},
+    )
+
+
+def committee_outputs(model: Model) -> list[str]:
+    """The outputs that several members of a model predict together."""
+    combinations = {} if model.ensemble is None else model.ensemble.combinations
+    return [name for name, one in combinations.items() if len(one.weights) > 1]
 
 
 def _predict_block(model: Model, block: RowBlock) -> TablePredictions:

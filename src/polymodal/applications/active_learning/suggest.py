@@ -12,7 +12,7 @@ import numpy as np
 from polymodal.applications.active_learning.diversity import badge_seeds, k_center_greedy, top_scores, weighted_k_means
 from polymodal.applications.active_learning.duplicate_filter import DuplicateFilter
 from polymodal.applications.active_learning.explanations import explain_prediction, explain_votes
-from polymodal.applications.active_learning.pool import Pool, make_pool, resolve_output
+from polymodal.applications.active_learning.pool import Pool, committee_outputs, make_pool, resolve_output
 from polymodal.applications.active_learning.typiclust import typiclust
 from polymodal.applications.active_learning.uncertainty import disagreement, entropy, least_confident, margin
 from polymodal.core.argument_types import check_arguments, short
@@ -95,16 +95,17 @@ def suggest(
     model: a model, an ensemble, or the directory of one
     data, root, strict: the rows, as in `Model.predict`
     count: number of rows to suggest
-    strategy: `mixed`: informative and diverse rows, by uncertainty (for an ensemble, disagreement) and k-means.
-        `margin`, `entropy`, `least_confident`: the rows with the highest uncertainty. `committee`: the rows on which
-        the members of an ensemble disagree most. `badge`: uncertain and diverse rows, by k-means++ on gradients.
+    strategy: `mixed`: informative and diverse rows, by uncertainty and k-means; for an ensemble, and for numbers that
+        several members predict, by disagreement. `margin`, `entropy`, `least_confident`: the rows with the highest
+        uncertainty. `committee`: the rows on which the members of an ensemble, or of a model that combines members,
+        disagree most. `badge`: uncertain and diverse rows, by k-means++ on gradients.
         `coreset`: the rows that are farthest from all labeled rows. `typical`: the most typical row of each cluster,
         for the first labels. The modules of `applications.active_learning` give the formulas.
     output: the output that the strategy uses, if there are several
     target: rows with a value in this column are labeled; default: the target columns of the model
     seed: seed of `badge` and of k-means
 
-    A single regression model predicts no uncertainty. `mixed` then chooses by diversity only, and strategies that need
+    A regression by a single member has no uncertainty. `mixed` then chooses by diversity only, and strategies that need
     probabilities raise an error.
 
     Raises:
@@ -150,13 +151,19 @@ def _strategy_output(model: Model | Ensemble, strategy: Strategy, output: str | 
     """The output that a strategy uses, after a check that the strategy supports the model."""
     if strategy in FEATURE_STRATEGIES or (strategy == "mixed" and not model.tasks):
         return resolve_output(model, output) if output is not None else None
-    if strategy == "committee" and not isinstance(model, Ensemble):
-        raise RecipeError("strategy", "committee needs an ensemble: combine separately trained models, or choose mixed")
+    several = isinstance(model, Ensemble) or bool(committee_outputs(model))
+    if strategy == "committee" and not several:
+        raise RecipeError(
+            "strategy",
+            "committee needs several members that predict together: combine separately trained models, or choose mixed",
+        )
     if not model.tasks:
         raise RecipeError(
             "strategy", f"{strategy} needs predictions, and this model has no outputs: choose typical or coreset"
         )
     name = resolve_output(model, output)
+    if strategy == "committee" and isinstance(model, Model) and name not in committee_outputs(model):
+        raise RecipeError("output", f"a single member predicts {name!r}, and committee needs several: choose mixed")
     if strategy in (*MEASURES, "badge") and not model.tasks[name].has_probabilities:
         raise RecipeError(
             "strategy",
@@ -219,7 +226,8 @@ def _typical(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: in
 
 
 def _mixed(pool: Pool, duplicate_filter: DuplicateFilter, count: int, seed: int) -> list[Selected]:
-    if pool.member_predictions is not None and pool.task is not None:
+    is_committee = pool.task is not None and (pool.num_models > 1 or pool.task.space == "real")
+    if is_committee and pool.member_predictions is not None and pool.task is not None:
         scores, reason = disagreement(pool.member_predictions, pool.task.space), explain_votes
     elif pool.predictions is not None and pool.task is not None and pool.task.has_probabilities:
         scores, reason = margin(pool.predictions, pool.task.space), explain_prediction

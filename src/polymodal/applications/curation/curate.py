@@ -1,10 +1,10 @@
-"""Curate a data set with a model: near-duplicates of every input, and mismatched pairs of inputs."""
+"""Curate a data set with a model: near-duplicates of every input, mismatched pairs of inputs, and wrong labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from polymodal.applications.curation.duplicates import find_near_duplicates
+from polymodal.applications.curation.label_issues import find_label_issues
 from polymodal.applications.curation.mismatches import find_mismatches
 from polymodal.applications.curation.report import FILES, write_curation_report
 from polymodal.applications.curation.results import CurationResult, CurationRows
@@ -26,17 +27,19 @@ from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.model.model import Model
 
-CurationCheck = Literal["duplicates", "mismatches"]
+CurationCheck = Literal["duplicates", "mismatches", "labels"]
 
 
 @dataclass(frozen=True)
 class CurationOptions:
     """Options of `curate`.
 
-    find: duplicates, mismatches or both; default: duplicates, and mismatches if the model has aligned some of `inputs`
+    find: duplicates, mismatches, labels, or several of them; default: duplicates, and mismatches if the model has
+        aligned some of `inputs`; labels if the model has no network
     inputs: inputs to search for duplicates; default: all
     threshold: minimum cosine similarity of near-duplicates; default: chosen from the data
     false_discovery_rate: accepted fraction of matching pairs among the flagged mismatches
+    folds: number of folds in which the recipe of the model is trained again to check labels
     overwrite: replace the files of an earlier report
     """
 
@@ -44,6 +47,7 @@ class CurationOptions:
     inputs: Sequence[str] | None = None
     threshold: float | None = None
     false_discovery_rate: float = 0.1
+    folds: int = 5
     overwrite: bool = False
 
 
@@ -60,27 +64,35 @@ def curate(
     progress: bool = False,
 ) -> CurationResult:
     """Find near-duplicates (see `find_near_duplicates`) and mismatched pairs (see `find_mismatches`) by a model's
-    embeddings.
+    embeddings, and labels that are probably wrong (see `find_label_issues`) by its recipe.
 
-    data: the table, as in `Model.predict`; targets are not read
+    data: the table, as in `Model.predict`; targets are read only to check labels
     against: a second table, for example the test rows; duplicates between both tables are reported as leaks
     options: default: `CurationOptions()`
-    out: folder for `duplicates.jsonl`, `mismatches.jsonl` and `curation.html`
+    out: folder for `duplicates.jsonl`, `mismatches.jsonl`, `labels.jsonl` and `curation.html`
 
     Raises:
         RecipeError: the model has no such input; `find` contains mismatches and no objective of the model aligns
-            inputs.
+            inputs; it contains duplicates and the model has no network; it contains labels and no output has any.
         DataError: a column is missing, too few rows have both inputs of a pair, or (strict) a cell cannot be used.
         OutputError: a file of the report exists and `options.overwrite` is not set, or it cannot be written.
     """
     options = options or CurationOptions()
     if out is not None:
         check_reports(Path(out), FILES, overwrite=options.overwrite, inputs=paths_in(data, against))
+    if options.find is None and not model.has_network:
+        options = replace(options, find=["labels"])
     names, pairs = _inputs_and_pairs(model, options)
     embedded = list(dict.fromkeys([*names, *(name for pair in pairs for name in pair)]))
+    if embedded:
+        model.network  # noqa: B018  # raises before anything is computed
+    labels = {}
+    if "labels" in (options.find or []):
+        table = model.open(data, root, targets=True)
+        labels = find_label_issues(model, table, folds=options.folds, progress=progress)
     sources = [("data", data), *([("against", against)] if against is not None else [])]
     bar = Progress(progress)
-    with _prepare_rows(model, sources, embedded, root, strict, bar) as rows:
+    with _prepare_rows(model, sources, embedded or list(model.recipe.inputs), root, strict, bar) as rows:
         vectors = _embed_inputs(model, rows, embedded, bar)
         parts = np.repeat(rows.names, np.diff(rows.starts)) if len(rows.names) > 1 else None
         found = CurationResult(
@@ -102,6 +114,7 @@ def curate(
                 for one, other in pairs
             },
             trained_on=_trained_on(model, rows.tables),
+            labels=labels,
         )
         if out is not None:
             write_curation_report(Path(out), found, rows)
@@ -120,6 +133,8 @@ def _inputs_and_pairs(model: Model, options: CurationOptions) -> tuple[list[str]
     for name in names:
         if name not in model.recipe.inputs:
             raise RecipeError("inputs", f"the model has no input {name!r}; {did_you_mean(name, model.recipe.inputs)}")
+    if find is not None and not {"duplicates", "mismatches"} & set(find):
+        return [], []
     if find is None:
         return names, [] if alignment is None else [pair for pair in alignment.input_pairs if set(pair) <= set(names)]
     if "mismatches" in find and alignment is None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from polymodal._version import __version__
 from polymodal.applications.curation.duplicates import DuplicateGroup, Duplicates
+from polymodal.applications.curation.label_issues import LabelIssues
 from polymodal.applications.curation.mismatches import Mismatches
 from polymodal.applications.curation.results import CurationResult, CurationRows
 from polymodal.checkpoint.model_directory import json_ready
@@ -69,14 +70,35 @@ class MismatchesSection:
     pairs: list[PairPreview]
 
 
+@dataclass(frozen=True)
+class LabelPreview:
+    """One doubtful label on the page; `index` is its index in the arrays of `LabelIssues`."""
+
+    index: int
+    row: RowPreview
+
+
+@dataclass(frozen=True)
+class LabelsSection:
+    """The section of the page for the labels of one output."""
+
+    output: str
+    issues: LabelIssues
+    doubtful: list[LabelPreview]
+
+
 #: The files of the report.
-FILES = ("duplicates.jsonl", "mismatches.jsonl", "curation.html")
+FILES = ("duplicates.jsonl", "mismatches.jsonl", "labels.jsonl", "curation.html")
 
 
 def write_curation_report(folder: Path, result: CurationResult, rows: CurationRows) -> None:
-    """Write `duplicates.jsonl`, `mismatches.jsonl` and `curation.html` into `folder`, which is created if needed."""
-    _write_lines(folder / "duplicates.jsonl", _groups(result, rows))
-    _write_lines(folder / "mismatches.jsonl", _pairs(result, rows))
+    """Write `duplicates.jsonl`, `mismatches.jsonl` and `curation.html` into `folder`, which is created if needed;
+    `labels.jsonl` if labels were checked, alone if nothing else was."""
+    if not result.labels or result.duplicates or result.mismatches:
+        _write_lines(folder / "duplicates.jsonl", _groups(result, rows))
+        _write_lines(folder / "mismatches.jsonl", _pairs(result, rows))
+    if result.labels:
+        _write_lines(folder / "labels.jsonl", _labels(result, rows))
     write_text(folder / "curation.html", render(result, rows))
 
 
@@ -88,6 +110,7 @@ def render(result: CurationResult, rows: CurationRows) -> str:
         trained_on=result.trained_on,
         duplicates=[_duplicates_section(name, duplicates, rows) for name, duplicates in result.duplicates.items()],
         mismatches=[_mismatches_section(pair, mismatches, rows) for pair, mismatches in result.mismatches.items()],
+        labels=[_labels_section(output, issues, rows) for output, issues in result.labels.items()],
     )
 
 
@@ -120,6 +143,22 @@ def _pairs(result: CurationResult, rows: CurationRows) -> Iterator[dict[str, Any
             }
 
 
+def _labels(result: CurationResult, rows: CurationRows) -> Iterator[dict[str, Any]]:
+    """Every label that was checked, the most doubtful first."""
+    for output, issues in result.labels.items():
+        for index, row in enumerate(issues.rows.tolist()):
+            yield {
+                "output": output,
+                "table": rows.names[0],
+                "row": row,
+                "flagged": bool(issues.flagged[index]),
+                "label": issues.given[index],
+                "suggested": issues.suggested[index],
+                "label_probability": float(issues.label_probability[index]),
+                "suggested_probability": float(issues.suggested_probability[index]),
+            }
+
+
 def _write_lines(path: Path, values: Iterator[dict[str, Any]]) -> None:
     with atomic_path(path) as part, part.open("w", encoding="utf-8") as file:
         for value in values:
@@ -142,6 +181,14 @@ def _mismatches_section(pair: tuple[str, str], mismatches: Mismatches, rows: Cur
     first = np.concatenate([order[mismatches.flagged[order]], order[~mismatches.flagged[order]]])[:MAX_PAIRS]
     pairs = [PairPreview(int(index), _row_preview(rows, int(mismatches.rows[index]), list(pair))) for index in first]
     return MismatchesSection(pair, mismatches, pairs)
+
+
+def _labels_section(output: str, issues: LabelIssues, rows: CurationRows) -> LabelsSection:
+    names = list(rows.preparation.modalities)
+    first = range(min(MAX_PAIRS, int(issues.flagged.sum())))
+    return LabelsSection(
+        output, issues, [LabelPreview(index, _row_preview(rows, int(issues.rows[index]), names)) for index in first]
+    )
 
 
 def _first_of_each(index: np.ndarray, rows: np.ndarray) -> np.ndarray:

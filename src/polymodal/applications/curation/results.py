@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from polymodal.applications.curation.duplicates import Duplicates
+from polymodal.applications.curation.label_issues import LabelIssues
 from polymodal.applications.curation.mismatches import Mismatches
 from polymodal.data.table.table import Table
 from polymodal.preparation.preparation import Preparation, PreparedTable
@@ -47,8 +48,10 @@ class CurationResult:
 
     duplicates: by input; mismatches: by pair of aligned inputs
     trained_on: whether the model was trained on one of these tables
+    labels: by output, the labels of the first table that were checked
     """
 
     duplicates: dict[str, Duplicates]
     mismatches: dict[tuple[str, str], Mismatches]
     trained_on: bool
+    labels: dict[str, LabelIssues] = field(default_factory=dict)

@@ -35,6 +35,7 @@ from polymodal.core.record import read_record
 from polymodal.data.table.cell_error_summary import summarize_reasons
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
+from polymodal.model.answer_forms import shaped_probabilities, shaped_values
 from polymodal.model.embedding import embed_table
 from polymodal.model.model import Model
 from polymodal.tasks.base import Task
@@ -147,18 +148,25 @@ class FewShot:
         return {self.task.columns[0]: self.task}
 
     @check_arguments
-    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> np.ndarray:
-        """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input.
+    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input. An array, or a frame of
+        the kind of `data`, as in `Model.predict_proba`.
 
         data, root, strict: as in `Model.predict`; only the columns of the input are read
         """
-        vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
-        return softmax(self.head.logits(vectors.astype(np.float64)), axis=1)
+        (name,) = self.task.columns
+        found = self._probabilities(data, root, strict)
+        return shaped_probabilities(data, {name: found}, {name: self.task.class_labels})
 
     @check_arguments
-    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[Any]:
-        """The predicted class of each row; None for rows without the input."""
-        return self.task.predict(self.predict_proba(data, root=root, strict=strict))
+    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """The predicted class of each row, in the form of `Model.predict`; None for rows without the input."""
+        (name,) = self.task.columns
+        return shaped_values(data, {name: self.task.predict(self._probabilities(data, root, strict))})
+
+    def _probabilities(self, data: Any, root: Path | str | None, strict: bool) -> np.ndarray:
+        vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
+        return softmax(self.head.logits(vectors.astype(np.float64)), axis=1)
 
     @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
@@ -167,7 +175,7 @@ class FewShot:
         table, cell_errors = self.open(data, root, targets=True), CellErrors(strict)
         value, present = read_target(self.task, table, cell_errors)
         warn_cell_errors(cell_errors.errors)
-        probabilities = self.predict_proba(table, strict=strict)
+        probabilities = self._probabilities(table, None, strict)
         return {target: score_classification(self.task, self.model, probabilities, value, present)}
 
     @check_arguments
@@ -179,7 +187,7 @@ class FewShot:
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
-        probabilities = self.predict_proba(table, strict=cell_errors.strict)
+        probabilities = self._probabilities(table, None, cell_errors.strict)
         yield np.arange(len(table)), {self.task.columns[0]: probabilities}
 
     @check_arguments

@@ -15,6 +15,7 @@ from polymodal.core.errors import DataError, PolymodalError, RecipeError, did_yo
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.metrics.retrieval import normalize_rows
+from polymodal.model.answer_forms import shaped_probabilities, shaped_values
 from polymodal.model.model import Model
 from polymodal.nn.objectives.alignment import Alignment
 from polymodal.tasks.base import Task
@@ -96,18 +97,25 @@ class ZeroShot:
         return result
 
     @check_arguments
-    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> np.ndarray:
-        """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input.
+    def predict_proba(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """Probabilities `[rows, k]` in the order of `classes`; NaN for rows without the input. An array, or a frame of
+        the kind of `data`, as in `Model.predict_proba`.
 
         data, root, strict: as in `Model.predict`; only the columns of the input are read
         """
-        vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
-        return softmax(self.logits(vectors), axis=1)
+        (name,) = self.task.columns
+        found = self._probabilities(data, root, strict)
+        return shaped_probabilities(data, {name: found}, {name: self.task.class_labels})
 
     @check_arguments
-    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> list[str | None]:
-        """The predicted class of each row; None for rows without the input."""
-        return self.task.predict(self.predict_proba(data, root=root, strict=strict))
+    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+        """The predicted class of each row, in the form of `Model.predict`; None for rows without the input."""
+        (name,) = self.task.columns
+        return shaped_values(data, {name: self.task.predict(self._probabilities(data, root, strict))})
+
+    def _probabilities(self, data: Any, root: Path | str | None, strict: bool) -> np.ndarray:
+        vectors = self.model.embed(data, input=self.input, root=root, strict=strict)
+        return softmax(self.logits(vectors), axis=1)
 
     @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
@@ -118,7 +126,7 @@ class ZeroShot:
             DataError: a column is missing; no row has a known class; (strict) a cell cannot be used.
         """
         table = self.open(data, root, targets=True)
-        return self.score(self.predict_proba(table, strict=strict), table, strict=strict)
+        return self.score(self._probabilities(table, None, strict), table, strict=strict)
 
     @check_arguments
     def score(self, probabilities: np.ndarray, table: Table, *, strict: bool = False) -> dict[str, Any]:
@@ -145,7 +153,7 @@ class ZeroShot:
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Row numbers and their probabilities, as in `Model.stream`, in a single block."""
-        yield np.arange(len(table)), {self.task.columns[0]: self.predict_proba(table, strict=cell_errors.strict)}
+        yield np.arange(len(table)), {self.task.columns[0]: self._probabilities(table, None, cell_errors.strict)}
 
 
 def class_prompts(classes: Classes, templates: Sequence[str] | None) -> dict[str, list[str]]:

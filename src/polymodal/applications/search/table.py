@@ -23,6 +23,7 @@ from polymodal.checkpoint.output_directory import OutputDirectory
 from polymodal.checkpoint.output_file import paths_in
 from polymodal.core.errors import DataError
 from polymodal.core.paths import cache_folder
+from polymodal.data.objects import as_root
 from polymodal.data.table.table import Table, open_table
 from polymodal.model.model import Model
 
@@ -111,7 +112,7 @@ def add_table(
 def _as_table(data: Any, root: Path | str | None) -> Table:
     if isinstance(data, Table):
         return data
-    return open_table(data, root=Path(root) if root is not None else None, cache=cache_folder() / "tables")
+    return open_table(data, root=as_root(root), cache=cache_folder() / "tables")
 
 
 def _input_of(model: Model, table: Table) -> str | None:

@@ -11,6 +11,7 @@ from polymodal.core.errors import DataError
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.media.video import VideoRequest
 from polymodal.data.media.workers.pool import decoding_pool
+from polymodal.data.objects import as_root
 from polymodal.recipe.data import LimitOptions
 
 
@@ -44,7 +45,7 @@ def keyframes(
     """
     limits = limits or LimitOptions()
     try:
-        data, _ = read_bytes(video, Path(root) if root is not None else None, limits)
+        data, _ = read_bytes(video, as_root(root), limits)
     except MediaError as error:
         raise DataError(f"the video cannot be read: {error}") from None
     request = VideoRequest(num_frames=count, image_size=pixels, resize_mode="pad", sampling="scene")

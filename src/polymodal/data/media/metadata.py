@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from polymodal.data.media.formats import detect_format
 from polymodal.data.media.probe import ProbeRequest
 from polymodal.data.media.source import MediaError, read_bytes
 from polymodal.data.media.workers.pool import decoding_pool
+from polymodal.data.objects import Root
 from polymodal.recipe.data import LimitOptions
 
 
@@ -47,7 +47,7 @@ class MediaMetadata:
 
 
 def read_metadata(
-    media: str, cells: Iterable[Any], root: Path | None, limits: LimitOptions
+    media: str, cells: Iterable[Any], root: Root | None, limits: LimitOptions
 ) -> Iterator[MediaMetadata | MediaError]:
     """The metadata of each of `cells` (paths below `root`, bytes, `data:` addresses, records of `bytes` and `path`) in
     order; a `MediaError` for a cell that cannot be read.

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+from polymodal.data.objects import ObjectPath, Root
+
 #: Entries of a folder and subfolders that are listed, and searches for similar names, which are slow.
 MAX_ENTRIES, MAX_FOLDERS, MAX_SIMILAR = 2000, 50, 5
 #: Paths of which `find_root` looks up whether they exist, and the fraction that must exist.
@@ -77,11 +79,11 @@ class NearestFiles:
         return self._listed[folder]
 
 
-def find_root(paths: Iterable[str], root: Path | None) -> Path | None:
+def find_root(paths: Iterable[str], root: Root | None) -> Path | None:
     """A folder below which most of `paths` exist, which do not exist below `root`: the working folder, a folder above
     the root or in it, or the folder of absolute paths; None if there is none."""
     some = list(islice(paths, MAX_PATHS))
-    if not some:
+    if not some or isinstance(root, ObjectPath):
         return None
     if all(os.path.isabs(path) for path in some):
         common = Path(os.path.commonpath([os.path.dirname(path) for path in some]))

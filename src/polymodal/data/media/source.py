@@ -6,9 +6,10 @@ import base64
 import binascii
 import os
 import stat
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
+from polymodal.data.objects import ObjectPath, Root, path_below
 from polymodal.recipe.data import LimitOptions
 
 
@@ -33,12 +34,13 @@ class MissingRootError(MediaError):
 EMPTY_WORDS = frozenset({"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nat", "-", "--", "?", "missing"})
 
 
-def read_bytes(cell: Any, root: Path | None, limits: LimitOptions) -> tuple[bytes, str | None]:
+def read_bytes(cell: Any, root: Root | None, limits: LimitOptions) -> tuple[bytes, str | None]:
     r"""The bytes of a media cell, and the file they came from (as named in the cell; None for inline bytes).
 
-    A cell is a file path under `root`, a `data:` address in base64, bytes, or a record with `bytes` and `path` as in
-    data sets of the Hugging Face Hub. A path that leaves `root` by `..`, by a symbolic link or by being absolute is
-    refused. Anything over `limits.megabytes` is refused before it is read.
+    A cell is a file path under `root` (a folder of this machine or of an object store), a `data:` address in base64,
+    bytes, or a record with `bytes` and `path` as in data sets of the Hugging Face Hub. A path that leaves `root` by
+    `..`, by a symbolic link or by being absolute is refused. Anything over `limits.megabytes` is refused before it is
+    read.
 
     Raises:
         MediaError: the cell cannot be used.
@@ -78,13 +80,18 @@ def _read_data_address(address: str, limits: LimitOptions) -> bytes:
         raise MediaError("the base64 of the data: address is damaged") from error
 
 
-def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
+def _read_file(path: str, root: Root | None, limits: LimitOptions) -> bytes:
     if not path.strip():
         raise MediaError("the path is empty")
+    if isinstance(root, ObjectPath):
+        return _read_object(path, root, limits)
     if "://" in path or path[:2] == "//":
         raise MediaError(
             "file: addresses are not supported; use the path of the file"
             if path[:5].lower() == "file:"
+            else "web addresses are not supported; of an object store, pass the folder as `root` (--root), such as "
+            "s3://bucket/photos, or download the file and use its path"
+            if ObjectPath.parse(path) is not None
             else "web addresses are not supported; download the file and use its path"
         )
     if root is None:
@@ -111,6 +118,23 @@ def _read_file(path: str, root: Path | None, limits: LimitOptions) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the path is not valid"
         raise MediaError(f"the file cannot be read: {reason}") from error
+
+
+def _read_object(path: str, root: ObjectPath, limits: LimitOptions) -> bytes:
+    found = path_below(root, path)
+    if found is None:
+        raise MediaError(f"the path leaves the root folder {root}; choose a root above the file")
+    try:
+        with found.open() as file:
+            _check_size(file.size(), limits)
+            data: bytes = file.read()
+            return data
+    except FileNotFoundError as error:
+        problem = empty_word_problem(path)
+        raise (MissingFileError("the file does not exist") if problem is None else MediaError(problem)) from error
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MediaError(f"the object store cannot be read: {reason}") from error
 
 
 def empty_word_problem(text: str) -> str | None:

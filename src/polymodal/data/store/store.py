@@ -57,6 +57,7 @@ class MediaStore:
     ) -> None:
         described = json.dumps([FORMAT, sorted((name, *field) for name, field in layout.items()), ragged, preparation])
         self.root = Path(folder)
+        self.description = {"layout": dict(layout), "preparation": preparation, "ragged": ragged, "media": kind}
         self.folder = self.root / f"{kind}-{xxhash.xxh3_128_hexdigest(described.encode())}"
         self.fields: FieldTypes = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in layout.items()}
         self.ragged, self.budget = ragged, cache_budget()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from polymodal.data.objects import Root
 from polymodal.data.table.cell_errors import CellError, CellErrors
 from polymodal.recipe.data import LimitOptions
 
@@ -30,7 +31,7 @@ class RowBlock:
 
     columns: dict[str, pa.ChunkedArray | Sequence[Any]]
     rows: np.ndarray
-    root: Path | None
+    root: Root | None
     table: str
     errors: CellErrors
     limits: LimitOptions

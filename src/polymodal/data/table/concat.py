@@ -15,6 +15,7 @@ import pyarrow as pa
 import xxhash
 
 from polymodal.core.errors import DataError, did_you_mean
+from polymodal.data.objects import Root
 from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.cell_kinds import CellKind, cell_kind, is_of_kind
@@ -27,7 +28,7 @@ from polymodal.recipe.data import LimitOptions
 _MAX_PATH_LENGTH = 4096
 
 
-def open_data(source: Any, *, root: Path | None = None, cache: Path) -> Table:
+def open_data(source: Any, *, root: Root | None = None, cache: Path) -> Table:
     """Open one table, or several tables as one.
 
     source: as in `open_table`; or a list of tables (not of rows), or a dict of tables by the name of the data set.
@@ -229,7 +230,9 @@ class ConcatTable(Table):
         cells = list(values) if isinstance(values, list) else values.to_pylist()
         for position, number in enumerate(self.data_set[rows]):
             cell, root = cells[position], self.tables[number].root
-            if isinstance(cell, str) and root is not None and root != self.root and _names_file(root, cell):
+            if not isinstance(root, Path) or not isinstance(self.root, Path) or root == self.root:
+                continue
+            if isinstance(cell, str) and _names_file(root, cell):
                 cells[position] = os.path.relpath(root.resolve() / cell, self.root)
         return cells if isinstance(values, list) else pa.chunked_array([pa.array(cells, kind)])
 
@@ -297,7 +300,7 @@ def _is_table(source: Any, *, row: bool = False) -> bool:
     return isinstance(source, Table) or is_table(source, row=row)
 
 
-def _open(source: Any, name: str | None, root: Path | None, cache: Path) -> Table:
+def _open(source: Any, name: str | None, root: Root | None, cache: Path) -> Table:
     if isinstance(source, Table):
         return source
     table = open_table(source, root=root, cache=cache)
@@ -317,12 +320,13 @@ def _names(sources: Sequence[Any]) -> list[str]:
     return [name if long.count(name) == 1 else f"{name} {position + 1}" for position, name in enumerate(long)]
 
 
-def _common(roots: Sequence[Path | None]) -> Path | None:
-    """The folder that contains all roots; the root itself if there is only one."""
+def _common(roots: Sequence[Root | None]) -> Root | None:
+    """The folder that contains all roots; the root itself if there is only one; None if object stores hold some."""
     known = list(dict.fromkeys(root for root in roots if root is not None))
     if len(known) <= 1:
         return known[0] if known else None
-    return Path(os.path.commonpath([root.resolve() for root in known]))
+    paths = [root.resolve() for root in known if isinstance(root, Path)]
+    return Path(os.path.commonpath(paths)) if len(paths) == len(known) else None
 
 
 def _names_file(root: Path, cell: str) -> bool:

@@ -9,12 +9,11 @@ from pathlib import Path
 from polymodal.core.argument_types import path_problem, short
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from polymodal.data.objects import SCHEMES, ObjectPath
 
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 #: How to download from each kind of address.
 _DOWNLOAD = {
-    "s3": "aws s3 cp {} .",
-    "gs": "gcloud storage cp {} .",
     "hf": "hf download OWNER/NAME --repo-type dataset --local-dir .",
     "http": "curl -LO {}",
     "https": "curl -LO {}",
@@ -27,7 +26,10 @@ _STEPS = [
     (".xlsx .xls .xlsm .ods", _FRAME.format("read_excel") + "; or save the sheet as CSV"),
     (".duckdb .ddb", "give duckdb.connect(path).sql('from TABLE') from Python, or export it to Parquet"),
     (".sqlite .sqlite3 .db", "a database is no table: " + _FRAME.format("read_sql")),
-    (".tar .tgz .tar.gz .tar.bz2 .tar.xz", "unpack it with `tar xf` and give the table in it"),
+    (
+        ".tgz .tar.gz .tar.bz2 .tar.xz",
+        "unpack it with `tar xf` and give the table in it, or decompress it if its files are samples (1.jpg, 1.txt)",
+    ),
     (".zip .7z .rar", "unpack it with `unzip` and give the table in it"),
     (".bz2 .xz .zst .lz4 .br", "decompress it first; only .gz is read as it is"),
     (".pkl .pickle .joblib .pt .pth", "a pickle can run any code and is never read: load it yourself, give the frame"),
@@ -49,12 +51,14 @@ _STEPS = [
 _NEXT_STEPS = {suffix: step for suffixes, step in _STEPS for suffix in suffixes.split()}
 
 
-def check_location(source: str | os.PathLike[str]) -> Path:
-    """`source` as a path.
+def check_location(source: str | os.PathLike[str] | ObjectPath) -> Path | ObjectPath:
+    """`source` as a path, or as the path of an object store.
 
     Raises:
-        DataError: no file can have this path, or it is an address of the web.
+        DataError: no file can have this path, or it is an address of another kind, such as of the web.
     """
+    if isinstance(source, ObjectPath):
+        return source
     text = os.fspath(source)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
@@ -64,12 +68,13 @@ def check_location(source: str | os.PathLike[str]) -> Path:
     address = _ADDRESS.match(text)
     if address is not None:
         kind = address[1].lower()
-        if kind == "file":
-            raise DataError(f"{short(text)} is an address: give the path, such as '/{address[2].lstrip('/')}'")
+        if found := ObjectPath.parse(text):
+            return found
         example = _DOWNLOAD.get(kind, "").format(text)
         how = f", for example with `{example}`" if example else ""
         raise DataError(
-            f"{short(text, 120)} is an address: download the file first{how}, and give the path of the file"
+            f"{short(text, 120)} is an address of a kind that is not read ({', '.join(SCHEMES)} are): download the "
+            f"file first{how}, and give the path of the file"
         )
     return Path(text).expanduser() if text.startswith("~") else Path(text)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from polymodal.data.objects import Root
 from polymodal.recipe.data import LimitOptions
 
 
@@ -30,7 +30,7 @@ class ColumnSample:
     rows: int
     sampled: int
     nulls: int
-    root: Path | None
+    root: Root | None
     limits: LimitOptions = field(default_factory=LimitOptions)
 
     @property

@@ -1,4 +1,5 @@
-"""Tables in several files of one schema: a folder of Parquet or Arrow files, or a pattern such as `part-*.parquet`."""
+"""Tables in several files of one schema: a folder of Parquet, Arrow or tar files, or a pattern such as
+`part-*.parquet`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from polymodal.data.table.gzipped import SUFFIX as GZIP
 from polymodal.data.table.gzipped import format_of
 
 #: Formats with a schema, so that the parts of a table agree on the type of every column.
-TYPED = (".parquet", ".arrow", ".feather", ".ipc")
+TYPED = (".parquet", ".arrow", ".feather", ".ipc", ".tar")
 UNTYPED = tuple(f"{one}{ending}" for one in (".csv", ".tsv", ".jsonl", ".ndjson", ".json") for ending in ("", GZIP))
 
 

@@ -15,11 +15,20 @@ from polymodal.core.registry import register
 from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.causal_lm_state import CausalLMState
 from polymodal.nn.decoders.gated_cross_attention import CrossAttentionAdapters, KeyValueMemory
-from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, TextDecoderOptions, encoder_memory
+from polymodal.nn.decoders.text_decoder import (
+    DecodingState,
+    TextDecoder,
+    TextDecoderOptions,
+    encoder_memory,
+    nll_of_rows,
+    scored_tokens,
+    target_tokens,
+)
 from polymodal.nn.layers.resampler import Resampler
 from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.language_model import LanguageModel
+from polymodal.runtime.host_reads import can_read
 
 CROSS_ATTN_EVERY_N_LAYERS, HEAD_WIDTH = 4, 64
 
@@ -130,18 +139,16 @@ class CausalLanguageModel(TextDecoder):
         memories, context, mask = self.context(fused, prompt)
         if problem := self.too_long(context.shape[1] - prompt.shape[1] - 1, prompt.shape[1], answer.shape[1]):
             raise DataError(problem)
-        targets = answer >= 0
         # the last token of an answer is a target, but not an input
-        read = torch.cat([mask, targets[:, 1:]], dim=1)
+        read = torch.cat([mask, answer[:, 1:] >= 0], dim=1)
         whole = torch.cat([context, self.language.embed(answer[:, :-1].clamp_min(0))], dim=1)
         whole, read = compact(whole, read, pad_right=True)
         with self.cross_attention(memories):
             hidden = self.language(whole, read)
-        row, position = targets.nonzero(as_tuple=True)
+        row, position = scored_tokens(answer)
         states = hidden[row, mask.sum(1)[row] - 1 + position]
-        losses = self.language.token_nll(states, answer[targets], self.smoothing if self.training else 0.0)
-        per_token = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(targets, losses)
-        return torch.stack([per_token.sum(1), targets.sum(1).float()], dim=1)
+        losses = self.language.token_nll(states, target_tokens(answer), self.smoothing if self.training else 0.0)
+        return nll_of_rows(losses, answer)
 
     def init_state(self, fused: FusionOutput, prompt: Tensor, steps: int) -> DecodingState:
         memories, context, mask = self.context(fused, prompt)
@@ -187,11 +194,12 @@ class CausalLanguageModel(TextDecoder):
 def compact(embedded: Tensor, mask: Tensor, *, pad_right: bool) -> tuple[Tensor, Tensor]:
     """Remove the padding between the real tokens of each row.
 
-    The result has the length of the longest row: embeddings `[batch, length, width]` and mask `[batch, length]`.
+    The result has the length of the longest row: embeddings `[batch, length, width]` and mask `[batch, length]`. On an
+    accelerator, where that length would have to be read, it has the length of the argument.
 
     pad_right: whether the padding is placed after the tokens, else before them
     """
-    longest = max(1, int(mask.sum(1).max())) if len(mask) else 1
+    longest = max(1, int(mask.sum(1).max()) if can_read(mask) and len(mask) else mask.shape[1])
     order = torch.argsort((mask != pad_right).to(torch.int8), dim=1, stable=True)
     order = order[:, :longest] if pad_right else order[:, -longest:]
     gathered = embedded.gather(1, order.unsqueeze(-1).expand(-1, -1, embedded.shape[2]))

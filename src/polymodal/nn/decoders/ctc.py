@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -15,9 +16,12 @@ from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.base import DecoderOptions
 from polymodal.nn.decoders.ctc_prefix_state import LOG_ZERO, CTCPrefixState
 from polymodal.nn.decoders.text_decoder import DecodingState, TextDecoder, encoder_memory
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.windowed import refuse_windows
+from polymodal.nn.layers.shared_batch import SharesBatch
 
 
-class CTCHead(nn.Module):
+class CTCHead(nn.Module, SharesBatch):
     """Log-probabilities of the tokens and the blank in each frame.
 
     Each token of the fusion output, in order of time, gives `upsampling` frames by a linear layer,
@@ -58,7 +62,7 @@ class CTCHead(nn.Module):
         labeled = (answer >= 0).any(1)
         fits = labeled & (lengths + equal <= frames)
         if self.training:
-            self.rows += torch.stack([fits.sum(), (labeled & ~fits).sum()])
+            self.rows += self.world.sum(torch.stack([fits.sum(), (labeled & ~fits).sum()]) * self.has_rows)
         nll = log_p.sum() * 0.0 + torch.zeros_like(frames, dtype=torch.float32)
         if bool(fits.any()):
             rows = fits.nonzero().squeeze(1)
@@ -106,6 +110,9 @@ class CTC(TextDecoder):
             raise RecipeError("", "ctc does not support a prompt; remove the prompt, or use the decoder transformer")
         self.search = options.decoding
         self.ctc_head = CTCHead(width, self.text.vocab_size, options.upsampling)
+
+    def attach_encoders(self, encoders: Mapping[str, Encoder]) -> None:
+        refuse_windows(encoders, "ctc needs a token for each moment")
 
     def target_nll(self, fused: FusionOutput, prompt: Tensor, answer: Tensor) -> Tensor:
         return self.ctc_head.nll(fused, answer, self.text.eos_id)

@@ -22,9 +22,11 @@ from polymodal.nn.decoders.text_decoder import (
 )
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
+from polymodal.nn.encoders.windowed import refuse_windows
 from polymodal.pretrained import fine_tuning
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.seq2seq_decoder import Seq2SeqDecoder
+from polymodal.runtime.host_reads import can_read
 
 
 @register
@@ -114,6 +116,7 @@ class EncoderDecoder(TextDecoder):
         if self.input not in encoders:
             raise RecipeError("input", f"unknown input {self.input!r}; set one of {', '.join(encoders)}")
         encoder, card = encoders[self.input], self.sequence.checkpoint
+        refuse_windows({self.input: encoder}, "the checkpoint's decoder reads one window")
         if not isinstance(encoder, PretrainedEncoder) or encoder.checkpoint.source != card.source:
             advice = f"set a pretrained encoder with checkpoint: {card.name} for this input"
             raise RecipeError("input", f"{self.input!r} is not encoded by the checkpoint's own encoder; {advice}")
@@ -145,12 +148,12 @@ class EncoderDecoder(TextDecoder):
             group_mask = None if mask is None else mask[rows]
             return EncoderDecoderState(self.sequence, features[rows], group_mask, tokens[rows, : lengths[int(rows[0])]])
 
-        return GroupedState(lengths, group_state)
+        return GroupedState(lengths, group_state, prompt.device)
 
     def _with_start_tokens(self, prompt: Tensor) -> Tensor:
         """The prompts, preceded by all start tokens except the first."""
-        more = torch.tensor(self.sequence.start_tokens[1:], dtype=prompt.dtype, device=prompt.device)
-        return torch.cat([more.expand(len(prompt), -1), prompt], dim=1)
+        more = [prompt.new_full((len(prompt), 1), token) for token in self.sequence.start_tokens[1:]]
+        return torch.cat([*more, prompt], dim=1)
 
     def _memory(self, fused: FusionOutput) -> tuple[Tensor, Tensor | None]:
         """The memory of cross-attention, `[batch, length, width]`, and its mask; None if all positions are real."""
@@ -163,7 +166,7 @@ class EncoderDecoder(TextDecoder):
                 problem = f"the fusion has a branch per input, and the branch {fused.name!r} lacks {self.input!r}"
                 raise RecipeError("fusion", f"{problem}; use a feature-level fusion, e.g. concat")
             features, mask = self._encoder_output(fused, self.input)
-        return features, None if bool(mask.all()) else mask
+        return features, None if can_read(mask) and bool(mask.all()) else mask
 
     def _encoder_output(self, fused: FusionOutput, name: str) -> tuple[Tensor, Tensor]:
         present = fused.input_tokens[name].present

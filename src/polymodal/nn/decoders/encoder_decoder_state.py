@@ -41,10 +41,13 @@ class GroupedState(DecodingState):
 
     group: the group of each row
     init_state: creates the state of the rows `[m]` of a group
+    device: the device of the rows; default: that of new tensors
     """
 
-    def __init__(self, group: list[int], init_state: Callable[[Tensor], DecodingState]) -> None:
-        number = torch.tensor(group)
+    def __init__(
+        self, group: list[int], init_state: Callable[[Tensor], DecodingState], device: torch.device | None = None
+    ) -> None:
+        number = torch.tensor(group, device=device)
         self.groups = [(number == value).nonzero().squeeze(1) for value in sorted(set(group))]
         self.states = [init_state(rows) for rows in self.groups]
 

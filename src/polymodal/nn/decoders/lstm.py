@@ -20,6 +20,7 @@ from polymodal.nn.decoders.text_decoder import (
     encoder_memory,
     join_sequences,
 )
+from polymodal.runtime.host_reads import can_read
 
 
 @register
@@ -106,7 +107,7 @@ class _AttentionContext:
     def __init__(self, decoder: LSTMDecoder, features: Tensor, mask: Tensor) -> None:
         self.decoder, self.features, self.mask = decoder, features, mask
         self.keys = decoder.keys(features)
-        self.padding = None if bool(mask.all()) else ~mask
+        self.padding = None if can_read(mask) and bool(mask.all()) else ~mask
 
     def initial_state(self) -> tuple[Tensor, Tensor]:
         """State and cell `[rows, hidden_size]` before the first token."""
@@ -163,6 +164,6 @@ class _LSTMState(DecodingState):
     def reorder(self, rows: Tensor) -> None:
         self.state, self.cell = self.state.index_select(0, rows), self.cell.index_select(0, rows)
         owner = self.owner.index_select(0, rows)
-        if not torch.equal(owner, self.owner):
+        if not (can_read(owner) and torch.equal(owner, self.owner)):
             self.context.reorder(rows)
         self.owner = owner

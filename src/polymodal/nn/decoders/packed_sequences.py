@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polymodal.runtime.host_reads import can_read
+
 
 @dataclass(frozen=True)
 class PackedSequences:
@@ -30,9 +32,12 @@ def pack_sequences(tokens: Tensor, min_saving: float = 0.0) -> PackedSequences |
     """Pack the rows of `tokens [rows, length]` int64 (right-padded with -1) into packs of the length of the longest
     row.
 
-    Returns None if that saves less than the fraction `min_saving` of the rows. The algorithm is first fit decreasing:
+    Returns None if that saves less than the fraction `min_saving` of the rows, and on an accelerator, where the lengths
+    would have to be read. The algorithm is first fit decreasing:
     from the longest sequence to the shortest, each goes into the first pack with enough room.
     """
+    if not can_read(tokens):
+        return None
     real = tokens >= 0
     lengths = real.sum(1)
     longest = int(lengths.max())

@@ -13,6 +13,7 @@ from torch.nn import functional
 from polymodal.core.errors import RecipeError
 from polymodal.core.types import FusionOutput, OutputShape
 from polymodal.nn.decoders.base import Decoder, DecoderOptions
+from polymodal.runtime.host_reads import can_read
 
 
 class DecodingState(ABC):
@@ -79,16 +80,17 @@ class TextDecoder(Decoder):
     def nll_from_logits(self, logits: Tensor, answer: Tensor) -> Tensor:
         """The result of `target_nll` from logits `[batch, length, vocabulary]` for the answer tokens `[batch,
         length]`."""
-        return self.nll_from_flat_logits(logits[answer >= 0], answer)
+        return self.nll_from_flat_logits(logits[answer >= 0] if can_read(answer) else logits.flatten(0, 1), answer)
 
     def nll_from_flat_logits(self, logits: Tensor, answer: Tensor) -> Tensor:
-        """The result of `target_nll` from logits `[tokens, vocabulary]` for the real answer tokens, in row order."""
-        real = answer >= 0
+        """The result of `target_nll` from logits `[tokens, vocabulary]` for the tokens of `answer_positions`."""
         losses = functional.cross_entropy(
-            logits.float(), answer[real], reduction="none", label_smoothing=self.smoothing if self.training else 0.0
+            logits.float(),
+            target_tokens(answer),
+            reduction="none",
+            label_smoothing=self.smoothing if self.training else 0.0,
         )
-        per_token = torch.zeros(answer.shape, dtype=torch.float32, device=answer.device).masked_scatter(real, losses)
-        return torch.stack([per_token.sum(1), real.sum(1).float()], dim=1)
+        return nll_of_rows(losses, answer)
 
 
 def encoder_memory(fused: FusionOutput) -> tuple[Tensor, Tensor]:
@@ -116,18 +118,50 @@ def join_sequences(bos_id: int, prompt: Tensor, answer: Tensor) -> tuple[Tensor,
     whole = torch.cat([first, prompt, answer], dim=1)
     real = whole >= 0
     order = torch.argsort((~real).to(torch.int8), dim=1, stable=True)
-    longest = max(1, int(real.sum(1).max())) if len(whole) else 1
+    longest = max(1, int(real.sum(1).max())) if can_read(real) and len(whole) else whole.shape[1]
     return whole.gather(1, order)[:, :longest], 1 + (prompt >= 0).sum(1)
 
 
 def answer_positions(start: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and position `[tokens]` of the input token that predicts each real answer token, in row order.
+    """Row and position `[tokens]` of the input token that predicts each answer token of `scored_tokens`.
 
     start: `[batch]`, position of the first token of each answer, as returned by `join_sequences`
     answer: `[batch, length]`
     """
-    row, position = (answer >= 0).nonzero(as_tuple=True)
+    row, position = scored_tokens(answer)
     return row, start[row] - 1 + position
+
+
+def scored_tokens(answer: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column `[tokens]` of the tokens of `answer [batch, length]` that get logits, in row order.
+
+    They are the real tokens. On an accelerator they are all tokens, since the number of real ones would have to be
+    read from the device; `nll_of_rows` then leaves out the padding.
+    """
+    if can_read(answer):
+        row, position = (answer >= 0).nonzero(as_tuple=True)
+        return row, position
+    rows, length = answer.shape
+    place = torch.arange(rows * length, device=answer.device)
+    return place // max(1, length), place % max(1, length)
+
+
+def target_tokens(answer: Tensor) -> Tensor:
+    """The tokens of `scored_tokens`, `[tokens]`; 0 at padding."""
+    return answer[answer >= 0] if can_read(answer) else answer.flatten().clamp_min(0)
+
+
+def nll_of_rows(losses: Tensor, answer: Tensor) -> Tensor:
+    """`[batch, 2]` fp32: the sum of the losses of each row, and its number of tokens.
+
+    losses: `[tokens]`, in the order of `scored_tokens`
+    """
+    real = answer >= 0
+    if can_read(answer):
+        per_token = torch.zeros(answer.shape, dtype=torch.float32).masked_scatter(real, losses)
+    else:
+        per_token = torch.where(real, losses.float().view(answer.shape), 0.0)
+    return torch.stack([per_token.sum(1), real.sum(1).float()], dim=1)
 
 
 def gather_answer(values: Tensor, start: Tensor, length: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -28,8 +29,11 @@ from polymodal.nn.decoders.text_decoder import (
     join_sequences,
 )
 from polymodal.nn.decoders.warm_start import warm_start_state
+from polymodal.nn.encoders.base import Encoder
+from polymodal.nn.encoders.windowed import refuse_windows
 from polymodal.nn.layers.causal import CausalBlock, KVCache
 from polymodal.nn.layers.transformer import sinusoidal_positions
+from polymodal.runtime.host_reads import can_read
 
 #: Sequences are packed if that saves at least this fraction of the rows.
 MIN_PACKING_SAVING = 0.2
@@ -94,6 +98,10 @@ class TransformerDecoder(TextDecoder):
     def required_options(cls, options: Any) -> dict[str, Any]:
         return {} if options.init_from is None else {"tokenizer": options.init_from}
 
+    def attach_encoders(self, encoders: Mapping[str, Encoder]) -> None:
+        if self.ctc_head is not None:
+            refuse_windows(encoders, "ctc_weight needs a token for each moment")
+
     @property
     def init_from(self) -> str | None:
         return self.options.init_from
@@ -125,12 +133,12 @@ class TransformerDecoder(TextDecoder):
         row, position = answer_positions(start, answer)
         packed = pack_sequences(tokens, MIN_PACKING_SAVING) if features.shape[1] == 1 else None
         if packed is not None:
-            states = self._embed(packed.tokens, packed.position)  # [packs, length, width]
+            states = self._embed(packed.tokens, packed.position, packed.tokens.shape[1])  # [packs, length, width]
             for block in self._blocks:
                 states = block(states, features, mask, attention_mask=packed.attend, memory_index=packed.owner)
             states = states[packed.pack[row], packed.start[row] + position]
         else:
-            states = self._embed(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+            states = self._embed(tokens, torch.arange(tokens.shape[1], device=tokens.device), tokens.shape[1])
             for block in self._blocks:
                 states = block(states, features, mask)
             states = states[row, position]
@@ -154,9 +162,10 @@ class TransformerDecoder(TextDecoder):
     def _blocks(self) -> list[CausalBlock]:
         return cast(list[CausalBlock], list(self.blocks))
 
-    def _embed(self, tokens: Tensor, position: Tensor) -> Tensor:
-        longest = int(position.max()) + 1
-        positions = _positions(-(-longest // 256) * 256, self.width).to(position.device)[position]
+    def _embed(self, tokens: Tensor, position: Tensor, end: int) -> Tensor:
+        """The embeddings of `tokens` at `position`, both of one shape; every position is below `end`."""
+        longest = int(position.max()) + 1 if can_read(position) else end
+        positions = _positions(-(-longest // 256) * 256, self.width, position.device)[position]
         embedded = functional.embedding(tokens.clamp_min(0), self.embedding.weight) * self.width**0.5
         embedded = embedded + positions.to(embedded.dtype)
         return self.dropout(embedded) if self.training else embedded
@@ -166,32 +175,34 @@ class TransformerDecoder(TextDecoder):
 
 
 @lru_cache(maxsize=16)
-def _positions(length: int, width: int) -> Tensor:
+def _positions(length: int, width: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
-        return sinusoidal_positions(length, width)
+        return sinusoidal_positions(length, width).to(device)
 
 
 class _TransformerState(DecodingState):
     """The generated tokens of every row, with a key-value cache.
 
-    length: `[n]`, number of tokens in each row
+    length: `[n]`, number of tokens in each row; end: no row has more
     """
 
     def __init__(self, decoder: TransformerDecoder, fused: FusionOutput, prompt: Tensor) -> None:
         self.decoder, self.blocks = decoder, decoder._blocks
         self.tokens, _ = join_sequences(decoder.text.bos_id, prompt, prompt.new_zeros(len(prompt), 0))
         real = self.tokens >= 0
-        self.length = real.sum(1)
+        self.length, self.end = real.sum(1), self.tokens.shape[1]
         self.cache = KVCache(self.blocks, *encoder_memory(fused), real)
 
     def step(self, tokens: Tensor | None) -> Tensor:
         if tokens is None:
-            x = self.decoder._embed(self.tokens, torch.arange(self.tokens.shape[1], device=self.tokens.device))
+            length = self.tokens.shape[1]
+            x = self.decoder._embed(self.tokens, torch.arange(length, device=self.tokens.device), length)
             for layer, block in enumerate(self.blocks):
                 x = block.prefill(x, self.cache, layer)
             state = x[torch.arange(len(x), device=x.device), self.length - 1]
         else:
-            state = self.decoder._embed(tokens, self.length)
+            self.end += 1
+            state = self.decoder._embed(tokens, self.length, self.end)
             self.length = self.length + 1
             for layer, block in enumerate(self.blocks):
                 state = block.decode_step(state, self.cache, layer)

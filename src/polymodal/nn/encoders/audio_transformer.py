@@ -16,7 +16,8 @@ from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.frame_convolution import frame_times, strided_length
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.encoders.position_embedding import check_heads
-from polymodal.nn.layers.transformer import TransformerBlock, sinusoidal_positions
+from polymodal.nn.layers.transformer import TransformerBlock, positions_on
+from polymodal.runtime.host_reads import can_read
 
 
 @register
@@ -69,10 +70,10 @@ class AudioTransformer(Encoder):
         patches = patchify_spectrogram(mel, self.patch_frames, self.patch_mels)  # [items, steps, rows, pixels]
         steps, rows = patches.shape[1:3]
         mask = length_mask(strided_length(length, self.patch_frames), steps)
-        time_positions = sinusoidal_positions(steps, self.width).to(patches.device)
+        time_positions = positions_on(patches.device, steps, self.width)
         x = self.project(patches.to(self.project.weight.dtype))
         x = self.dropout((x + (time_positions.unsqueeze(1) + self.frequency_positions).to(x.dtype)).flatten(1, 2))
-        allowed = None if bool(mask.all()) else mask.repeat_interleave(rows, dim=1)
+        allowed = None if can_read(mask) and bool(mask.all()) else mask.repeat_interleave(rows, dim=1)
         for block in self.blocks:
             x = block(x, allowed)
         return self.norm(x).view(len(x), steps, rows, self.width).mean(2), mask

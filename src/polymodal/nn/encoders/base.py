@@ -170,8 +170,11 @@ class Encoder(nn.Module):
         output = {"hidden": features, "length": mask.sum(1)}
         return output if times is None else output | {"times": times.float()}
 
-    def item_bytes(self) -> float:
-        """Bytes that the first layer reads per item, if that can be more than the size of the prepared item."""
+    def item_bytes(self, length: int | None = None) -> float:
+        """Bytes of the largest tensor per item, if that can be more than the size of the prepared item.
+
+        length: the length of the item; None for the longest
+        """
         return 0.0
 
     def lr_multipliers(self) -> dict[nn.Parameter, float]:

@@ -17,7 +17,8 @@ from polymodal.nn.encoders.frame_convolution import FrameConvolution, frame_time
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
 from polymodal.nn.encoders.position_embedding import check_heads
 from polymodal.nn.layers.attention import MultiHeadAttention
-from polymodal.nn.layers.transformer import sinusoidal_positions
+from polymodal.nn.layers.transformer import positions_on
+from polymodal.runtime.host_reads import can_read
 
 
 class ConvolutionModule(nn.Module):
@@ -118,9 +119,9 @@ class Conformer(Encoder):
         for layer in self.subsampling:
             x, length = layer(x, length)
         x = self.project(x.permute(0, 2, 1, 3).flatten(2))  # [items, frames / 4, width]
-        x = self.dropout(x + sinusoidal_positions(x.shape[1], self.width).to(x))
+        x = self.dropout(x + positions_on(x.device, x.shape[1], self.width).to(x.dtype))
         mask = length_mask(length, x.shape[1])
-        attention_mask = None if bool(mask.all()) else mask
+        attention_mask = None if can_read(mask) and bool(mask.all()) else mask
         for block in self.blocks:
             x = block(x, attention_mask)
         return x, mask

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polymodal.core.types import length_mask
+from polymodal.runtime.host_reads import can_read
 
 
 def strided_length(length: Tensor, stride: int) -> Tensor:
@@ -25,7 +26,7 @@ def mask_frames(x: Tensor, length: Tensor) -> Tensor:
     values after the end.
     """
     mask = length_mask(length, x.shape[2])
-    return x if bool(mask.all()) else x * mask[:, None, :, None].to(x.dtype)
+    return x if can_read(mask) and bool(mask.all()) else x * mask[:, None, :, None].to(x.dtype)
 
 
 class FrameNorm(nn.Module):

@@ -13,6 +13,7 @@ from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.modalities.text_ngrams import NgramOptions
 from polymodal.nn.encoders.base import Encoder, EncoderOptions
+from polymodal.runtime.host_reads import can_read
 
 #: The default maximum number of rows of the embedding: the cost of a training step grows with them.
 MAX_FEATURES = 65_536
@@ -87,13 +88,18 @@ class Ngrams(Encoder):
             kept = torch.rand(real.shape, device=real.device) >= self.ngram_dropout
             weights = weights * kept / (1 - self.ngram_dropout)
         counts = real.sum(1)
-        summed = functional.embedding_bag(  # without the padding
-            data["ngram_ids"][real],
-            self.embedding,
-            counts.cumsum(0) - counts,
-            mode="sum",
-            per_sample_weights=weights[real],
-        )
+        if can_read(real):
+            summed = functional.embedding_bag(  # without the padding
+                data["ngram_ids"][real],
+                self.embedding,
+                counts.cumsum(0) - counts,
+                mode="sum",
+                per_sample_weights=weights[real],
+            )
+        else:
+            summed = functional.embedding_bag(
+                data["ngram_ids"], self.embedding, mode="sum", per_sample_weights=weights, padding_idx=0
+            )
         summed = self.dropout(summed)
         features = self.linear(summed)
         if self.layers is not None:

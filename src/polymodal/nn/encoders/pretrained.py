@@ -94,6 +94,13 @@ class PretrainedEncoder(Encoder):
         (default)."""
         return None
 
+    def run_frozen(self, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
+        """The output of the frozen network for its inputs, which were prepared from the items `data`."""
+        return self.backbone.forward_full(inputs)
+
+    #: Names the way in which `run_frozen` differs from the network as it is; a part of the key of cached features.
+    frozen_variant = ""
+
     @property
     def is_checkpoint_frozen(self) -> bool:
         """Whether the whole checkpoint is frozen, so that its features are cached."""
@@ -126,7 +133,7 @@ class PretrainedEncoder(Encoder):
         kept = json.dumps(self.checkpoint.files, sort_keys=True)
         tokens = "window" if self.keep_all else self.options.max_tokens
         where = (
-            f"tokens {tokens}"
+            f"tokens {tokens}{self.frozen_variant}"
             if self.is_checkpoint_frozen
             else f"cut {self.backbone.split_index} of {self.backbone.num_layers}"
         )
@@ -141,7 +148,7 @@ class PretrainedEncoder(Encoder):
         inputs = self.prepare_inputs(data)
         with torch.no_grad():
             if self.is_checkpoint_frozen:
-                features, mask = self._tokens(self.backbone.forward_full(inputs), inputs, data)
+                features, mask = self._tokens(self.run_frozen(inputs, data), inputs, data)
                 found = {"hidden": features, "length": mask.sum(1)}
                 times = self.compute_times(data, features.shape[1]) if self.has_timeline else None
                 return found if times is None else found | {"times": times.float()}

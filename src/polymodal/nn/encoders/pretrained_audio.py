@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from polymodal.core.errors import RecipeError
+from polymodal.core.needs import needs_value
 from polymodal.core.registry import register
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.token_pooling import average_tokens
-from polymodal.pretrained.audio_features import SpectrogramExtractor, audio_feature_extractor
+from polymodal.pretrained.audio_features import SpectrogramExtractor, WhisperFeatures, audio_feature_extractor
 from polymodal.pretrained.audio_tokens import SpectrogramTokenLayout, WaveformTokenLayout, audio_token_layout
+from polymodal.pretrained.silent_window import encode_with_condensed_silence, num_dense_tokens
 
 
 @register
@@ -24,7 +27,7 @@ class PretrainedAudio(PretrainedEncoder):
 
     * The encoder of Whisper (Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2023) reads
       a window of fixed length, padded with silence. Its tokens are those that overlap the audio; the pooled output is
-      their mean.
+      their mean. A frozen encoder reads few tokens in place of the silence (`padding`).
     * wav2vec 2.0 (Baevski et al., 2020), HuBERT (Hsu et al., 2021) and WavLM (Chen et al., 2022) read the waveform; the
       pooled output is the mean of the tokens. If padding would affect real positions, only items of equal length run
       together, so that the features of an item do not depend on the batch.
@@ -42,13 +45,21 @@ class PretrainedAudio(PretrainedEncoder):
 
     class Options(PretrainedOptions):
         name: Literal["pretrained_audio"] = "pretrained_audio"
+        padding: Annotated[Literal["condensed", "max_length"], needs_value("fine_tuning", "freeze")] = "condensed"
+        """How a frozen Whisper encoder reads the silence that fills its window after shorter audio. `condensed`: few
+        tokens stand for it, with nearly the same output at a fraction of the cost; `max_length`: all of it, as the
+        checkpoint was trained. Other networks have one way."""
 
     modality: ClassVar[str] = "audio"
+    options: Options
 
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         self.extractor = audio_feature_extractor(self.checkpoint)
         self.layout = audio_token_layout(self.extractor, self.backbone.model.config)
+        self.is_whisper = isinstance(self.extractor, WhisperFeatures)
+        if options.padding != "condensed" and not self.is_whisper:
+            raise RecipeError("padding", f"{self.checkpoint.name} is no Whisper checkpoint; remove this option")
         self.equal_length_only = isinstance(self.layout, WaveformTokenLayout) and self.layout.equal_length_only
         if getattr(self.backbone.model.config, "add_adapter", False) and options.fine_tuning not in ("freeze", "full"):
             raise RecipeError(
@@ -69,7 +80,28 @@ class PretrainedAudio(PretrainedEncoder):
     def encode_frozen(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         return run_by_length(super().encode_frozen, data) if self.equal_length_only else super().encode_frozen(data)
 
-    def item_bytes(self) -> float:
+    @property
+    def condenses_silence(self) -> bool:
+        """Whether few tokens stand for the silence after the audio. The decoder of the checkpoint reads all of it."""
+        return self.is_whisper and self.options.padding == "condensed" and not self.keep_all
+
+    @property
+    def frozen_variant(self) -> str:  # type: ignore[override]
+        return ", condensed silence" if self.condenses_silence else ""
+
+    def run_frozen(self, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> Any:
+        """Items of about equal length run together, so that the output of an item does not depend on the batch."""
+        if not self.condenses_silence:
+            return super().run_frozen(inputs, data)
+        model, features = self.backbone.model, inputs["input_features"]
+        dense = num_dense_tokens(self.layout.num_tokens(data["length"]), model.embed_positions.num_embeddings)
+        groups, outputs = [], []
+        for count in sorted(set(dense.tolist())):
+            groups.append((dense == count).nonzero().squeeze(1))
+            outputs.append(encode_with_condensed_silence(model, features[groups[-1]], count))
+        return SimpleNamespace(last_hidden_state=_pad_and_concat(outputs)[torch.cat(groups).argsort()])
+
+    def item_bytes(self, length: int | None = None) -> float:
         """The size of the spectrogram for networks with a fixed-length window, which does not depend on the audio."""
         return (
             4.0 * self.extractor.num_frames * self.extractor.n_mels

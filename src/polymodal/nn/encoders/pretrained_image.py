@@ -15,6 +15,7 @@ from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.nn.encoders.position_embedding import grid_positions
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.token_pooling import average_tokens
+from polymodal.runtime.host_reads import device_constant
 
 
 @register
@@ -105,7 +106,7 @@ class PretrainedImage(PretrainedEncoder):
 
 def normalize_pixels(pixels: Tensor, geometry: ImagePreprocessing) -> Tensor:
     """`(pixels * rescale - mean) / std` of `pixels [items, 3, height, width]` uint8, fp32 in the same memory format."""
-    mean, std = (torch.tensor(one, device=pixels.device).view(3, 1, 1) for one in (geometry.mean, geometry.std))
+    mean, std = (device_constant(one, pixels.device).view(3, 1, 1) for one in (geometry.mean, geometry.std))
     return pixels.float().mul_(geometry.rescale).sub_(mean).div_(std)
 
 

@@ -45,6 +45,7 @@ class PretrainedText(PretrainedEncoder):
     def __init__(self, options: Options, *, shape: dict[str, Any], width: int) -> None:
         super().__init__(options, shape=shape, width=width)
         self.pad_token_id: int = shape["padding"]
+        self.longest: int = shape["length"]
         config = self.backbone.model.config
         self.padded_length: int | None = (
             config.max_position_embeddings if config.model_type in FULL_LENGTH_MODELS else None
@@ -62,6 +63,12 @@ class PretrainedText(PretrainedEncoder):
         if self.padded_length is not None:
             return {"input_ids": functional.pad(ids, (0, self.padded_length - ids.shape[1]), value=self.pad_token_id)}
         return {"input_ids": ids, "attention_mask": mask.long()}
+
+    def item_bytes(self, length: int | None = None) -> float:
+        """The attention scores of all heads, in fp32."""
+        heads = getattr(self.backbone.model.config, "num_attention_heads", None)
+        steps = self.padded_length or length or self.longest
+        return 0.0 if heads is None else 4.0 * heads * steps**2
 
     def extract_tokens(self, output: Any, inputs: dict[str, Tensor], data: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         if self.options.max_tokens == 1:

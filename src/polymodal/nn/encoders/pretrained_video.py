@@ -16,6 +16,7 @@ from polymodal.nn.encoders.pretrained_image import normalize_pixels
 from polymodal.nn.encoders.token_pooling import average_tokens
 from polymodal.pretrained.resolve import weights_folder
 from polymodal.pretrained.video_checkpoint import frame_geometry
+from polymodal.runtime.host_reads import can_read
 
 
 @register
@@ -66,7 +67,8 @@ class PretrainedVideo(PretrainedEncoder):
         """`pixel_values` or `pixel_values_videos` `[items, F, 3, height, width]` from `pixels` uint8 and `length`."""
         chosen = self._frame_indices(data)
         pixels = data["pixels"]
-        if chosen.shape[1] != pixels.shape[1] or bool((data["length"] < pixels.shape[1]).any()):  # some are shorter
+        some_are_shorter = not can_read(chosen) or bool((data["length"] < pixels.shape[1]).any())
+        if chosen.shape[1] != pixels.shape[1] or some_are_shorter:
             first = pixels.shape[1] * torch.arange(len(pixels), device=pixels.device).unsqueeze(1)
             pixels = pixels.flatten(0, 1).index_select(0, (first + chosen).flatten())
             pixels = pixels.view(*chosen.shape, *pixels.shape[1:])

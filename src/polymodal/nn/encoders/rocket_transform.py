@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polymodal.runtime.host_reads import device_constant
+
 KERNEL_LENGTH = 9
 #: All combinations of three of the nine weights of a kernel: these are 2, the others -1.
 TRIPLES = list(combinations(range(KERNEL_LENGTH), 3))
@@ -157,6 +159,12 @@ class RocketTransform(nn.Module):
         return [features[start:end].view(len(TRIPLES), -1) for start, end in pairwise([0, *ends]) if end > start]
 
 
+def _positions(kernels: slice, device: torch.device) -> Tensor:
+    """The positions of the three weights of these kernels, `[3, kernels]` int64."""
+    flat = [position for triple in TRIPLES[kernels] for position in triple]
+    return device_constant(flat, device).long().view(-1, 3).T
+
+
 class _Convolution:
     """Series `x [channels, items, steps]` (or `[items, steps]`) with all kernels at one dilation, as in the paper:
     the weights -1 at all nine positions, and 3 more at three of them."""
@@ -203,7 +211,7 @@ class _Convolution:
         else:
             windows = threes.unfold(-1, self.steps, self.dilation)  # [kernels, items, 9, steps]
             each = torch.arange(len(triples), device=windows.device).clamp_max(len(windows) - 1)
-            positions = torch.tensor(triples, device=windows.device).T
+            positions = _positions(kernels, windows.device)
             first, second, third = (windows[each, :, position] for position in positions)
         return (ones + first).add_(second).add_(third)
 

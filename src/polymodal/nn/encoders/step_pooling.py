@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polymodal.distributed.world import World
+from polymodal.nn.layers.shared_batch import SharesBatch
+
 
 def step_features(data: dict[str, Tensor], dtype: torch.dtype) -> Tensor:
     """`[items, steps, 2 * channels]`: the values (0 where missing or padded) and flags of the observed values."""
@@ -42,7 +45,7 @@ def window_times(data: dict[str, Tensor], length: int, window: int, stride: int)
     return (times.gather(1, first) + times.gather(1, end)) / 2
 
 
-class MaskedBatchNorm(nn.Module):
+class MaskedBatchNorm(nn.Module, SharesBatch):
     """Batch normalization over real positions only (Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network
     Training by Reducing Internal Covariate Shift", 2015):
 
@@ -66,7 +69,8 @@ class MaskedBatchNorm(nn.Module):
         """`x [items, channels, steps]`, `real [items, 1, steps]` of 1 and 0 in the same dtype."""
         mean, variance = self.mean, self.variance
         if self.training:
-            mean, variance = _mean_and_variance(x.float(), real.float())
+            counted = real if self.has_rows else 0 * real
+            mean, variance = _mean_and_variance(x.float(), counted.float(), self.world)
             with torch.no_grad():
                 self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
                 self.variance.lerp_(variance.to(self.variance.dtype), self.momentum)
@@ -75,8 +79,8 @@ class MaskedBatchNorm(nn.Module):
         return (x * scale.to(x.dtype).unsqueeze(-1) + shift.to(x.dtype).unsqueeze(-1)) * real
 
 
-def _mean_and_variance(x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    count = real.sum().clamp_min(1)
-    mean = (x * real).sum((0, 2)) / count
+def _mean_and_variance(x: Tensor, real: Tensor, world: World) -> tuple[Tensor, Tensor]:
+    count = world.sum(real.sum()).clamp_min(1)
+    mean = world.sum_with_gradient((x * real).sum((0, 2))) / count
     centered = (x - mean.unsqueeze(-1)) * real
-    return mean, (centered**2).sum((0, 2)) / count
+    return mean, world.sum_with_gradient((centered**2).sum((0, 2))) / count

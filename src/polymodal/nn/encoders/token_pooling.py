@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from polymodal.core.types import length_mask
+from polymodal.runtime.host_reads import can_read
 
 
 def all_valid_mask(features: Tensor) -> Tensor:
@@ -31,7 +32,9 @@ def average_tokens(features: Tensor, mask: Tensor, max_tokens: int) -> tuple[Ten
     """
     count = mask.sum(dim=1, keepdim=True)
     new_length = count.clamp(max=max_tokens)
-    num_runs = int(new_length.max()) if len(mask) else 0
+    num_runs = min(max_tokens, mask.shape[1])  # on an accelerator, any number that is large enough
+    if can_read(mask):
+        num_runs = int(new_length.max()) if len(mask) else 0
     run = (mask.cumsum(dim=1) - 1) * new_length // count.clamp(min=1)
     in_run = (run[:, None] == torch.arange(num_runs, device=mask.device)[None, :, None]) & mask[:, None]
     weights = in_run.to(features.dtype) / in_run.sum(dim=2, keepdim=True).clamp(min=1)

@@ -16,6 +16,7 @@ from polymodal.nn.encoders.position_embedding import PositionEmbedding, Timestam
 from polymodal.nn.encoders.vit import patchify
 from polymodal.nn.layers.attention import MultiHeadAttention
 from polymodal.nn.layers.transformer import FeedForward
+from polymodal.runtime.host_reads import can_read
 
 
 class DividedAttentionBlock(nn.Module):
@@ -134,7 +135,8 @@ class VideoTransformer(Encoder):
         items, steps, tubelet = step_frames.shape
         length = pixels.shape[1]
         frames = pixels.permute(0, 1, 3, 4, 2).flatten(0, 1)
-        if steps * tubelet != length or bool((step_frames[:, -1, -1] < length - 1).any()):
+        some_are_shorter = not can_read(step_frames) or bool((step_frames[:, -1, -1] < length - 1).any())
+        if steps * tubelet != length or some_are_shorter:
             first = length * torch.arange(items, device=step_frames.device).view(-1, 1, 1)
             frames = frames.index_select(0, (first + step_frames).flatten())
         patches = patchify(frames.permute(0, 3, 1, 2), self.patch)

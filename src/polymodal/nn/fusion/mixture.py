@@ -9,11 +9,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.fusion.base import FusionOptions, VectorFusion
+from polymodal.nn.layers.shared_batch import SharesBatch
 
 
 @register
-class MixtureOfExperts(VectorFusion):
+class MixtureOfExperts(VectorFusion, SharesBatch):
     """Several MLPs over all inputs, weighted by a gate that depends on the row.
 
         x = [a_1 h_1; ..; a_M h_M; a_1; ..; a_M],   p = softmax(W x + b)
@@ -61,7 +63,8 @@ class MixtureOfExperts(VectorFusion):
         flags = present.to(vectors.dtype)
         x = torch.cat([(vectors * flags.unsqueeze(-1)).flatten(1), flags], dim=1)  # [batch, inputs * (width + 1)]
         share = self.gate(x).softmax(-1)  # [batch, experts]
-        self._penalties = {"balance": self.balance * imbalance(share)} if self.training else {}
+        counted = share if self.has_rows else 0 * share
+        self._penalties = {"balance": self.balance * imbalance(counted, self.world)} if self.training else {}
         selected = torch.zeros_like(share).scatter(1, share.topk(self.top, dim=1).indices, 1.0)
         outputs = torch.stack([expert(x) for expert in self.experts], dim=1)  # [batch, experts, width]
         return ((share * selected).unsqueeze(-1) * outputs).sum(1)
@@ -74,7 +77,8 @@ class MixtureOfExperts(VectorFusion):
         return {**self.__dict__, "_penalties": {}}
 
 
-def imbalance(share: Tensor) -> Tensor:
-    """Squared coefficient of variation over experts of `share [batch, experts]` summed over the rows."""
-    importance = share.sum(0)
-    return importance.var(correction=0) / importance.mean().square()
+def imbalance(share: Tensor, world: World = SINGLE) -> Tensor:
+    """Squared coefficient of variation over experts of `share [batch, experts]` summed over the rows (with several
+    processes over the rows of all, and the part of this one)."""
+    importance = world.sum_with_gradient(share.sum(0))
+    return world.share(importance.var(correction=0) / importance.mean().square())

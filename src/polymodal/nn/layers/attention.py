@@ -69,7 +69,7 @@ class MultiHeadAttention(nn.Module):
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """`[batch, length, width]` -> `[batch, heads, length, width / heads]`."""
-    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
+    return x.view(*x.shape[:2], num_heads, x.shape[-1] // num_heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

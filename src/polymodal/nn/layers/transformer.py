@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from polymodal.nn.layers.attention import MultiHeadAttention
+from polymodal.runtime.compute import CPU
 
 
 class FeedForward(nn.Sequential):
@@ -66,6 +68,17 @@ class CrossAttentionBlock(nn.Module):
         attended = self.attention(self.query_norm(x), self.context_norm(context), mask)
         x = x + attn_gate * self.dropout(attended)
         return x + ffn_gate * self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+def positions_on(device: torch.device, length: int, width: int) -> Tensor:
+    """`sinusoidal_positions` on a device, copied to an accelerator once; it must not be changed in place."""
+    return sinusoidal_positions(length, width) if device.type == CPU else _copied_positions(device, length, width)
+
+
+@lru_cache(maxsize=64)
+def _copied_positions(device: torch.device, length: int, width: int) -> Tensor:
+    with torch.inference_mode(False):
+        return sinusoidal_positions(length, width).to(device)
 
 
 def sinusoidal_positions(length: int, width: int) -> Tensor:

@@ -15,6 +15,7 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.needs import Needs
 from polymodal.core.options import sized_field
 from polymodal.core.types import InputBatch, Tokens
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.layers.embedding_head import EmbeddingHead, l2_normalize
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.objectives.base import (
@@ -108,7 +109,7 @@ class Alignment(Objective):
     def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        """Loss of a pair of inputs, and the baseline loss.
+        """Loss of a pair of inputs (with several processes, the part of this one), and the baseline loss.
 
         projected: projections of both inputs in `rows`, `[n, embedding_dim]` each
         rows: indices in the batch of the n rows that have both inputs
@@ -119,13 +120,14 @@ class Alignment(Objective):
         terms = []
         for first, second in self.input_pairs:
             both = (step.tokens[first].present & step.tokens[second].present).nonzero()[:, 0]
-            if len(both) < 2:
+            count = step.world.total(len(both))
+            if count < 2:
                 continue
             with torch.autocast(both.device.type, enabled=False):
                 loss, baseline = self.pair_loss(
                     (first, second), (projected[first][both], projected[second][both]), step, both
                 )
-            terms.append(ObjectiveLoss(f"{first}-{second}", loss, baseline, float(len(both))))
+            terms.append(ObjectiveLoss(f"{first}-{second}", loss, baseline, count))
         if self.training:
             self.record_batch(projected, step)
         return terms
@@ -176,23 +178,29 @@ class ContrastiveAlignment(Alignment):
             self._pending: dict[str, tuple[Tensor, Tensor]] = {}
 
     @abstractmethod
-    def contrastive_loss(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+    def contrastive_loss(
+        self, similarity: Tensor, positive: Tensor, counted: Tensor, world: World
+    ) -> tuple[Tensor, float]:
         """Loss of queries against candidates, and the baseline loss.
 
         similarity: `[n, m]` cosine similarities
         positive: `[n, m]` bool; at least one positive in each row
         counted: `[n, m]` bool, False for candidates to ignore
+        world: the processes, each with its own queries and the candidates of all
         """
 
     def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        positive = positive_pairs(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows)
+        world = step.world
+        positive = positive_pairs(step.batch.inputs[pair[0]], step.batch.inputs[pair[1]], rows, world)
+        numbers = world.gather_rows(step.batch.rows[rows])
+        first, second = (world.gather_rows(each) for each in projected)
         results = [
             self.contrastive_loss(
-                *self._candidates(query[:, :size], name, candidate[:, :size], positive, step.batch.rows[rows])
+                *self._candidates(query[:, :size], name, candidate[:, :size], positive, numbers), world
             )
-            for query, name, candidate in ((projected[0], pair[1], projected[1]), (projected[1], pair[0], projected[0]))
+            for query, name, candidate in ((projected[0], pair[1], second), (projected[1], pair[0], first))
             for size in self.embedding_dims
         ]
         losses, baselines = zip(*results, strict=True)
@@ -201,8 +209,8 @@ class ContrastiveAlignment(Alignment):
     def _candidates(
         self, queries: Tensor, name: str, candidates: Tensor, positive: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Arguments of `contrastive_loss`: `queries [n, size]` against the candidates of input `name` in the batch and,
-        in training, in the memory bank."""
+        """Arguments of `contrastive_loss`: `queries [n, size]` against the candidates of input `name` in the batch (of
+        all processes) and, in training, in the memory bank. `rows` are the row numbers of the candidates."""
         counted = torch.ones_like(positive)
         candidates = l2_normalize(candidates)
         if self.options.memory_bank_size and self.training:
@@ -218,7 +226,10 @@ class ContrastiveAlignment(Alignment):
         if self.options.memory_bank_size:
             present = {name: step.tokens[name].present for name in projected}
             self._pending = {
-                name: (l2_normalize(projection[present[name]]).detach(), step.batch.rows[present[name]])
+                name: (
+                    step.world.gather_rows(l2_normalize(projection[present[name]]).detach()),
+                    step.world.gather_rows(step.batch.rows[present[name]]),
+                )
                 for name, projection in projected.items()
             }
 
@@ -232,10 +243,11 @@ class ContrastiveAlignment(Alignment):
         self._pending = {}
 
 
-def positive_pairs(one: InputBatch, other: InputBatch, rows: Tensor) -> Tensor:
-    """Positive pairs among some rows of a batch: `[n, n]` bool, rows that share an item of either input."""
-    first, second = one.index[rows], other.index[rows]
-    return (first.unsqueeze(1) == first) | (second.unsqueeze(1) == second)
+def positive_pairs(one: InputBatch, other: InputBatch, rows: Tensor, world: World = SINGLE) -> Tensor:
+    """Positive pairs of some rows of a batch: `[n, n]` bool, rows that share an item of either input. With several
+    processes `[n, m]`: the rows of this one with those of all."""
+    first, second = one.item_numbers[rows], other.item_numbers[rows]
+    return (first.unsqueeze(1) == world.gather_rows(first)) | (second.unsqueeze(1) == world.gather_rows(second))
 
 
 def alignment_objectives(objectives: Iterable[Objective]) -> Iterator[Alignment]:

@@ -8,6 +8,7 @@ global generator of torch, nothing is changed in place, and `strength` is 0 to 1
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -34,9 +35,7 @@ class AugmentedView(NamedTuple):
         augmented = step.reaugment().inputs[self.name]
         if not bool(augmented.present.any()):
             return augmented
-        return InputBatch(
-            AUGMENTATIONS[self.modality](augmented.data, self.strength), augmented.index, augmented.present
-        )
+        return replace(augmented, data=AUGMENTATIONS[self.modality](augmented.data, self.strength))
 
     def tokens(self, step: ObjectiveBatch) -> Tokens:
         """Tokens of the augmented rows."""

@@ -81,26 +81,28 @@ class BarlowTwins(Alignment):
             return super().forward(step)
         name, tokens = self.view.name, step.tokens[self.view.name]
         present = tokens.present.nonzero()[:, 0]
-        if len(present) < 2:
+        count = step.world.total(len(present))
+        if count < 2:
             return []
         first, second = self.project(name, tokens), self.project(name, self.view.tokens(step))
         if self.training:
             self.record_batch({name: first}, step)
         loss, baseline = self.pair_loss((name, name), (first[present], second[present]), step, present)
-        return [ObjectiveLoss(name, loss, baseline, float(len(present)))]
+        return [ObjectiveLoss(name, loss, baseline, count)]
 
     def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        first, second = (standardize(each) for each in projected)
-        correlation = first.T @ second / len(rows)
+        first, second = (standardize(step.world.gather_rows(each)) for each in projected)
+        correlation = first.T @ second / len(first)
         diagonal = correlation.diagonal()
         off_diagonal = correlation.square().sum() - diagonal.square().sum()
-        return ((1 - diagonal).square().sum() + self.options.off_diagonal_weight * off_diagonal) / len(diagonal), 1.0
+        loss = ((1 - diagonal).square().sum() + self.options.off_diagonal_weight * off_diagonal) / len(diagonal)
+        return step.world.share(loss), 1.0
 
     def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name, projection in projected.items():
-            rows = projection[step.tokens[name].present].detach()
+            rows = step.world.gather_rows(projection[step.tokens[name].present].detach())
             if len(rows) > 1:
                 self._pending[name] = rows.mean(0), rows.std(0)
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.options import Options, SizedModel
-from polymodal.core.types import Batch, FusionOutput, Tokens
+from polymodal.core.types import Batch, FusionOutput, InputBatch, Tokens
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.towers import EncodedInputs, Tower
 
@@ -41,7 +43,9 @@ class InputInfo(NamedTuple):
 class ObjectiveLoss(NamedTuple):
     """One loss of a batch.
 
-    loss: the scalar to minimize
+    With several processes, a batch is the rows of all of them, and an objective has the same terms in all of them.
+
+    loss: the scalar to minimize; with several processes the part of this one (`World`)
     baseline: loss of the best prediction without any information about the row; the training monitor compares with it
     num_values: weight of this batch in a mean over batches: number of rows, pairs or tokens that the loss averages over
     """
@@ -74,6 +78,7 @@ class ObjectiveBatch:
     tokens: tokens of every input before fusion, encoded once for all objectives and outputs
     reaugment: returns the same rows with newly drawn augmentations
     progress: fraction of training that is done, 0 to 1
+    world: the processes that share the batch; `batch` and `tokens` are the rows of this one
     """
 
     network: NetworkProtocol
@@ -81,6 +86,19 @@ class ObjectiveBatch:
     tokens: Mapping[str, Tokens]
     reaugment: Callable[[], Batch]
     progress: float = 0.0
+    world: World = SINGLE
+
+
+def own_items(batch: InputBatch, world: World) -> Tensor:
+    """Which items of an input this process counts, `[items]` bool. An item that several processes have is counted by
+    the first of them."""
+    items = len(next(iter(batch.data.values())))
+    if world.size == 1:
+        return torch.ones(items, dtype=torch.bool, device=batch.present.device)
+    numbers = torch.full((items,), -1, device=batch.present.device)
+    numbers[batch.index[batch.present]] = batch.item_numbers[batch.present]
+    earlier = [numbers[:0], *(one.to(numbers.device) for one in world.gather_tensors(numbers)[: world.rank])]
+    return ~torch.isin(numbers, torch.cat(earlier))
 
 
 class Objective(nn.Module):
@@ -113,6 +131,8 @@ class Objective(nn.Module):
     uses_fusion: ClassVar[bool] = False
     #: Whether it compares the rows of a batch. Rows that share an item should then be in different batches.
     compares_rows: ClassVar[bool] = False
+    #: Whether it computes with the weights of the network after a step. Then each process must hold all of them.
+    follows_weights: ClassVar[bool] = False
     #: Whether its validation loss can select the best epoch. If not, the last epoch is kept.
     usable_for_model_selection: ClassVar[bool] = True
 

@@ -76,9 +76,9 @@ class DeepCCA(Alignment):
     ) -> tuple[Tensor, float]:
         first, second = (
             self._whiten(z, *self._statistics(self.inputs.index(name), z))
-            for name, z in zip(pair, projected, strict=True)
+            for name, z in zip(pair, map(step.world.gather_rows, projected), strict=True)
         )
-        return 1 - (standardize(first) * standardize(second)).mean(), 1.0
+        return step.world.share(1 - (standardize(first) * standardize(second)).mean()), 1.0
 
     def _statistics(self, index: int, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and covariance of an input; in training they include the rows `z [n, size]`."""
@@ -99,7 +99,7 @@ class DeepCCA(Alignment):
 
     def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name, projection in projected.items():
-            rows = projection[step.tokens[name].present].detach()
+            rows = step.world.gather_rows(projection[step.tokens[name].present].detach())
             if len(rows) > 1:
                 self._pending[name] = mean_and_covariance(rows)
 

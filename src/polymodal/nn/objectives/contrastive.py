@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from polymodal.core.registry import register
+from polymodal.distributed.world import World
 from polymodal.nn.objectives.alignment import ContrastiveAlignment, ContrastiveAlignmentOptions
 from polymodal.nn.objectives.base import InputInfo, NetworkProtocol
 
@@ -50,7 +51,10 @@ class Contrastive(ContrastiveAlignment):
         with torch.no_grad():  # clamp the parameter, not its use, so that the gradient never vanishes at the bound
             self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
 
-    def contrastive_loss(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+    def contrastive_loss(
+        self, similarity: Tensor, positive: Tensor, counted: Tensor, world: World
+    ) -> tuple[Tensor, float]:
         logits = (self.logit_scale * similarity).masked_fill(~counted, float("-inf"))
         log_likelihood = torch.where(positive, logits.log_softmax(1), 0.0).sum(1) / positive.sum(1)
-        return -log_likelihood.mean(), float(counted.sum(1).float().log().mean())
+        baseline = world.sum(world.mean(counted.sum(1).float().log()))
+        return -world.mean(log_likelihood), float(baseline)

@@ -72,17 +72,20 @@ class CrossModalDistillation(Objective):
         teacher_tokens, terms = step.tokens[self.teacher], []
         for name, head in self.heads.items():
             both = (teacher_tokens.present & step.tokens[name].present).nonzero()[:, 0]
-            if len(both) < 2:
+            world, rows = step.world, step.world.total(len(both))
+            if rows < 2:
                 continue
             with torch.autocast(both.device.type, enabled=False):
-                target = standardize(teacher_tokens.pooled()[both].detach().float())
-                student = head(step.tokens[name].pooled()[both].float())
-                rows, pair = float(len(both)), f"{self.teacher}-{name}"
+                target = standardize(world.gather_rows(teacher_tokens.pooled()[both].detach().float()))
+                student = world.gather_rows(head(step.tokens[name].pooled()[both].float()))
+                pair = f"{self.teacher}-{name}"
                 if self.options.match != "relations":
                     compare = feature_mse if self.options.distance == "squared_error" else feature_cosine
-                    terms.append(ObjectiveLoss(pair, *compare(student, target), rows))
-                if self.options.match != "features" and len(both) > 2:
-                    terms.append(ObjectiveLoss(f"{pair} relations", *relational_distance(student, target), rows))
+                    loss, baseline = compare(student, target)
+                    terms.append(ObjectiveLoss(pair, world.share(loss), baseline, rows))
+                if self.options.match != "features" and rows > 2:
+                    loss, baseline = relational_distance(student, target)
+                    terms.append(ObjectiveLoss(f"{pair} relations", world.share(loss), baseline, rows))
         return terms
 
 

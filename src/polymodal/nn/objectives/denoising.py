@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from polymodal.core.registry import register
 from polymodal.nn.layers.named_modules import NamedModules
-from polymodal.nn.objectives.base import InputInfo, ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.base import InputInfo, ObjectiveBatch, ObjectiveLoss, own_items
 from polymodal.nn.objectives.masking.baseline_losses import CrossEntropyWithBaseline
 from polymodal.nn.objectives.masking.mask_units import Data, sample_mask
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
@@ -55,23 +55,23 @@ class Denoising(Reconstruction):
         for name, units in self.units.items():
             data = step.batch.inputs[name].data
             valid = units.valid_units(data)
-            if len(valid) < 2:
-                continue
-            corrupted, changed = swap_cells(data, sample_mask(valid, self.options.swap_ratio))
-            queried = valid if self.options.predict_swapped else changed
-            if not bool(changed.any()):
+            if len(valid) < 2:  # no other item to swap with; with several processes, another may have two
+                corrupted, changed, queried = data, torch.zeros_like(valid), torch.zeros_like(valid)
+            else:
+                corrupted, changed = swap_cells(data, sample_mask(valid, self.options.swap_ratio))
+                queried = valid if self.options.predict_swapped else changed
+            own = own_items(step.batch.inputs[name], step.world).unsqueeze(1)
+            changed, queried = changed & own, queried & own
+            if not step.world.total(changed.sum()):
                 continue
             decoded, item, position = self.decode_masked(step, name, corrupted, queried, valid)
             is_changed = changed[item, position]
-            loss = units.loss(self.heads[name](decoded[is_changed]), data, item[is_changed], position[is_changed])
-            terms.append(ObjectiveLoss(name, *loss))
+            predicted, of, at = self.heads[name](decoded[is_changed]), item[is_changed], position[is_changed]
+            terms.append(ObjectiveLoss(name, *units.loss(predicted, data, of, at, step.world)))
             if self.options.predict_swapped:
                 swapped_logits = self.swap_heads[name](decoded).float()
-                terms.append(
-                    ObjectiveLoss(
-                        f"{name}.changed", *self.swap_losses[name](swapped_logits, is_changed.long(), position)
-                    )
-                )
+                loss = self.swap_losses[name](swapped_logits, is_changed.long(), position, step.world)
+                terms.append(ObjectiveLoss(f"{name}.changed", *loss))
         return terms
 
 

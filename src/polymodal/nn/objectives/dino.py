@@ -80,6 +80,7 @@ class DINO(Objective):
 
     options: Options
     usable_for_model_selection: ClassVar[bool] = False
+    follows_weights: ClassVar[bool] = True
     center: Tensor
     center_is_set: Tensor
     is_initialized: Tensor
@@ -119,7 +120,8 @@ class DINO(Objective):
     def _terms(self, index: int, name: str, step: ObjectiveBatch) -> Iterator[ObjectiveLoss]:
         first, head = step.batch.inputs[name], self.heads[name]
         rows = first.present.nonzero()[:, 0]
-        if len(rows) < 2:
+        count = step.world.total(len(rows))
+        if count < 2:
             return
         second = self.views[name].input_batch(step)
         changed, _ = step.network.towers[name](second)
@@ -127,7 +129,7 @@ class DINO(Objective):
         with torch.no_grad():
             student = _Student(step.network.towers[name], head)
             teacher_logits = [self.teachers[name](student, view)[rows] for view in (first, second)]
-        mean = torch.cat(teacher_logits).mean(0)
+        mean = step.world.mean_row(torch.cat(teacher_logits))
         if not bool(self.center_is_set[index]):
             self.center[index], self.center_is_set[index] = mean, 1
         if self.training:
@@ -136,16 +138,15 @@ class DINO(Objective):
         targets = [((one - center) / self._temperature).softmax(1) for one in teacher_logits]
         predictions = [(head.similarities(one) / STUDENT_TEMPERATURE).log_softmax(1) for one in vectors]
         crossed = zip(targets, reversed(predictions), strict=True)
-        loss = -torch.stack([(target * prediction).sum(1).mean() for target, prediction in crossed]).mean()
+        loss = -torch.stack([step.world.mean((target * predicted).sum(1)) for target, predicted in crossed]).mean()
         if self.options.koleo_weight:
-            loss = loss + self.options.koleo_weight * torch.stack([koleo_loss(one) for one in vectors]).mean()
+            koleo = torch.stack([koleo_loss(step.world.gather_rows(one)) for one in vectors]).mean()
+            loss = loss + self.options.koleo_weight * step.world.share(koleo)
         baseline = math.log(self.options.num_prototypes)
-        yield ObjectiveLoss(name, loss, baseline, float(len(rows)))
+        yield ObjectiveLoss(name, loss, baseline, count)
         if not self.training:
             ratio = torch.cat(targets).mean(0)
-            yield ObjectiveLoss(
-                f"{name} collapse", baseline + torch.xlogy(ratio, ratio).sum(), baseline, float(len(rows))
-            )
+            yield ObjectiveLoss(f"{name} collapse", baseline + torch.xlogy(ratio, ratio).sum(), baseline, count)
 
     @property
     def _temperature(self) -> float:

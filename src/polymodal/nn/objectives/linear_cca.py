@@ -85,18 +85,19 @@ class LinearCCA(Alignment):
     def pair_loss(
         self, pair: tuple[str, str], projected: tuple[Tensor, Tensor], step: ObjectiveBatch, rows: Tensor
     ) -> tuple[Tensor, float]:
-        one, other = (z - z.mean(0) for z in projected)  # otherwise encoders can lower the loss by a common shift
+        gathered = (step.world.gather_rows(z) for z in projected)
+        one, other = (z - z.mean(0) for z in gathered)  # otherwise encoders can lower the loss by a common shift
         spread = one.square().sum() * other.square().sum()
         loss = 1 - (one * other).sum() / (spread + 1e-12).sqrt()
         if self.training:
-            found = [step.tokens[name].pooled()[rows].detach().float() for name in pair]
+            found = [step.world.gather_rows(step.tokens[name].pooled()[rows].detach().float()) for name in pair]
             self._pending.append((self.pair_moments[pair[0]][pair[1]], found[0], found[1]))
-        return loss, 1.0
+        return step.world.share(loss), 1.0
 
     def record_batch(self, projected: dict[str, Tensor], step: ObjectiveBatch) -> None:
         for name in self.inputs:
             tokens: Tokens = step.tokens[name]
-            found = tokens.pooled()[tokens.present].detach().float()
+            found = step.world.gather_rows(tokens.pooled()[tokens.present].detach().float())
             self._pending.append((self.input_moments[name], found, found))
 
     def after_step(self, network: NetworkProtocol) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from polymodal.core.registry import register
-from polymodal.nn.objectives.base import ObjectiveBatch, ObjectiveLoss
+from polymodal.nn.objectives.base import ObjectiveBatch, ObjectiveLoss, own_items
 from polymodal.nn.objectives.masking.mask_units import sample_mask
 from polymodal.nn.objectives.masking.reconstruction import Reconstruction, ReconstructionOptions
 
@@ -50,9 +50,13 @@ class MaskedModeling(Reconstruction):
             mask = sample_mask(
                 valid, units.default_mask_ratio if self.options.mask_ratio is None else self.options.mask_ratio
             )
-            if not bool(mask.any()):
+            if not self.reads_other_inputs:  # else an item is predicted once for each row that has it
+                mask &= own_items(step.batch.inputs[name], step.world).unsqueeze(1)
+            if not step.world.total(mask.sum()):
                 continue
-            decoded, item, position = self.decode_masked(step, name, units.apply_mask(data, mask), mask, valid)
-            loss = units.loss(self.heads[name](decoded), data, item, position)
+            is_masked = step.world.size == 1 or bool(mask.any())  # of one process, the total is its own
+            corrupted = units.apply_mask(data, mask) if is_masked else data
+            decoded, item, position = self.decode_masked(step, name, corrupted, mask, valid)
+            loss = units.loss(self.heads[name](decoded), data, item, position, step.world)
             terms.append(ObjectiveLoss(name, *loss))
         return terms

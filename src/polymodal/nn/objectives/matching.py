@@ -14,6 +14,7 @@ from torch.nn import functional
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, Tokens
+from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.layers.embedding_head import l2_normalize
 from polymodal.nn.objectives.alignment import Alignment, alignment_objectives
 from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, ObjectiveLoss, ObjectiveOptions
@@ -63,28 +64,29 @@ class Matching(Objective):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
 
     def forward(self, step: ObjectiveBatch) -> list[ObjectiveLoss]:
-        tokens = {name: step.tokens[name] for name in self.inputs}
+        world, tokens = step.world, {name: step.tokens[name] for name in self.inputs}
         count = torch.stack([x.present for x in tokens.values()]).sum(0)
         positive_logits: Tensor | None = None
         terms: list[ObjectiveLoss] = []
         for name in self.exchanged:
             others = [other for other in self.inputs if other != name]
             eligible = tokens[name].present & (count > 1)
-            negatives = negative_mask(step.batch.inputs, name, others) & eligible.unsqueeze(1) & tokens[name].present
+            candidates = world.gather_rows(tokens[name].present)
+            negatives = negative_mask(step.batch.inputs, name, others, world) & eligible.unsqueeze(1) & candidates
             rows = negatives.any(1).nonzero()[:, 0]
-            if not len(rows):
+            total = world.total(len(rows))
+            if not total:
                 continue
             positive_logits = self._logits(step, {}) if positive_logits is None else positive_logits
             hardness = (INITIAL_HARDNESS + (1 - INITIAL_HARDNESS) * step.progress) / self.options.temperature
             similarity = hardness * self._similarity(step, name, others)[rows]
             sampled = similarity.masked_fill(~negatives[rows], float("-inf")).softmax(1).multinomial(1)[:, 0]
-            index = torch.arange(len(eligible), device=eligible.device)
+            index = torch.arange(len(eligible), device=eligible.device) + world.first_row(len(eligible))
             index[rows] = sampled
-            negative_logits = self._logits(step, {name: _take_rows(tokens[name], index)})
-            loss = (
-                functional.softplus(-positive_logits[rows]).mean() + functional.softplus(negative_logits[rows]).mean()
-            ) / 2
-            terms.append(ObjectiveLoss(name, loss, math.log(2), float(len(rows))))
+            negative_logits = self._logits(step, {name: _take_rows(gather_tokens(tokens[name], world), index)})
+            matched, exchanged = -positive_logits[rows], negative_logits[rows]
+            loss = (world.mean(functional.softplus(matched)) + world.mean(functional.softplus(exchanged))) / 2
+            terms.append(ObjectiveLoss(name, loss, math.log(2), total))
         return terms
 
     def _logits(self, step: ObjectiveBatch, exchanged: dict[str, Tokens]) -> Tensor:
@@ -105,7 +107,8 @@ class Matching(Objective):
 
     @torch.no_grad()
     def _similarity(self, step: ObjectiveBatch, name: str, others: list[str]) -> Tensor:
-        """Cosine similarity of the input `name` of each row (columns) to each row, `[batch, batch]`."""
+        """Cosine similarity of the input `name` of each row (columns) to each row, `[batch, batch]`. With several
+        processes, the columns are the rows of all."""
         space = next(
             (
                 one
@@ -117,8 +120,8 @@ class Matching(Objective):
         own = step.tokens[name]
         if space is None:
             vectors = l2_normalize(own.pooled())
-            return vectors @ vectors.T
-        return _mean_embedding(space, step, others) @ space.embed(name, own).T
+            return vectors @ step.world.gather_rows(vectors).T
+        return _mean_embedding(space, step, others) @ step.world.gather_rows(space.embed(name, own)).T
 
 
 def _mean_embedding(space: Alignment, step: ObjectiveBatch, names: list[str]) -> Tensor:
@@ -127,15 +130,27 @@ def _mean_embedding(space: Alignment, step: ObjectiveBatch, names: list[str]) ->
     return l2_normalize(torch.stack(vectors).sum(0))
 
 
-def negative_mask(inputs: Mapping[str, InputBatch], name: str, others: list[str]) -> Tensor:
+def negative_mask(inputs: Mapping[str, InputBatch], name: str, others: list[str], world: World = SINGLE) -> Tensor:
     """Which rows j can provide a negative for row i: `[batch, batch]` bool. False if the two rows share the item of the
-    input `name` or of one of the `others`."""
+    input `name` or of one of the `others`. With several processes, the columns are the rows of all."""
     count, device = len(inputs[name].present), inputs[name].present.device
-    shared = torch.zeros(count, count, dtype=torch.bool, device=device)
+    row = torch.arange(count, device=device) + world.first_row(count)
+    shared = row.unsqueeze(1) == world.gather_rows(row)
     for one in (name, *others):
-        items, present = inputs[one].index, inputs[one].present
-        shared |= (items.unsqueeze(1) == items) & present & present.unsqueeze(1)
-    return ~(shared | torch.eye(count, dtype=torch.bool, device=device))
+        items, present = inputs[one].item_numbers, inputs[one].present
+        equal = items.unsqueeze(1) == world.gather_rows(items)
+        shared |= equal & world.gather_rows(present) & present.unsqueeze(1)
+    return ~shared
+
+
+def gather_tokens(tokens: Tokens, world: World) -> Tokens:
+    """The tokens of the rows of all processes, padded to the longest; with several processes without `times`."""
+    if world.size == 1:
+        return tokens
+    padding = int(max(world.gather(tokens.features.shape[1]))) - tokens.features.shape[1]
+    features = functional.pad(tokens.features, (0, 0, 0, padding))
+    mask = functional.pad(tokens.mask, (0, padding))
+    return Tokens(*(world.gather_rows(one) for one in (features, mask, tokens.present)))
 
 
 def _take_rows(tokens: Tokens, index: Tensor) -> Tokens:

@@ -14,6 +14,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import sized_field
 from polymodal.core.registry import register
 from polymodal.core.types import InputBatch, length_mask
+from polymodal.distributed.world import World
 from polymodal.nn.layers.causal import CausalBlock
 from polymodal.nn.layers.named_modules import NamedModules
 from polymodal.nn.layers.transformer import sinusoidal_positions
@@ -80,12 +81,12 @@ class NextTokenPrediction(Objective):
         for text, decoder in self.decoders.items():
             batch = step.batch.inputs[text]
             rows = batch.present.nonzero()[:, 0]
-            if not len(rows):
+            if not step.world.total(len(rows)):
                 continue
             sources = [step.tokens[name] for name in self.contexts[text]]
             memory = [(tokens.features[rows], tokens.mask[rows]) for tokens in sources]
             shared = getattr(step.network.towers[text].encoder, "embedding", None)
-            terms.append(ObjectiveLoss(text, *decoder(batch, rows, memory, shared)))
+            terms.append(ObjectiveLoss(text, *decoder(batch, rows, memory, shared, step.world)))
         return terms
 
 
@@ -114,7 +115,12 @@ class CausalTextDecoder(nn.Module):
         self.register_buffer("special", torch.tensor(info.shape.get("special", [0])), persistent=False)
 
     def forward(
-        self, batch: InputBatch, rows: Tensor, sources: list[tuple[Tensor, Tensor]], shared: nn.Embedding | None
+        self,
+        batch: InputBatch,
+        rows: Tensor,
+        sources: list[tuple[Tensor, Tensor]],
+        shared: nn.Embedding | None,
+        world: World,
     ) -> LossWithBaseline:
         index = batch.index[rows]
         ids = batch.data["values"].long()[index]
@@ -132,7 +138,7 @@ class CausalTextDecoder(nn.Module):
             x = block(x, memory, mask)
         logits = functional.linear(self.norm(x[valid]), weight)
         position = valid.nonzero()[:, 1]
-        return cast(LossWithBaseline, self.cross_entropy(logits.float(), ids[valid], position))
+        return cast(LossWithBaseline, self.cross_entropy(logits.float(), ids[valid], position, world))
 
     def _memory(self, sources: list[tuple[Tensor, Tensor]], rows: int) -> tuple[Tensor, Tensor]:
         if not sources:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.core.registry import register
+from polymodal.distributed.world import World
 from polymodal.nn.objectives.alignment import ContrastiveAlignment, ContrastiveAlignmentOptions
 from polymodal.nn.objectives.base import InputInfo
 
@@ -46,13 +47,13 @@ class SigLIP(ContrastiveAlignment):
     def logit_scale(self) -> Tensor:
         return self.log_scale.exp()
 
-    def contrastive_loss(self, similarity: Tensor, positive: Tensor, counted: Tensor) -> tuple[Tensor, float]:
+    def contrastive_loss(
+        self, similarity: Tensor, positive: Tensor, counted: Tensor, world: World
+    ) -> tuple[Tensor, float]:
         logits = self.logit_scale * similarity + self.bias
         losses = functional.softplus(torch.where(positive, -logits, logits))
-        candidates = float(counted.sum()) / len(counted)
-        return (losses * counted).sum() / len(counted), candidates * entropy(
-            float(positive.sum()) / float(counted.sum())
-        )
+        queries, pairs, matches = (world.total(one) for one in (len(counted), counted.sum(), positive.sum()))
+        return (losses * counted).sum() / queries, pairs / queries * entropy(matches / pairs)
 
 
 def entropy(probability: float) -> float:

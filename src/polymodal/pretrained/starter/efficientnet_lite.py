@@ -57,12 +57,26 @@ class SamePadConv2d(nn.Conv2d):
     odd, the extra pixel is at the right and the bottom."""
 
     def forward(self, images: Tensor) -> Tensor:
+        return self._convolve(images, self.weight, self.bias)
+
+    def normalized(self, images: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """The convolution and the batch normalization after it. With the statistics of training, the normalization is
+        a factor of the kernels and a bias, so that the pixels are passed over once."""
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            return norm(self(images))
+        factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return self._convolve(images, self.weight * factor[:, None, None, None], norm.bias - norm.running_mean * factor)
+
+    def _convolve(self, images: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
         pads: list[int] = []
-        for axis in (3, 2):
+        for axis in (2, 3):
             size, kernel, stride = images.shape[axis], self.kernel_size[axis - 2], self.stride[axis - 2]
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(functional.pad(images, pads) if any(pads) else images)
+            pads.append(max((-(-size // stride) - 1) * stride + kernel - size, 0))
+        around = [pad // 2 for pad in pads]
+        if any(pad % 2 for pad in pads):  # the convolution itself pads both sides alike
+            low, high = around[::-1], [pad - pad // 2 for pad in reversed(pads)]
+            images, around = functional.pad(images, [low[0], high[0], low[1], high[1]]), [0, 0]
+        return functional.conv2d(images, kernels, bias, self.stride, around, self.dilation, self.groups)
 
 
 class InvertedResidual(nn.Module):
@@ -93,9 +107,9 @@ class InvertedResidual(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = images
         if self.has_expansion:
-            hidden = functional.relu6(self.expand_norm(self.expand(hidden)))
-        hidden = functional.relu6(self.depthwise_norm(self.depthwise(hidden)))
-        hidden = self.project_norm(self.project(hidden))
+            hidden = functional.relu6(self.expand.normalized(hidden, self.expand_norm), inplace=True)
+        hidden = functional.relu6(self.depthwise.normalized(hidden, self.depthwise_norm), inplace=True)
+        hidden = self.project.normalized(hidden, self.project_norm)
         return images + hidden if self.has_residual else hidden
 
 
@@ -139,12 +153,13 @@ class EfficientNetLiteModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     def forward(
         self, pixel_values: Tensor, output_hidden_states: bool | None = None, **others: Any
     ) -> BaseModelOutputWithPoolingAndNoAttention:
-        features = functional.relu6(self.stem_norm(self.stem(pixel_values)))
+        pixels = pixel_values.contiguous(memory_format=torch.channels_last)  # the order in which convolutions are fast
+        features = functional.relu6(self.stem.normalized(pixels, self.stem_norm), inplace=True)
         states = [features]
         for block in self.blocks:
             features = block(features)
             states.append(features)
-        last = functional.relu6(self.head_norm(self.head(features)))
+        last = functional.relu6(self.head.normalized(features, self.head_norm), inplace=True)
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last,
             pooler_output=last.mean((2, 3)),

@@ -10,6 +10,7 @@ from torch.nn import functional
 from polymodal.core.types import length_mask
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.logmel import LogMel, LogMelOptions
+from polymodal.nn.encoders.windowed import window_encoder
 from polymodal.nn.objectives.masking.mask_units import Data, NumericUnits, valid_segments
 
 #: Default patch length in seconds.
@@ -25,7 +26,7 @@ class AudioPatches(NumericUnits):
     default_mask_ratio = 0.5
 
     def __init__(self, shape: dict[str, Any], patch: int | None, encoder: Encoder) -> None:
-        own = getattr(encoder, "mel", None)
+        own = getattr(window_encoder(encoder), "mel", None)
         chosen = own.options if isinstance(own, LogMel) else LogMelOptions(name="logmel")
         plain = {"normalization": "standard", "num_time_masks": 0, "num_freq_masks": 0}
         mel = LogMel(chosen.model_copy(update=plain), shape["rate"])

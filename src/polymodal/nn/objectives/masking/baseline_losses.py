@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polymodal.distributed.world import World
+
 
 class LossWithBaseline(NamedTuple):
-    """A loss with gradient, its baseline, and the number of values that both average over."""
+    """A loss with gradient (with several processes, the part of this one), its baseline, and the number of values that
+    both average over."""
 
     loss: Tensor
     baseline: float
@@ -31,18 +34,20 @@ class MSEWithBaseline(nn.Module):
         self.register_buffer("mean", torch.zeros(positions, size))
         self.register_buffer("count", torch.zeros(positions, size))
 
-    def forward(self, predicted: Tensor, values: Tensor, known: Tensor, position: Tensor) -> LossWithBaseline:
+    def forward(
+        self, predicted: Tensor, values: Tensor, known: Tensor, position: Tensor, world: World
+    ) -> LossWithBaseline:
         """All `[n, size]` fp32, at the positions `[n]`; values where `known` is 0 are ignored."""
         if self.training:
-            self._update(values, known, position)
-        count = known.sum()
+            self._update(values, known, position, world)
+        count = world.sum(known.sum())
         scale = known / count.clamp_min(1)
-        baseline = ((self.mean[position] - values).square() * scale).sum()
+        baseline = world.sum(((self.mean[position] - values).square() * scale).sum())
         return LossWithBaseline(((predicted - values).square() * scale).sum(), float(baseline), float(count))
 
-    def _update(self, values: Tensor, known: Tensor, position: Tensor) -> None:
-        added = torch.zeros_like(self.count).index_add_(0, position, known)
-        total = torch.zeros_like(self.mean).index_add_(0, position, values * known)
+    def _update(self, values: Tensor, known: Tensor, position: Tensor, world: World) -> None:
+        added = world.sum(torch.zeros_like(self.count).index_add_(0, position, known))
+        total = world.sum(torch.zeros_like(self.mean).index_add_(0, position, values * known))
         self.count += added
         self.mean += (total - added * self.mean) / self.count.clamp_min(1)
 
@@ -60,16 +65,21 @@ class CrossEntropyWithBaseline(nn.Module):
         super().__init__()
         self.register_buffer("label_counts", torch.zeros(groups, labels))
 
-    def forward(self, logits: Tensor, labels: Tensor, position: Tensor) -> LossWithBaseline:
+    def forward(self, logits: Tensor, labels: Tensor, position: Tensor, world: World) -> LossWithBaseline:
         """Loss of `logits [n, labels]` fp32 against `labels [n]` at the positions `[n]`."""
         group = position if len(self.label_counts) > 1 else torch.zeros_like(position)
         batch_counts = torch.zeros_like(self.label_counts).index_put_(
             (group, labels), self.label_counts.new_ones(len(labels)), accumulate=True
         )
+        batch_counts = world.sum(batch_counts)
         counts = self.label_counts + batch_counts
         if self.training:
             self.label_counts += batch_counts
         frequencies = counts[group, labels] / counts.sum(1)[group]
-        return LossWithBaseline(
-            functional.cross_entropy(logits, labels), float(-frequencies.log().mean()), float(len(labels))
+        count = world.total(len(labels))
+        loss = (
+            functional.cross_entropy(logits, labels)
+            if world.size == 1
+            else functional.cross_entropy(logits, labels, reduction="sum") / max(1.0, count)
         )
+        return LossWithBaseline(loss, -float(world.sum(world.mean(frequencies.log()))), count)

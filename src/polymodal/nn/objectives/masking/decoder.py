@@ -63,7 +63,7 @@ class PositionQueryDecoder(nn.Module):
         return self.norm(query)
 
     def _code(self, at: Tensor) -> Tensor:
-        steps = torch.linspace(0, 1, NUM_SINUSOIDS)
+        steps = torch.linspace(0, 1, NUM_SINUSOIDS, device=at.device)
         period = MIN_PERIOD * torch.exp(steps * math.log(self.max_period / MIN_PERIOD))
         angle = (2 * math.pi * at.unsqueeze(-1) / period).flatten(2)
         return self.position(torch.cat([angle.sin(), angle.cos()], -1))

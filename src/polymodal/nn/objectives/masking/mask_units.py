@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from polymodal.distributed.world import World
 from polymodal.nn.objectives.masking.baseline_losses import CrossEntropyWithBaseline, LossWithBaseline, MSEWithBaseline
 
 #: Prepared tensors of distinct items, as an encoder reads them.
@@ -52,7 +53,7 @@ class MaskUnits(nn.Module):
         """The data with the parts `mask [items, <= num_positions]` bool masked. `data` is not changed."""
 
     @abstractmethod
-    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
+    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor, world: World) -> LossWithBaseline:
         """Loss of `predicted [n, unit_size]` for the parts `position [n]` of the items `item [n]` of `data`."""
 
 
@@ -70,9 +71,12 @@ class NumericUnits(MaskUnits):
     def targets(self, data: Data) -> tuple[Tensor, Tensor]:
         """Values of every part, `[items, <= num_positions, unit_size]` fp32, and 1 where they are known, else 0."""
 
-    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
-        values, known = (each[item, position] for each in self.targets(data))
-        return cast(LossWithBaseline, self.mse(predicted.float(), values, known, position))
+    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor, world: World) -> LossWithBaseline:
+        if not len(item):  # with several processes, another has parts
+            values = known = predicted.new_zeros(0, self.unit_size, dtype=torch.float32)
+        else:
+            values, known = (each[item, position] for each in self.targets(data))
+        return cast(LossWithBaseline, self.mse(predicted.float(), values, known, position, world))
 
 
 class CategoricalUnits(MaskUnits):
@@ -91,11 +95,9 @@ class CategoricalUnits(MaskUnits):
         """Logits, with minus infinity for labels that cannot occur at the position."""
         return predicted.float()
 
-    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor) -> LossWithBaseline:
-        return cast(
-            LossWithBaseline,
-            self.cross_entropy(self.logits(predicted, position), self.labels(data)[item, position], position),
-        )
+    def loss(self, predicted: Tensor, data: Data, item: Tensor, position: Tensor, world: World) -> LossWithBaseline:
+        labels = self.labels(data)[item, position] if len(item) else item
+        return cast(LossWithBaseline, self.cross_entropy(self.logits(predicted, position), labels, position, world))
 
 
 def sample_mask(valid: Tensor, ratio: float) -> Tensor:

@@ -108,7 +108,9 @@ class Reconstruction(Objective):
         self, step: ObjectiveBatch, name: str, corrupted: Data, queried: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Decode the parts `queried [items, positions]`. Returns `[n, width]` with the item `[n]` and the position
-        `[n]` of each. If other inputs are read, an item is decoded once for each row that has it."""
+        `[n]` of each. If other inputs are read, an item is decoded once for each row that has it.
+
+        With several processes, one may have nothing to decode. It encodes nevertheless, as the others do."""
         units, decoder = self.units[name], self.decoders[name]
         rows = step.batch.inputs[name].present.nonzero()[:, 0] if self.reads_other_inputs else None
         own = self.encode_corrupted(step, name, corrupted, rows)
@@ -116,6 +118,10 @@ class Reconstruction(Objective):
         if rows is not None:
             queried, valid = (each[step.batch.inputs[name].index[rows]] for each in (queried, valid))
             others = [_select_rows(step.tokens[other], rows) for other in self.inputs if other != name]
+        if not bool(queried.any()):
+            none = queried.nonzero()[:, 0]
+            width = self.options.hidden_size
+            return own.features.new_zeros(0, width) + 0 * own.features.sum(), none, none
         longest = int(queried.sum(1).max())
         position = queried.int().argsort(dim=1, descending=True, stable=True)[:, :longest]
         is_queried = queried.gather(1, position)

@@ -41,4 +41,4 @@ class SeriesPatches(NumericUnits):
     def _cut(self, x: Tensor) -> Tensor:
         """`[items, steps, channels]` -> `[items, patches, patch * channels]`."""
         padded: Tensor = functional.pad(x, (0, 0, 0, -x.shape[1] % self.patch))
-        return padded.view(len(x), -1, self.patch * x.shape[2])
+        return padded.view(len(x), padded.shape[1] // self.patch, self.patch * x.shape[2])

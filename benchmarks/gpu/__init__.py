@@ -1,0 +1,1 @@
+"""One prepared script for a machine with an accelerator: `python -m benchmarks.gpu`."""

@@ -1,0 +1,1 @@
+"""Predictions of large tables, shard by shard, on any engine."""
