@@ -27,6 +27,7 @@ LUDWIG_NEEDS = (
 # Environments of one command: the contestants of the suite of tables.
 PLAIN = {
     "aeon": ["aeon==1.6.0"],
+    "skrub": ["skrub==0.11.0", "pandas==3.1.1"],
     "autogluon": ["autogluon.tabular[lightgbm]==1.6.3"],
 }
 
@@ -56,7 +57,7 @@ def python_of(name: str) -> Path:
 def make(name: str) -> None:
     """Create the environment of a library, or complete an existing one.
 
-    name: `transformers`, `ludwig`, `aeon` or `autogluon`
+    name: `transformers`, `ludwig`, `aeon`, `skrub` or `autogluon`
     """
     environment = environments_folder() / name
     if not (environment / "bin" / "python").is_file():

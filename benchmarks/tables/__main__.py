@@ -1,7 +1,7 @@
 """`python -m benchmarks.tables`: run the suite of tables, or a part of it, and print the results.
 
     python -m benchmarks.tables.assets                     # the data, once
-    python -m benchmarks.environments aeon autogluon       # the other libraries, once
+    python -m benchmarks.environments aeon autogluon skrub # the other libraries, once
     python -m benchmarks.tables --half development --sets penguins stamps --contestants default "boosted trees" \\
         --seeds 1 --folds 2 --minutes 10                   # a quick look
     python -m benchmarks.tables --sets diamonds --ours "small steps" training.learning_rate=0.0001

@@ -86,7 +86,9 @@ SCRIPTS = (
     _script("stacked", "stacked", "mixed", needs=frozenset({"number", "category", "date"})),
 )
 LIBRARIES = (
-    Contestant("skrub", "scripts.skrub_pipeline", "library", ("numbers", "text", "mixed"), TABULAR),
+    Contestant(
+        "skrub", "scripts.skrub_pipeline", "library", ("numbers", "text", "mixed"), TABULAR, environment="skrub"
+    ),
     Contestant(
         "AutoGluon",
         "scripts.autogluon_tabular",
