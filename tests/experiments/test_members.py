@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 import polymodal
+from laws.text_checkpoints import text_checkpoint
 from polymodal.applications.compression import compress
 from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.model.model import Model
+from polymodal.model.size import weights_bytes
 
 COMPUTE = {"training.num_threads": 1, "training.precision": "fp32", "evaluation.bootstrap_samples": 0}
 ROWS = 240
@@ -68,6 +71,32 @@ def test_a_saved_model_predicts_the_same_to_the_bit(fast: tuple[Model, Path]) ->
     np.testing.assert_array_equal(loaded.predict_proba(rows), model.predict_proba(rows))
     one = {name: values[3] for name, values in rows.items()}
     np.testing.assert_allclose(loaded.predict_proba(one)[0], model.predict_proba(rows)[3], atol=1e-6)
+
+
+def test_a_saved_model_has_only_the_inputs_that_its_members_read(tmp_path: Path) -> None:
+    """A frozen checkpoint that reads noise is neither saved nor loaded."""
+    draw = np.random.default_rng(0)
+    sizes = draw.normal(size=160)
+    words = ["red", "green", "blue", "small", "large"]
+    table = {
+        "size": sizes.tolist(),
+        "about": [" ".join(draw.choice(words, 4)) for _ in sizes],
+        "kind": ["dear" if size > 0 else "cheap" for size in sizes],
+    }
+    checkpoint = {"name": "pretrained_text", "checkpoint": text_checkpoint("bert"), "fine_tuning": "freeze"}
+    settings = {**COMPUTE, "inputs.about.encoder": checkpoint}
+    model = polymodal.fit(table, "kind", quality="fast", settings=settings, out=tmp_path / "model")
+    assert model.ensemble is not None
+    assert model.ensemble.read_inputs() == {"size"}
+    assert not load_file(tmp_path / "model" / "model.safetensors")
+    arrays = load_file(tmp_path / "model" / "members.safetensors")
+    assert not [name for name in arrays if name.startswith("features/about/")]
+    loaded = polymodal.load(tmp_path / "model")
+    assert isinstance(loaded, Model)
+    np.testing.assert_array_equal(loaded.predict_proba(table), model.predict_proba(table))
+    loaded.save(tmp_path / "again")
+    np.testing.assert_array_equal(polymodal.load(tmp_path / "again").predict_proba(table), model.predict_proba(table))
+    assert weights_bytes(loaded) == weights_bytes(model)
 
 
 def test_every_member_is_on_the_leaderboard(fast: tuple[Model, Path]) -> None:

@@ -129,7 +129,7 @@ def estimate(plan: Plan, splits: dict[str, Split[Table]]) -> Estimate:
     preparation_seconds = (time.perf_counter() - begun) / len(sample) * _rows_of_tables(splits)
     members = None
     if recipe.members:
-        encoders = make_encoders(recipe, preparation, pretrained=True)
+        encoders = make_encoders(recipe, preparation, recipe.inputs, pretrained=True)
         members = estimate_members(recipe, preparation, encoders, prepared, _rows_of_tables(splits))
     network, rows = None, Split(train.table, sample)
     if recipe.network:

@@ -75,7 +75,7 @@ def train_members(
     keep_freed_memory()
     recipe, begun = experiment.recipe, time.perf_counter()
     rows = MemberRows.of(experiment, recipe.ensemble.folds or 1)
-    encoders = make_encoders(recipe, experiment.preparation, pretrained=True)
+    encoders = make_encoders(recipe, experiment.preparation, recipe.inputs, pretrained=True)
     features = FeatureSet(recipe, experiment.preparation, encoders, media_cache_folder())
     train, limits = experiment.splits["train"], _Limits(experiment, rows, begun, deadline)
     limits.warn(encoders)

@@ -36,6 +36,7 @@ class FeatureSet:
     preparation: the fitted modalities
     encoders: the encoders of inputs whose pretrained checkpoint is frozen, with its weights
     cache: folder of the feature cache of these encoders; None keeps features in memory
+    inputs: those whose features are computed; None: all
 
     Raises:
         RecipeError: the recipe names a featurizer that does not fit the input.
@@ -43,13 +44,18 @@ class FeatureSet:
     """
 
     def __init__(
-        self, recipe: Recipe, preparation: Preparation, encoders: Mapping[str, Encoder], cache: Path | None
+        self,
+        recipe: Recipe,
+        preparation: Preparation,
+        encoders: Mapping[str, Encoder],
+        cache: Path | None,
+        inputs: Collection[str] | None = None,
     ) -> None:
         self._modalities: dict[str, Modality] = {}
         self.featurizers: dict[str, dict[str, Featurizer]] = {}
         settings = FeatureSettings.from_recipe(recipe)
         for name, spec in recipe.inputs.items():
-            if spec.privileged:
+            if spec.privileged or (inputs is not None and name not in inputs):
                 continue
             modality = self._modalities[name] = preparation.modalities[name]
             own = self.featurizers[name] = {}
@@ -111,11 +117,12 @@ class FeatureSet:
             blocks[name] = tuple(stack_blocks(part).take(places) for part in parts)
         return FeatureTable(blocks, present)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """The fitted state of all featurizers: arrays by `input/featurizer/array`."""
+    def state(self, inputs: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The fitted state of the featurizers of some inputs, or of all: arrays by `input/featurizer/array`."""
         return {
             f"{name}/{kind}/{array}": values
             for name, featurizers in self.featurizers.items()
+            if inputs is None or name in inputs
             for kind, featurizer in featurizers.items()
             for array, values in featurizer.save().items()
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -103,6 +103,18 @@ class FittedEnsemble:
     combinations: dict[str, OutputCombination]
     unimodal: dict[str, EstimatorMember] = field(default_factory=dict)
     held_out: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def read_inputs(self) -> frozenset[str]:
+        """The inputs whose features a member without a network reads. A saved model has no others."""
+        return read_inputs([member.inputs for member in self.members], self.features.featurizers)
+
+
+def read_inputs(members: Sequence[Sequence[str]], inputs: Collection[str]) -> frozenset[str]:
+    """The inputs that members without a network read.
+
+    members: the inputs of each; empty: all
+    """
+    return frozenset(inputs) if not all(members) else frozenset(name for one in members for name in one)
 
 
 @dataclass(frozen=True)

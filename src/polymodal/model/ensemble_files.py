@@ -31,7 +31,7 @@ from polymodal.core.writing import write_text
 from polymodal.estimators.base import Estimator, EstimatorState
 from polymodal.features.feature_set import FeatureSet
 from polymodal.inference.combination import Calibration, OutputCombination
-from polymodal.inference.ensemble_predictor import EstimatorMember, FittedEnsemble
+from polymodal.inference.ensemble_predictor import EstimatorMember, FittedEnsemble, read_inputs
 from polymodal.model.make_encoders import make_encoders, share_frozen_encoders
 from polymodal.model.make_network import saved_network
 from polymodal.nn.network import Network
@@ -84,7 +84,7 @@ class EnsembleFile(StrictModel):
 
 def write_ensemble(folder: Path, ensemble: FittedEnsemble) -> None:
     """Write the members and their combination."""
-    arrays = {f"features/{name}": array for name, array in ensemble.features.state().items()}
+    arrays = {f"features/{name}": array for name, array in ensemble.features.state(ensemble.read_inputs()).items()}
     members = []
     for number, member in enumerate(ensemble.members):
         texts: dict[str, dict[str, str]] = {}
@@ -122,12 +122,13 @@ def read_ensemble(
         ]
     share_frozen_encoders(recipe, networks)
     arrays = {name: one.numpy() for name, one in read_tensors(folder / MEMBER_ARRAYS).items()}
-    encoders = networks[0].encoders() if networks else make_encoders(recipe, preparation)
+    inputs = read_inputs([one.inputs for one in content.members], recipe.inputs)
+    encoders = networks[0].encoders() if networks else make_encoders(recipe, preparation, inputs)
     if not networks:
         for name, encoder in encoders.items():
             encoder.load_state_dict(_with_prefix(weights, f"encoders.{name}."))
             encoder.eval()
-    features = FeatureSet(recipe, preparation, encoders, None)
+    features = FeatureSet(recipe, preparation, encoders, None, inputs)
     features.load(_with_prefix(arrays, "features/"))
     members = tuple(
         _member(folder, recipe, preparation, one, _with_prefix(arrays, f"members/{number}/"))

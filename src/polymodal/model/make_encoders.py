@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -18,15 +18,21 @@ from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.random_state import isolated_random_state
 
 
-def make_encoders(recipe: Recipe, preparation: Preparation, *, pretrained: bool = False) -> dict[str, Encoder]:
-    """The pretrained encoders of a recipe without a network, frozen and in evaluation mode, by input.
+def make_encoders(
+    recipe: Recipe, preparation: Preparation, inputs: Collection[str], *, pretrained: bool = False
+) -> dict[str, Encoder]:
+    """The pretrained encoders of some inputs of a recipe without a network, frozen and in evaluation mode, by input.
 
     pretrained: load weights of pretrained checkpoints; not needed for a saved model
     """
     encoders: dict[str, Encoder] = {}
     with isolated_random_state():
         for name, spec in recipe.inputs.items():
-            if spec.encoder is None or not issubclass(find("encoder", spec.encoder.name), PretrainedEncoder):
+            if (
+                name not in inputs
+                or spec.encoder is None
+                or not issubclass(find("encoder", spec.encoder.name), PretrainedEncoder)
+            ):
                 continue
             path = f"inputs.{name}.encoder"
             shape = preparation.modalities[name].shape()

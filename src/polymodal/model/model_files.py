@@ -69,9 +69,11 @@ def state_dict_of(network: Network | None, ensemble: FittedEnsemble | None) -> d
     if ensemble is None or len(ensemble.networks) == 1:
         return {} if network is None else shared_state(network)
     if not ensemble.networks:
+        read = ensemble.read_inputs()
         return {
             f"encoders.{name}.{key}": tensor
             for name, encoder in ensemble.encoders.items()
+            if name in read
             for key, tensor in shared_state(encoder).items()
         }
     return {

@@ -19,7 +19,7 @@ def weights_bytes(model: Model) -> int:
     if model.ensemble is None:
         return found
     arrays = [array for state in _states(model) for array in state.arrays.values()]
-    arrays += list(model.ensemble.features.state().values())
+    arrays += list(model.ensemble.features.state(model.ensemble.read_inputs()).values())
     texts = [text for state in _states(model) for text in state.texts.values()]
     return found + sum(array.nbytes for array in arrays) + sum(len(text.encode()) for text in texts)
 

@@ -205,7 +205,7 @@ def _check_cells(folds: Folds, deadline: float | None) -> set[str]:
         )
         warn_bad_columns(experiment.bad_columns)
         if deadline is not None:
-            encoders = make_encoders(folds.recipe, experiment.preparation, pretrained=True)
+            encoders = make_encoders(folds.recipe, experiment.preparation, folds.recipe.inputs, pretrained=True)
             table = experiment.splits["train"].table
             seconds = encoding_seconds(folds.recipe, experiment.preparation, encoders, table)
             warn_of_limit(
