@@ -91,6 +91,12 @@ ARGUMENTS: dict[str, list[tuple[list[str], bool]]] = {
     "curate": [([BAD, "--model", MODEL, "--out", f"curated{COLOR}"], None)],  # type: ignore[list-item]
     "index": [([BAD, "--model", MODEL, "--out", f"found{CLEAR}"], None)],  # type: ignore[list-item]
     "search": [([f"found{CLEAR}", json.dumps({TEXT: "word1"})], None)],  # type: ignore[list-item]
+    "serve": [
+        ([f"no{CLEAR}"], False),
+        ([MODEL, "--host", f"no{CLEAR}"], False),
+        ([f"{TITLE}={MODEL}", MODEL, MODEL], False),
+        ([MODEL, "--device", f"no{CLEAR}"], False),
+    ],
     "index-delete": [([f"found{CLEAR}", "--filter", f"'{CLEAR}' == {TITLE}"], False)],
     "active-learning": [([MODEL, BAD, "-n", "1", "--target", f"none{CLEAR}"], False), ([MODEL, BAD, "-n", "1"], None)],  # type: ignore[list-item]
     "generate": [([MODEL, TABLE], False)],

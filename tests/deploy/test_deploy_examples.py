@@ -82,11 +82,12 @@ def test_the_command_of_the_ray_cluster(place: Path, tmp_path: Path) -> None:
     check_command([*words[:at], "local", *words[at + 1 :]], place, tmp_path)
 
 
-def test_the_image_installs_what_exists() -> None:
-    text = (DEPLOY / "docker" / "Dockerfile").read_text()
+@pytest.mark.parametrize("name", ["Dockerfile", "serve.Dockerfile"])
+def test_an_image_installs_what_exists(name: str) -> None:
+    text = (DEPLOY / "docker" / name).read_text()
     (extras,) = re.findall(r"'\.\[([\w,]+)\]'", text)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras.split(",")) <= set(known)
     (constraints,) = re.findall(r"-c (\S+)", text)
     assert (ROOT / constraints).is_file()
-    assert (ROOT / re.findall(r"-f (\S+)", text)[0]).samefile(DEPLOY / "docker" / "Dockerfile")
+    assert (ROOT / re.findall(r"-f (\S+)", text)[0]).samefile(DEPLOY / "docker" / name)

@@ -40,6 +40,7 @@ CALLS: dict[str, list[str]] = {
     "pretrain": ["table.csv", "--out", "new", "--objective", "contrastive", *SETTINGS],
     "multitask-gain": ["table.csv", "--target", "grade", "--target", "price", "--out", "gain", *SETTINGS],
     "active-learning": ["model", "table.csv", "--count", "2", "--target", "nothing"],
+    "serve": ["model", "--host", "0.0.0.0"],  # an error without a key
     "search": ["index", '{"note": "large"}', "--top-k", "2", "--filter", "color == 'red'"],
     "transcribe": ["model", "table.csv", "--chunk-seconds", "3"],
     "tune": ["table.csv", "--target", "nothing", "--out", "search", "--trials", "1", "--folds", "2", "--jobs", "1"],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from polymodal.core.errors import RecipeError
 from polymodal.generation.config import GenerationConfig
 from polymodal.generation.constraints.factory import build_constraint
-from polymodal.generation.output import build_outputs
+from polymodal.generation.output import GenerationOutput, build_outputs
 from polymodal.generation.sampling_search import SampleSearch
 from polymodal.generation.stop_strings import StopStrings
 from polymodal.generation.tokenizer import TextTokenizer
@@ -24,8 +24,9 @@ def stream(
     max_new_tokens: int,
     *,
     row_number: int = 0,
-) -> Iterator[str]:
-    """Yield the text of one row in chunks; concatenated, they equal the text that `generate` returns.
+) -> Generator[str, None, GenerationOutput]:
+    """Yield the text of one row in chunks; concatenated, they equal the text that `generate` returns. The output with
+    its tokens is the value that the generator returns.
 
     Incomplete characters, trailing spaces and possible beginnings of a stop string are held back until they are
     resolved.
@@ -45,7 +46,9 @@ def stream(
     return _chunks(search, config, tokenizer)
 
 
-def _chunks(search: SampleSearch, config: GenerationConfig, tokenizer: TextTokenizer) -> Iterator[str]:
+def _chunks(
+    search: SampleSearch, config: GenerationConfig, tokenizer: TextTokenizer
+) -> Generator[str, None, GenerationOutput]:
     stops, detokenizer, sent = StopStrings(config.stop_strings, tokenizer), IncrementalDetokenizer(tokenizer), 0
     for _ in search.generate():
         if search.finish_reasons[0] == "length":
@@ -57,6 +60,7 @@ def _chunks(search: SampleSearch, config: GenerationConfig, tokenizer: TextToken
     ((output,),) = build_outputs([search.results()], config, tokenizer)
     if len(output.text) > sent:
         yield output.text[sent:]
+    return output
 
 
 class IncrementalDetokenizer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,9 @@ class GeneratesTexts(ABC):
     @check_arguments
     def stream_tokens(
         self, row: Any, *, output: str | None = None, root: Path | str | None = None, **changes: Any
-    ) -> Iterator[str]:
-        """Generate the text of one row, and yield text as it is generated. The joined text equals that of `generate`.
+    ) -> Generator[str, None, GenerationOutput]:
+        """Generate the text of one row, and yield text as it is generated. The joined text equals that of `generate`,
+        whose `GenerationOutput` is the value that the generator returns at its end.
 
         row: a dict of cells, or a table of one row
         output, root, changes: as in `generate`

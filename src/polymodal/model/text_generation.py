@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,9 @@ def stream_texts(
         yield predictor.generate(preparation.prepare_block(block), name, config, row_numbers=block.rows)
 
 
-def stream_tokens(predictor: Predictor, table: Table, output: str | None, changes: dict[str, Any]) -> Iterator[str]:
+def stream_tokens(
+    predictor: Predictor, table: Table, output: str | None, changes: dict[str, Any]
+) -> Generator[str, None, GenerationOutput]:
     """The generated text of the single row of `table`, token by token; see `Model.stream_tokens`."""
     preparation, network = predictor.preparation, predictor.network
     name = text_output(preparation, output)
@@ -52,13 +54,17 @@ def stream_tokens(predictor: Predictor, table: Table, output: str | None, change
     return _run_with_settings(chunks, predictor)
 
 
-def _run_with_settings(chunks: Iterator[str], predictor: Predictor) -> Iterator[str]:
+def _run_with_settings(
+    chunks: Generator[str, None, GenerationOutput], predictor: Predictor
+) -> Generator[str, None, GenerationOutput]:
     """Compute each text chunk with the predictor's settings. Between chunks, the settings of the caller apply."""
     while True:
         with predictor.running():
-            chunk = next(chunks, None)
-        if chunk is None:
-            return
+            try:
+                chunk = next(chunks)
+            except StopIteration as end:
+                output: GenerationOutput = end.value
+                return output
         yield chunk
 
 

@@ -1,0 +1,1 @@
+"""A service that answers requests over HTTP with trained models. `serving.service.serve` starts it."""

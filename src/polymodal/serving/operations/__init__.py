@@ -1,0 +1,1 @@
+"""The computations of the worker on rows: predictions, embeddings, texts."""
