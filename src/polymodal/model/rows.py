@@ -13,9 +13,11 @@ from polymodal.core.formatting import truncate
 from polymodal.core.paths import cache_folder
 from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.objects import Root, as_root
-from polymodal.data.table.arrow_cache import SUFFIXES
-from polymodal.data.table.gzipped import format_of
+from polymodal.data.table.compressed import ZIP, format_of
 from polymodal.data.table.locations import is_address
+from polymodal.data.table.nested import flat_row
+from polymodal.data.table.readers import SUFFIXES
+from polymodal.data.table.source_part import TableFile
 from polymodal.data.table.table import Table, open_table
 from polymodal.data.table.tar import TAR
 from polymodal.modalities.base import Modality
@@ -97,12 +99,17 @@ def _rows(data: Any, columns: list[str], modalities: Mapping[str, Modality]) -> 
     if isinstance(data, str) and not _is_path(data):
         example = f", such as {{{columns[0]!r}: {truncate(data, 40)!r}}}" if columns else ""
         raise DataError(f"{truncate(data, 80)!r} is no file or folder; give one row as a dict of its cells{example}")
-    return [dict(data)] if isinstance(data, Mapping) and _is_row(data, modalities) else data
+    if isinstance(data, Mapping):
+        data = flat_row(data)
+        return [data] if _is_row(data, modalities) else data
+    if isinstance(data, list | tuple) and all(isinstance(row, Mapping) for row in data):
+        return [flat_row(row, f"row {number}") for number, row in enumerate(data)]
+    return data
 
 
 def _is_path(text: str) -> bool:
     """Whether a text may be meant as a path: it exists, has the suffix of a table, or is an address."""
-    if is_address(text) or format_of(Path(text)) in (*SUFFIXES, TAR):
+    if is_address(text) or format_of(TableFile.parse(text).path) in (*SUFFIXES, TAR, ZIP):
         return True
     try:
         return Path(text).exists()

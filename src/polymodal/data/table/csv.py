@@ -13,6 +13,7 @@ import pyarrow.csv
 from polymodal.core.errors import DataError
 from polymodal.data.table.cell_kinds import convert_texts, kind_type
 from polymodal.data.table.columns import check_names
+from polymodal.data.table.csv_form import separator_name
 from polymodal.data.table.encodings import not_utf8, utf16_problem
 from polymodal.data.table.kind_inference import KindInference
 
@@ -29,7 +30,7 @@ class CsvFile:
     text. The words of `cell_kinds.NULL_WORDS` are null in numeric and boolean columns. Quotes and line breaks in cells
     follow RFC 4180. In a file of one column, an empty line is an empty cell.
 
-    delimiter: the character between cells; default: found in the header (`find_delimiter`)
+    delimiter: the character between cells
 
     A numeric or boolean column comes in two forms: its values, and its cells as they are written (a field that names
     the column in its metadata). A later reader may need the texts: `1.10` is a version where the model learned texts.
@@ -40,9 +41,9 @@ class CsvFile:
             message gives the line.
     """
 
-    def __init__(self, path: Path, delimiter: str | None = None) -> None:
+    def __init__(self, path: Path, delimiter: str = ",") -> None:
         self.path = path
-        self.delimiter = find_delimiter(path) if delimiter is None else delimiter
+        self.delimiter = delimiter
         for self._block in _BLOCK_BYTES:
             try:
                 self._header = self._read_header()
@@ -157,21 +158,7 @@ class CsvFile:
     def _separated(self) -> str:
         """How the cells are separated, if not as the suffix of the file says."""
         usual = "\t" if self.path.suffix.lower() == ".tsv" else ","
-        names = {";": "semicolons", "\t": "tabs", "|": "vertical bars", ",": "commas"}
-        return "" if self.delimiter == usual else f" (cells separated by {names[self.delimiter]}, as in the header)"
-
-
-def find_delimiter(path: Path) -> str:
-    """The character that separates the cells of a `.csv` file, by its header: the comma, or else a semicolon, tab or
-    vertical bar. Characters inside of quotes do not count."""
-    with open(path, "rb") as file:
-        header = file.readline(1 << 20).decode("utf-8", "replace")
-    bare = "".join(header.split('"')[::2])
-    if "," in bare:
-        return ","
-    counts = {mark: bare.count(mark) for mark in ";\t|"}
-    most = max(counts, key=lambda mark: counts[mark])
-    return most if counts[most] else ","
+        return "" if self.delimiter == usual else f" (cells separated by {separator_name(self.delimiter)})"
 
 
 class _LineTooLongError(Exception):

@@ -12,6 +12,7 @@ from polymodal.core.yaml_json import TextFormatError
 from polymodal.core.yaml_json import read_json as parse_json
 from polymodal.data.table.encodings import not_utf8
 from polymodal.data.table.json_lines import JsonLines, check_surrogates
+from polymodal.data.table.nested import flat_row
 
 _ORIENT = "write it with frame.to_json(path, orient='records', lines=True)"
 
@@ -27,7 +28,8 @@ class JsonArray(JsonLines):
     def _blocks(self) -> Iterator[list[dict[str, Any]]]:
         rows = read_array(self.path)
         for start in range(0, len(rows), 4096):
-            yield rows[start : start + 4096]
+            some = rows[start : start + 4096]
+            yield [flat_row(row, f"item {start + at}", str(self.path)) for at, row in enumerate(some)]
 
 
 def read_json(path: Path) -> JsonLines:

@@ -13,6 +13,7 @@ from polymodal.core.errors import DataError
 from polymodal.core.yaml_json import TextFormatError, read_json
 from polymodal.data.table.cell_kinds import MAX_EXACT_INTEGER, plain_text
 from polymodal.data.table.encodings import not_utf8
+from polymodal.data.table.nested import flat_row, null_parents
 
 _TEXT = pa.string()
 _BLOCK_BYTES = 4 << 20
@@ -22,7 +23,8 @@ class JsonLines:
     """A file with one JSON object per line, read twice: first to infer a type that fits each column, then to convert.
 
     A column of whole and decimal numbers becomes float64. Values without a common type become text: strings stay
-    unchanged, other values become JSON. A key that is missing in a line is null. Blank lines are skipped.
+    unchanged, other values become JSON. A key that is missing in a line is null. Blank lines are skipped. An object in
+    an object is flattened (`nested.flat_row`).
 
     Raises:
         DataError: a line is not UTF-8, not JSON, or not an object. The message gives the line.
@@ -47,7 +49,8 @@ class JsonLines:
                     kinds[name] = _common(kind, _infer([row.get(name) for row in rows]))
                 else:
                     kinds[name] = kind
-        return pa.schema(list(kinds.items()))
+        dropped = null_parents([name for name, kind in kinds.items() if pa.types.is_null(kind)], list(kinds))
+        return pa.schema([(name, kind) for name, kind in kinds.items() if name not in dropped])
 
     def _blocks(self) -> Iterator[list[dict[str, Any]]]:
         number = 0
@@ -73,7 +76,7 @@ class JsonLines:
             check_surrogates(row, f"line {number}", str(self.path))
         if not isinstance(row, dict):
             raise DataError(f"line {number} is not a JSON object", file=str(self.path))
-        return row
+        return flat_row(row, f"line {number}", str(self.path))
 
 
 def check_surrogates(row: Any, where: str, file: str) -> None:

@@ -10,6 +10,7 @@ from polymodal.core.argument_types import path_problem, short
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from polymodal.data.objects import SCHEMES, ObjectPath
+from polymodal.data.table.source_part import TableFile
 
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 #: How to download from each kind of address.
@@ -27,11 +28,11 @@ _STEPS = [
     (".duckdb .ddb", "give duckdb.connect(path).sql('from TABLE') from Python, or export it to Parquet"),
     (".sqlite .sqlite3 .db", "a database is no table: " + _FRAME.format("read_sql")),
     (
-        ".tgz .tar.gz .tar.bz2 .tar.xz",
+        ".tgz .tar.gz .tar.bz2 .tar.xz .tar.zst",
         "unpack it with `tar xf` and give the table in it, or decompress it if its files are samples (1.jpg, 1.txt)",
     ),
-    (".zip .7z .rar", "unpack it with `unzip` and give the table in it"),
-    (".bz2 .xz .zst .lz4 .br", "decompress it first; only .gz is read as it is"),
+    (".7z .rar", "unpack it and give the table in it; only .zip is read as it is"),
+    (".lz4 .br .z", "decompress it first; only .gz, .bz2, .xz and .zst are read as they are"),
     (".pkl .pickle .joblib .pt .pth", "a pickle can run any code and is never read: load it yourself, give the frame"),
     (".npy .npz", "an array has no column names: give a dict of columns, or a frame"),
     (".h5 .hdf5", _FRAME.format("read_hdf")),
@@ -51,8 +52,8 @@ _STEPS = [
 _NEXT_STEPS = {suffix: step for suffixes, step in _STEPS for suffix in suffixes.split()}
 
 
-def check_location(source: str | os.PathLike[str] | ObjectPath) -> Path | ObjectPath:
-    """`source` as a path, or as the path of an object store.
+def check_location(source: str | os.PathLike[str] | ObjectPath) -> TableFile | ObjectPath:
+    """`source` as a file with its part, or as the path of an object store.
 
     Raises:
         DataError: no file can have this path, or it is an address of another kind, such as of the web.
@@ -62,7 +63,7 @@ def check_location(source: str | os.PathLike[str] | ObjectPath) -> Path | Object
     text = os.fspath(source)
     if isinstance(text, bytes):
         text = os.fsdecode(text)
-    problem = path_problem(text)
+    problem = path_problem(text.partition("#")[0] if "#" in text else text)
     if problem:
         raise DataError(problem)
     address = _ADDRESS.match(text)
@@ -76,7 +77,7 @@ def check_location(source: str | os.PathLike[str] | ObjectPath) -> Path | Object
             f"{short(text, 120)} is an address of a kind that is not read ({', '.join(SCHEMES)} are): download the "
             f"file first{how}, and give the path of the file"
         )
-    return Path(text).expanduser() if text.startswith("~") else Path(text)
+    return TableFile.parse(text)
 
 
 def is_address(text: str) -> bool:

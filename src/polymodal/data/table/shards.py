@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from polymodal.core.errors import DataError
 from polymodal.core.formatting import count_noun
-from polymodal.data.table.gzipped import SUFFIX as GZIP
-from polymodal.data.table.gzipped import format_of
+from polymodal.data.table.compressed import COMPRESSIONS, format_of
 
 #: Formats with a schema, so that the parts of a table agree on the type of every column.
 TYPED = (".parquet", ".arrow", ".feather", ".ipc", ".tar")
-UNTYPED = tuple(f"{one}{ending}" for one in (".csv", ".tsv", ".jsonl", ".ndjson", ".json") for ending in ("", GZIP))
+UNTYPED = tuple(
+    f"{one}{ending}" for one in (".csv", ".tsv", ".jsonl", ".ndjson", ".json") for ending in ("", *COMPRESSIONS)
+)
 
 
 def is_pattern(path: Path) -> bool:
@@ -69,4 +70,5 @@ def read_shards(files: list[Path], name: str, read: Callable[[Path], pa.Table]) 
 
 
 def _format(file: Path) -> str:
-    return format_of(file) + (GZIP if file.suffix.lower() == GZIP else "")
+    suffix = file.suffix.lower()
+    return format_of(file) + (suffix if suffix in COMPRESSIONS else "")

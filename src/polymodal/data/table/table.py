@@ -9,20 +9,23 @@ from typing import Any
 from polymodal.core.errors import DataError
 from polymodal.data.objects import ObjectFile, ObjectPath, Root, as_root, object_file
 from polymodal.data.table import columns as in_memory
-from polymodal.data.table.arrow_cache import SUFFIXES, map_file, split_forms
+from polymodal.data.table.arrow_cache import map_file, split_forms
 from polymodal.data.table.base import Table as Table
 from polymodal.data.table.base import non_null as non_null
 from polymodal.data.table.column_table import ColumnTable as ColumnTable
-from polymodal.data.table.gzipped import format_of
+from polymodal.data.table.compressed import ZIP, format_of
 from polymodal.data.table.locations import check_location, no_such_file, unknown_format
 from polymodal.data.table.memory import read_source
+from polymodal.data.table.nested import flat_columns
 from polymodal.data.table.object_copy import local_copy
+from polymodal.data.table.readers import SUFFIXES
 from polymodal.data.table.row_groups import RowGroupTable
 from polymodal.data.table.shards import is_pattern, read_shards, shards_of
+from polymodal.data.table.source_part import TableFile
 from polymodal.data.table.tar import TAR, open_tars
 
 #: Suffixes of addresses that are tables.
-_ADDRESSES = frozenset({*SUFFIXES, TAR})
+_ADDRESSES = frozenset({*SUFFIXES, TAR, ZIP})
 
 
 def open_table(source: Any, *, root: Root | None = None, cache: Path) -> Table:
@@ -52,31 +55,35 @@ def open_table(source: Any, *, root: Root | None = None, cache: Path) -> Table:
         location = check_location(source)
         if isinstance(location, ObjectPath):
             return _open_address(location, root, Path(cache))
-        return _open_path(location, root, Path(cache))
-    return ColumnTable(read_source(source), name="table", root=root)
+        return _open_file(location, root, Path(cache))
+    return ColumnTable(flat_columns(read_source(source)), name="table", root=root)
 
 
-def _open_path(path: Path, root: Root | None, cache: Path) -> Table:
+def _open_file(file: TableFile, root: Root | None, cache: Path) -> Table:
+    path = file.path
     if path.is_dir() or (not path.exists() and is_pattern(path)):
         files = shards_of(path)
         if len(files) > 1:
             folder = path if path.is_dir() else path.parent
             if files[0].suffix.lower() == TAR:
                 return _open_tars([object_file(file) for file in files], path.name, folder, root, cache)
-            joined = read_shards(files, path.name, lambda file: map_file(file, cache))
-            return _placed(ColumnTable(in_memory.from_arrow(joined), name=path.name, root=root or folder), folder)
+            joined = read_shards(files, path.name, lambda one: map_file(TableFile(one), cache))
+            columns = flat_columns(in_memory.from_arrow(joined))
+            return _placed(ColumnTable(columns, name=path.name, root=root or folder), folder)
         if files:
-            return _open_path(files[0], root, cache)
+            return _open_file(TableFile(files[0], file.part), root, cache)
     if not path.exists():
         raise no_such_file(path)
     if path.is_dir():
         return _placed(ColumnTable(in_memory.from_media_folder(path), name=path.name, root=root or path), path)
     if path.suffix.lower() == TAR:
         return _open_tars([object_file(path)], path.name, path.parent, root, cache)
-    if format_of(path) not in SUFFIXES:
+    if format_of(path) not in (*SUFFIXES, ZIP):
         raise unknown_format(path, SUFFIXES)
-    columns, forms = split_forms(map_file(path, cache))
-    return _placed(ColumnTable(columns, name=path.name, root=root or path.parent, forms=forms), path.parent)
+    columns, forms = split_forms(map_file(file, cache))
+    return _placed(
+        ColumnTable(flat_columns(columns), name=path.name, root=root or path.parent, forms=forms), path.parent
+    )
 
 
 def _open_address(address: ObjectPath, root: Root | None, cache: Path) -> Table:
@@ -100,7 +107,7 @@ def _open_address(address: ObjectPath, root: Root | None, cache: Path) -> Table:
             "them, or write them as Parquet",
             file=str(address),
         )
-    table = _open_path(local_copy(files[0], cache), root or folder, cache)
+    table = _open_file(TableFile(local_copy(files[0], cache)), root or folder, cache)
     return _placed(table, folder)
 
 

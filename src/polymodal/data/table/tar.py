@@ -26,6 +26,7 @@ from polymodal.data.table.base import StoredTable, Table
 from polymodal.data.table.cell_kinds import CellKind
 from polymodal.data.table.column_table import ColumnTable
 from polymodal.data.table.columns import from_arrow
+from polymodal.data.table.source_part import TableFile
 
 TAR = ".tar"
 KEY = "key"
@@ -51,7 +52,7 @@ def open_tars(files: Sequence[ObjectFile], *, name: str, root: Root | None, cach
             for number, file in enumerate(files):
                 for row in _rows(number, file):
                     lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-    columns = from_arrow(map_file(index, cache))
+    columns = from_arrow(map_file(TableFile(index), cache))
     media = {column[1:]: cells for column, cells in columns.items() if column.startswith("*")}
     small = {column: cells for column, cells in columns.items() if not column.startswith("*")}
     if not columns:
