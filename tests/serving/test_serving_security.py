@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import socket
 import threading
 import zlib
@@ -75,6 +76,9 @@ def test_bombs_are_refused(client: httpx.Client) -> None:
     deep = '{"rows": ' + "[" * 200_000 + "]" * 200_000 + "}"
     answer = client.post("/v1/predict", content=deep, headers={"content-type": "application/json"})
     assert error_of(answer)["code"] == "invalid_json"
+    many = '{"rows": [' + "{}," * 600_000 + "{}]}"
+    answer = client.post("/v1/predict", content=many, headers={"content-type": "application/json"})
+    assert error_of(answer)["message"] == "the body has more than 1,000,000 values"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +211,22 @@ def test_errors_and_the_log_tell_no_content(
     assert told["id"] == answer.headers["x-request-id"]
     assert any("test_serving_security" in place for place in told["places"])
     assert {one["status"] for one in lines if one["event"] == "request"} == {500, 404}
+
+
+def test_a_damaged_model_is_told_to_the_operator_only(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = shutil.copytree(folders["mixed"], tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"nothing")
+    caplog.set_level(logging.INFO, "polymodal.serving")
+    with running({"damaged": damaged}) as address, httpx.Client(base_url=address, timeout=60) as client:
+        answer = client.post("/v1/predict", json={"rows": [{"text": "a"}]})
+    assert answer.status_code == 500
+    assert str(tmp_path) not in answer.text
+    lines = [json.loads(one.message) for one in caplog.records if one.name == "polymodal.serving"]
+    (told,) = [one for one in lines if one["event"] == "exception"]
+    assert told["type"] == "ArtifactError"
+    assert "model.safetensors" in told["message"]
 
 
 def test_metrics_are_those_of_prometheus(client: httpx.Client) -> None:

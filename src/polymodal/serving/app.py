@@ -43,9 +43,6 @@ def make_app(models: dict[str, ServedModel], options: ServingOptions, key: str |
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        if options.preload:
-            for one in models.values():
-                await run_in_threadpool(one.load)
         state.worker.start()
         yield
         await run_in_threadpool(state.worker.stop)

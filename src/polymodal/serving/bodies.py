@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -20,8 +20,14 @@ from polymodal.serving.options import ServingOptions
 
 #: Parts of one form.
 MAX_PARTS = 256
+#: Values of a JSON body, whose objects need many times the memory of their text.
+MAX_VALUES = 1_000_000
+#: Bodies up to this size are parsed at once; larger ones in a thread, so that the event loop goes on.
+INLINE_BYTES = 65_536
 
 Body = TypeVar("Body", bound=StrictModel)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 async def read_body(request: Request, options: ServingOptions) -> bytes:
@@ -63,10 +69,22 @@ async def read_json_body(request: Request, options: ServingOptions, model: type[
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the content type must be application/json", status=415, code="unsupported_media_type")
     data = await read_body(request, options)
-    return await run_in_threadpool(_parse, data, model)
+    return await off_loop(len(data), _parse, data, model)
+
+
+async def off_loop(size: int, function: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """The result of a function on data of `size` bytes, computed in a thread if they are many."""
+    return await run_in_threadpool(function, *given, **named) if size > INLINE_BYTES else function(*given, **named)
+
+
+def body_size(request: Request) -> int:
+    """The size of a body that has been read, in bytes; if it was sent in chunks, as if it were large."""
+    return int(request.headers.get("content-length", INLINE_BYTES + 1))
 
 
 def _parse(data: bytes, model: type[Body]) -> Body:
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise RequestError(f"the body has more than {MAX_VALUES:,} values", status=413, code="body_too_large")
     try:
         value = read_json(data.decode("utf-8"))
     except (TextFormatError, UnicodeDecodeError) as error:

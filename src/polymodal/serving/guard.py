@@ -14,6 +14,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from polymodal.core.errors import ArtifactError, MissingExtraError
 from polymodal.serving.errors import RequestError, error_response, request_error
 from polymodal.serving.metrics import ServiceMetrics
 from polymodal.serving.options import ServingOptions
@@ -21,6 +22,8 @@ from polymodal.serving.options import ServingOptions
 log = logging.getLogger("polymodal.serving")
 #: Routes that are open without the key: they tell only that the service is alive.
 OPEN_ROUTES = ("/health",)
+#: Errors that only the operator can mend; their messages quote no cells.
+OF_THE_OPERATOR = (ArtifactError, MissingExtraError)
 #: Names by which programs of this machine reach the service.
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "::1")
 
@@ -73,7 +76,8 @@ class Guard:
                     await error_response(request_error(error))(scope, receive, send_with_id)
             finally:
                 self._count(-1 if counted else 0)
-        self._record(scope, request_id, status, time.monotonic() - started)
+        finally:
+            self._record(scope, request_id, status, time.monotonic() - started)
 
     def _check(self, scope: Scope, counted: bool) -> None:
         """Check who asks, and whether there is room.
@@ -115,9 +119,10 @@ def log_event(level: int, event: str, **values: Any) -> None:
 
 def log_exception(error: Exception, request_id: str) -> None:
     """Log the type of an exception and the lines of code that led to it. Its message may quote cells, so it is left
-    out."""
+    out, unless it is about the installation or a model directory."""
     places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log_event(logging.ERROR, "exception", id=request_id, type=type(error).__name__, places=places[-8:])
+    told = {"message": str(error)} if isinstance(error, OF_THE_OPERATOR) else {}
+    log_event(logging.ERROR, "exception", id=request_id, type=type(error).__name__, **told, places=places[-8:])
 
 
 def _digest(key: str) -> bytes:

@@ -61,6 +61,8 @@ def serve(
 
     device = resolve_device(options.device, "device")
     served = {name: ServedModel(name, folder, device) for name, folder in models.items()}
+    for one in served.values() if options.preload else ():
+        one.load()
     with open_socket(options) as listening, _log_to_stderr(), _signals_end_quietly():
         server = AnnouncedServer(served, options, key, started)
         server.run(sockets=[listening])

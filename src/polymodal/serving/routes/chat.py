@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from polymodal.core.options import MAX_SEED, StrictModel
-from polymodal.serving.bodies import read_json_body
+from polymodal.serving.bodies import body_size, off_loop, read_json_body
 from polymodal.serving.chat_messages import ChatMessageBody, chat_row
 from polymodal.serving.errors import RequestError, error_response, request_error
 from polymodal.serving.generation_settings import ResponseFormat, generation_settings
@@ -67,7 +66,7 @@ async def chat_completions(request: Request) -> Response:
     name, task = served.text_task(body.output)
     changes = generation_settings(body, task.options.generation, state.options.max_new_tokens)
     operation = GenerateTexts(name, json.dumps(changes, sort_keys=True))
-    rows = await run_in_threadpool(lambda: read_rows([chat_row(body.messages, served, task)], served))
+    rows = await off_loop(body_size(request), lambda: read_rows([chat_row(body.messages, served, task)], served))
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
     if body.stream:
         stream = TextStream(served, operation, rows[0])

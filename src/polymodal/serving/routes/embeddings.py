@@ -7,13 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from polymodal.core.errors import did_you_mean
 from polymodal.core.options import StrictModel
-from polymodal.serving.bodies import read_json_body
+from polymodal.serving.bodies import body_size, off_loop, read_json_body
 from polymodal.serving.content_parts import media_cells, read_content, text_cell
 from polymodal.serving.errors import RequestError
 from polymodal.serving.operations.embedding import EmbedRows
@@ -48,7 +47,7 @@ async def embeddings(request: Request) -> JSONResponse:
     served = state.find(body.model)
     items = _items(body)
     state.check_count(len(items), "input")
-    operation, rows = await run_in_threadpool(_read, items, body, served)
+    operation, rows = await off_loop(body_size(request), _read, items, body, served)
     vectors = await state.compute(request, served, operation, rows)
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from polymodal.core.options import StrictModel
-from polymodal.serving.bodies import read_form, read_json_body
+from polymodal.serving.bodies import body_size, off_loop, read_form, read_json_body
 from polymodal.serving.operations.prediction import PredictRows
 from polymodal.serving.rows import read_rows
 from polymodal.serving.state import ServiceState
@@ -44,6 +43,6 @@ async def predict(request: Request) -> JSONResponse:
         body = await read_json_body(request, state.options, PredictBody)
     served = state.find(body.model)
     state.check_count(len(body.rows), "rows")
-    rows = await run_in_threadpool(read_rows, body.rows, served)
+    rows = await off_loop(body_size(request), read_rows, body.rows, served)
     answers = await state.compute(request, served, PredictRows(body.probabilities), rows)
     return JSONResponse({"model": served.name, "predictions": answers, "usage": {"rows": len(rows)}})
