@@ -86,6 +86,18 @@ def test_three_columns_need_the_space_of_one_and_two_heads(three: Model, tmp_pat
     assert np.array_equal(again.predict_proba(rows(COLUMNS)), three.predict_proba(rows(COLUMNS)))
 
 
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantized_checkpoints_are_shared(kind: str, tmp_path: Path) -> None:
+    one, both = (model_of(columns, quantization=kind) for columns in (COLUMNS[:1], COLUMNS[:2]))
+    assert held(both.network) < held(one.network) + 0.3 * backbone_bytes(one)
+    for name, model in (("one", one), ("both", both)):
+        model.save(tmp_path / name)
+    assert file_bytes(tmp_path / "both") < file_bytes(tmp_path / "one") + 0.3 * backbone_bytes(one)
+    loaded = load(tmp_path / "both")
+    assert held(loaded.network) <= held(both.network)
+    np.testing.assert_array_equal(loaded.predict_proba(rows(COLUMNS[:2])), both.predict_proba(rows(COLUMNS[:2])))
+
+
 @pytest.mark.parametrize("weights", ["bf16", "int8"])
 def test_rounded_weights_are_shared_too(
     weights: Any, three: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -259,6 +259,7 @@ def test_the_optimizer_multiplies_the_rates_of_param_groups_and_encoders() -> No
         ({"lr_multiplier": 0.1}, "lr_multiplier"),
         ({"fine_tuning": "lora", "layer_decay": 0.5}, "layer_decay"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing"),
+        ({"fine_tuning": "full", "quantization": "int8"}, "quantization"),
         ({"fine_tuning": "last", "num_layers": 4}, "num_layers"),
     ],
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from polymodal.core.errors import MissingExtraError, RecipeError
 from polymodal.pretrained.adapters import reset_dora_magnitudes, with_base_layers
 from polymodal.pretrained.architecture import auto_class, select_part
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.quantized_linear import quantized_layers, with_quantized_layers
 from polymodal.pretrained.resolve import weights_folder
 from polymodal.runtime.random_state import isolated_random_state
 
@@ -33,6 +35,7 @@ NOISE_SIZE = 2**16
 #: Maximum number of bytes of weights that are cached in a process for further networks of the same checkpoint.
 MAX_CACHE_BYTES = 2**31
 
+_NOTHING: Mapping[str, Literal["int8", "nf4"]] = MappingProxyType({})
 _weight_cache: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
@@ -87,7 +90,8 @@ def load_weights(model: nn.Module, checkpoint: CheckpointConfig, part: str) -> N
         RecipeError: the weights are not available, are not safetensors, or are incomplete.
     """
     shares = any(not parameter.requires_grad for parameter in model.parameters())
-    taken = with_base_layers(checkpoint_state(checkpoint, part, keep=shares), model)
+    taken = checkpoint_state(checkpoint, part, keep=shares, quantized=quantized_layers(model))
+    taken = with_base_layers(taken, model)
     state = {name: held for name, held in model.state_dict(keep_vars=True).items() if "lora_" not in name}
     if state.keys() != taken.keys():
         raise RuntimeError(f"the network and its weights differ in {sorted(state.keys() ^ taken.keys())}")
@@ -98,11 +102,14 @@ def load_weights(model: nn.Module, checkpoint: CheckpointConfig, part: str) -> N
     reset_dora_magnitudes(model)
 
 
-def checkpoint_state(checkpoint: CheckpointConfig, part: str, *, keep: bool) -> dict[str, Tensor]:
+def checkpoint_state(
+    checkpoint: CheckpointConfig, part: str, *, keep: bool, quantized: Mapping[str, Literal["int8", "nf4"]] = _NOTHING
+) -> dict[str, Tensor]:
     """The weights of a checkpoint for the network of `part`, by parameter name. They are shared and read-only.
 
     keep: cache them for the next network; the most recently used weights stay in memory, at most `MAX_CACHE_BYTES`, and
         are reused as long as the files and the tensors are unchanged
+    quantized: the number format of layers that have codes and scales in place of weights
 
     Raises:
         RecipeError: as `load_weights`.
@@ -112,10 +119,10 @@ def checkpoint_state(checkpoint: CheckpointConfig, part: str, *, keep: bool) -> 
     if not files:
         raise RecipeError("checkpoint", f"{checkpoint.name} has no safetensors weights, the only supported format")
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino) for file in files]
-    key = (part, str(folder), json.dumps(checkpoint.to_dict(), sort_keys=True), *facts)
+    key = (part, str(folder), json.dumps(checkpoint.to_dict(), sort_keys=True), *facts, *quantized.items())
     found = _weight_cache.pop(key, None)
     if found is None or any(tensor._version for tensor in found.values()):
-        found = _load_from_folder(folder, checkpoint, part)
+        found = with_quantized_layers(_load_from_folder(folder, checkpoint, part), quantized)
     if keep:
         _weight_cache[key] = found
     while (

@@ -21,8 +21,8 @@ from polymodal.tasks.base import Task
 INIT_FROM_KEY = "training.init_from"
 #: Output spaces whose values depend on the fitted task: standardized numbers, tokens of texts.
 FITTED_SPACES = ("real", "text")
-#: Options of fine-tuning. They may differ from the source model, because they do not change the checkpoint weights.
-FINE_TUNING_OPTIONS = frozenset(FineTuningOptions.model_fields)
+#: Options of fine-tuning that may differ from the source model, because they do not change the checkpoint weights.
+FINE_TUNING_OPTIONS = frozenset(FineTuningOptions.model_fields) - {"quantization"}
 
 
 @dataclass(frozen=True)
