@@ -42,6 +42,9 @@ Quality = Annotated[
 InitFrom = Annotated[
     Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")
 ]
+PreparedRows = Annotated[
+    str | None, typer.Option("--prepared", help="Store of `polymodal prepare` for this table: nothing is decoded.")
+]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out from its last checkpoint.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the directory --out, when the new one is complete.")

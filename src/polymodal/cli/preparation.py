@@ -17,6 +17,12 @@ def prepare(
     data: Data,
     out: Annotated[str, typer.Option("--out", "-o", help="Folder or address of the store to write.")],
     target: Target = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective", help="Objective of pretraining, as for `pretrain`; the store is then for `pretrain`."
+        ),
+    ] = None,
     recipe: RecipeFile = None,
     init_from: InitFrom = None,
     settings: Settings = None,
@@ -39,7 +45,7 @@ def prepare(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Prepare a large table for `fit --prepared`: decode, tokenize and encode it once, shard by shard."""
+    """Prepare a large table for `--prepared` of `fit` and `pretrain`: decode, tokenize and encode it once, by shards."""
     from polymodal.applications.batch_preparation.prepare import prepare as run
     from polymodal.core.formatting import count_noun
 
@@ -48,6 +54,7 @@ def prepare(
         data,
         target,
         out=out,
+        objectives=objective,
         recipe=recipe,
         init_from=init_from,
         settings=training_settings(settings, strict),
@@ -63,4 +70,4 @@ def prepare(
         text += f", {count_noun(done.cell_errors, 'cell')} could not be used" if done.cell_errors else ""
     print_result(asdict(done), [text], as_json=as_json)
     if done.complete and not as_json:
-        print_next([["fit", data, "--prepared", done.out, "--out", "NEW_FOLDER"]])
+        print_next([["pretrain" if objective else "fit", data, "--prepared", done.out, "--out", "NEW_FOLDER"]])

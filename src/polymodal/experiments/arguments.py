@@ -10,6 +10,7 @@ from typing import Any
 
 from polymodal.core.errors import DataError, RecipeError
 from polymodal.core.paths import cache_folder
+from polymodal.core.registry import find
 from polymodal.data.objects import as_root
 from polymodal.data.table.concat import ConcatTable, open_data
 from polymodal.data.table.table import Table
@@ -87,6 +88,17 @@ def with_effort(recipe: Recipe, quality: Quality | None, time_limit: float | Non
         raise RecipeError("time_limit", f"must be a positive number of seconds, not {time_limit}")
     given = {key: value for key, value in (("quality", quality), ("time_limit", time_limit)) if value is not None}
     return recipe.model_copy(update=given) if given else recipe
+
+
+def with_objectives(
+    recipe: RecipeLike, settings: list[str] | Mapping[str, Any] | None, objectives: str | list[str] | None
+) -> Recipe:
+    """The recipe with objectives of these names, if there are any, in place of its own; then with the settings."""
+    if objectives:
+        named = [objectives] if isinstance(objectives, str) else objectives
+        options = [find("objective", name, "objectives").Options() for name in named]
+        recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
+    return as_recipe(recipe, settings)
 
 
 def as_table(source: Any, root: Path | str | None) -> Table | None:

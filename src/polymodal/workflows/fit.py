@@ -13,7 +13,6 @@ from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
-from polymodal.core.registry import find
 from polymodal.data.partition import Split, column_validates, make_splits
 from polymodal.data.table.table import Table
 from polymodal.distributed.start import start_world
@@ -26,6 +25,7 @@ from polymodal.experiments.arguments import (
     open_tables,
     with_effort,
     with_init_from,
+    with_objectives,
     without_known_targets,
 )
 from polymodal.experiments.experiment import Experiment, prepare_together
@@ -141,6 +141,7 @@ def pretrain(
     validation: Any = None,
     test: Any = None,
     init_from: Path | str | None = None,
+    prepared: Path | str | None = None,
     root: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
@@ -153,6 +154,7 @@ def pretrain(
         (`objectives.0.temperature=0.2`). Default: `contrastive` for several inputs, `masked_modeling` for one input.
     recipe: as for `fit`; its outputs are removed and their columns are not inputs, so `fit` and `pretrain` can share
         one recipe
+    prepared: a store that `prepare` has made of `data` with `objectives`
 
     For other arguments, the result and the errors, see `fit`. The model can embed rows (`Model.embed`), and `fit` can
     start from it (argument `init_from`).
@@ -165,17 +167,19 @@ def pretrain(
         >>> len(model.embed({"caption": ["a blue bird"]}, input="caption"))
         1
     """
-    if objectives:
-        named = [objectives] if isinstance(objectives, str) else objectives
-        options = [find("objective", name, "objectives").Options() for name in named]
-        recipe = as_recipe(recipe, None).model_copy(update={"objectives": options})
-    chosen = with_init_from(as_recipe(recipe, settings), init_from)
+    store = None if prepared is None else PreparedStore.open(prepared)
+    if store is not None and recipe is None:
+        recipe = store.preparation.recipe()
+    chosen = with_init_from(with_objectives(recipe, settings, objectives), init_from)
     with start_world() as world:
         folder = RunFolder.from_arguments(out, resume, overwrite, [data, validation, test, *sources(chosen)], world)
         with world.in_turn():
             tables = open_tables(data, validation=validation, test=test, root=root)
-        plan, splits = plan_run(chosen, tables, [], pretraining=True, writes_files=out is not None)
-        return run_plan(plan, splits, folder, Progress(progress and world.is_first))
+        plan, splits = plan_run(
+            chosen, tables, [], pretraining=True, writes_files=out is not None, is_stored=store is not None
+        )
+        stored = None if store is None else StoredRows.of(store, plan.recipe, splits)
+        return run_plan(plan, splits, folder, Progress(progress and world.is_first), stored=stored)
 
 
 def run_plan(

@@ -134,8 +134,14 @@ def test_a_run_that_is_killed_in_a_shard_is_continued(place: Path, store: Path, 
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
-    while running.poll() is None and not list(out.glob(".part-*.part")) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if list(out.glob(".part-*.part")):
+            os.killpg(running.pid, signal.SIGSTOP)
+            os.waitpid(running.pid, os.WUNTRACED)
+            if list(out.glob(".part-*.part")):  # it stands still now
+                break
+            os.killpg(running.pid, signal.SIGCONT)
         time.sleep(0.001)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
@@ -169,6 +175,18 @@ def test_training_from_the_store_is_training_from_the_table(
         assert same_weights(own, fitted)
         assert own.metrics == fitted.metrics
         assert own.run.cell_errors == fitted.run.cell_errors
+
+
+def test_pretraining_from_the_store_is_pretraining_from_the_table(place: Path, tmp_path: Path) -> None:
+    table, out = place / "train.parquet", tmp_path / "store"
+    recipe = {**RECIPE, "training": {**RECIPE["training"], "epochs": 1}}
+    assert prepare(table, out=out, objectives="contrastive", recipe=recipe, **OPTIONS).complete
+    stored = polymodal.pretrain(table, prepared=out)
+    assert same_weights(stored, polymodal.pretrain(table, "contrastive", recipe=recipe))
+    with pytest.raises(RecipeError, match="was prepared with"):
+        polymodal.pretrain(table, prepared=place / "store")
+    with pytest.raises(RecipeError, match="which has no target"):
+        prepare(table, "kind", out=tmp_path / "other", objectives="contrastive", recipe=recipe)
 
 
 def test_members_are_those_of_the_table(place: Path, tmp_path: Path) -> None:

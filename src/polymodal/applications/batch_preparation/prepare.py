@@ -24,10 +24,10 @@ from polymodal.experiments.arguments import (
     RecipeLike,
     Tables,
     TargetLike,
-    as_recipe,
     as_targets,
     open_tables,
     with_init_from,
+    with_objectives,
 )
 from polymodal.experiments.initial_network import initial_network
 from polymodal.experiments.stored_features import stored_features
@@ -83,6 +83,7 @@ def prepare(
     target: TargetLike = None,
     *,
     out: Path | str,
+    objectives: str | list[str] | None = None,
     recipe: RecipeLike = None,
     settings: list[str] | Mapping[str, Any] | None = None,
     init_from: Path | str | None = None,
@@ -97,11 +98,12 @@ def prepare(
     progress: bool = False,
 ) -> PreparedShards:
     """Prepare a table for training, shard by shard: decode, tokenize, and compute the features of frozen layers. Then
-    `fit(data, prepared=out)` trains from the store `out` as it would from the table.
+    `fit(data, prepared=out)` trains from the store `out` as it would from the table; with objectives, `pretrain`.
 
     data: path or address of a table
     target, recipe, settings, init_from: as for `fit`
     out: folder on this machine or in an object store
+    objectives: objectives of pretraining, as for `pretrain`: the store is for `pretrain`, and the table needs no target
     engine: `local`, or `ray` for the Ray cluster at `RAY_ADDRESS` (without the variable, Ray on this machine)
     workers: number of processes; default: one for `local`, and as many as fit into the cluster for `ray`
     shards: `INDEX/COUNT`, if this process is one of the jobs of an array: it prepares every COUNT-th shard from INDEX
@@ -139,14 +141,17 @@ def prepare(
     chosen, share = make_engine(engine, workers), ArrayShare() if shards is None else ArrayShare.parse(shards)
     folder = OUTPUT.folder(out)
     source, base = absolute_source(data), None if root is None else absolute_source(root)
-    given = with_init_from(as_recipe(recipe, settings), init_from)
+    given = with_init_from(with_objectives(recipe, settings, objectives), init_from)
     tables, targets = open_tables(source, root=base), as_targets(target)
+    if objectives is not None and targets:
+        raise RecipeError("objectives", "a store with objectives is for `pretrain`, which has no target; remove one")
     key = f"{_VERSION} {tables.train.source_key()} {base}"
-    request = content_name(f"{key} {given.to_yaml()} {targets} {group_rows} {fit_rows}")
+    request = content_name(f"{key} {given.to_yaml()} {targets} {objectives is not None} {group_rows} {fit_rows}")
     OUTPUT.check_foreign(folder)
     if not _has_preparation(folder, request, overwrite):
         with Progress(progress).task("fit the preparation", None):
-            made = _PreparationRequest(given, targets, request, group_rows, fit_rows).fit(tables)
+            wish = _PreparationRequest(given, targets, request, group_rows, fit_rows, objectives is not None)
+            made = wish.fit(tables)
         with folder.writing(PREPARATION) as part:
             part.write_bytes(made.content)
     stored = StoredPreparation.read(folder)
@@ -161,17 +166,21 @@ def prepare(
 
 @dataclass(frozen=True)
 class _PreparationRequest:
-    """How the preparation of a store is made; see `prepare`."""
+    """How the preparation of a store is made; see `prepare`.
+
+    pretraining: whether the store is for `pretrain`
+    """
 
     recipe: Recipe
     targets: list[str]
     request: str
     group_rows: int | None
     fit_rows: int
+    pretraining: bool
 
     def fit(self, tables: Tables) -> StoredPreparation:
         """Plan the recipe, and fit the preparation to the training rows."""
-        plan, splits = plan_run(self.recipe, tables, self.targets, is_stored=True)
+        plan, splits = plan_run(self.recipe, tables, self.targets, pretraining=self.pretraining, is_stored=True)
         recipe, train = plan.recipe, splits["train"]
         preparation, start = Preparation(recipe), SourceModel.from_recipe(recipe)
         known = start.load_modalities(preparation) if start is not None else []
