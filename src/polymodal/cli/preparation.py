@@ -45,7 +45,7 @@ def prepare(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Prepare a large table for `--prepared` of `fit` and `pretrain`: decode, tokenize and encode it once, by shards."""
+    """Prepare a large table for `--prepared` of `fit` and `pretrain`: decode, tokenize, encode once, by shards."""
     from polymodal.applications.batch_preparation.prepare import prepare as run
     from polymodal.core.formatting import count_noun
 
