@@ -12,7 +12,13 @@ import polymodal
 from polymodal.core.errors import DataError
 from polymodal.data.partition import Split
 from polymodal.data.table.table import open_table
-from polymodal.evaluation.training_rows import MAX_KEPT, TrainingRows, TrainingRowsWarning
+from polymodal.evaluation.training_rows import (
+    BLOCK_ROWS,
+    MAX_KEPT,
+    TrainingRows,
+    TrainingRowsWarning,
+    row_hashes,
+)
 from polymodal.experiments.row_facts import RowsWarning
 
 SETTINGS = ["training.epochs=1", "evaluation.bootstrap_samples=0", "seed=0"]
@@ -107,3 +113,21 @@ def test_numbers_beyond_the_range_of_scores_are_refused() -> None:
         assert 1e119 < score < 1e122
         far = trained.evaluate(table(8, 5) | {"y": [1e149, *[1e120] * 7]})["y"]["rmse"]
     assert far["left_out"] == {"unusable_target": 1}
+
+
+def test_the_cells_of_few_rows_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells may be media. The hashes do not depend on the blocks."""
+    data = open_table({"a": list(range(1000)), "b": [bytes([one % 7]) * 5 for one in range(1000)]})
+    rows, asked = np.arange(1000)[::-1][:700], []
+    ordinary = type(data).values
+
+    def values(self: Any, column: str, rows: np.ndarray) -> Any:
+        asked.append(len(rows))
+        return ordinary(self, column, rows)
+
+    monkeypatch.setattr(type(data), "values", values)
+    found = row_hashes(data, rows, ["a", "b"])
+    assert max(asked) <= BLOCK_ROWS
+    one_by_one = [row_hashes(data, rows[at : at + 1], ["a", "b"])[0] for at in (0, 1, 255, 256, 699)]
+    assert found[[0, 1, 255, 256, 699]].tolist() == one_by_one
+    assert len(np.unique(found)) == len(found) == 700

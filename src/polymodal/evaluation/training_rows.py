@@ -22,6 +22,8 @@ from polymodal.data.table.table import Table
 MAX_KEPT = 4096
 #: Cells that are read for the hashes of one table.
 MAX_CELLS = 400_000
+#: Rows whose cells are in memory at once.
+BLOCK_ROWS = 256
 
 
 class TrainingRowsWarning(PolymodalWarning):
@@ -66,7 +68,15 @@ class TrainingRows:
 
 
 def row_hashes(table: Table, rows: np.ndarray, columns: Sequence[str]) -> np.ndarray:
-    """A hash of the cells of each row in these columns, `[rows]` uint64. Paths are hashed, not the files they name."""
+    """A hash of the cells of each row in these columns, `[rows]` uint64. Paths are hashed, not the files they name. The
+    cells, which may be media, are in memory for `BLOCK_ROWS` rows at once."""
+    blocks = [
+        _block_hashes(table, rows[start : start + BLOCK_ROWS], columns) for start in range(0, len(rows), BLOCK_ROWS)
+    ]
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.uint64)
+
+
+def _block_hashes(table: Table, rows: np.ndarray, columns: Sequence[str]) -> np.ndarray:
     parts = []
     for column in columns:
         values = table.values(column, rows) if column in table.columns else [None] * len(rows)

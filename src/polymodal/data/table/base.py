@@ -19,8 +19,10 @@ from polymodal.data.table.cell_kinds import CellKind, cell_kind, is_of_kind
 from polymodal.data.table.sample import ColumnSample
 from polymodal.recipe.data import LimitOptions
 
-# Target size of a block in bytes, and the minimum number of rows of a block.
+# Target size of a block or sample in bytes, and its minimum number of rows.
 _BLOCK_BYTES = 64 << 20
+#: Rows of a column that are hashed at once: of numbers, and of cells that may be large.
+_HASHED_ROWS, _HASHED_MEDIA_ROWS = 4096, 128
 _MIN_ROWS = 64
 
 
@@ -162,6 +164,7 @@ class StoredTable(Table):
         return self._length
 
     def sample(self, column: str, limit: int = 2000, seed: int = 0) -> ColumnSample:
+        limit = min(limit, max(_MIN_ROWS, int(_BLOCK_BYTES / max(1.0, self._row_bytes([column])))))
         values = self.values(column, self._sampled_rows(column, limit, seed))
         cells = values.to_pylist() if isinstance(values, pa.ChunkedArray) else values
         nulls = sum(cell is None for cell in cells)
@@ -199,9 +202,11 @@ class StoredTable(Table):
     def fingerprint(self) -> str:
         digest = xxhash.xxh3_128()
         for column in self.columns:
-            digest.update(f"{column}\0{self.column_type(column)}\0".encode())
-            for start in range(0, self._length, 4096):
-                values = self.values(column, np.arange(start, min(start + 4096, self._length)))
+            type = self.column_type(column)
+            digest.update(f"{column}\0{type}\0".encode())
+            size = _HASHED_ROWS if type is not None and pa.types.is_primitive(type) else _HASHED_MEDIA_ROWS
+            for start in range(0, self._length, size):
+                values = self.values(column, np.arange(start, min(start + size, self._length)))
                 if isinstance(values, list):
                     for cell in values:
                         digest.update(_object_bytes(cell))
