@@ -117,7 +117,7 @@ def test_numbers_beyond_the_range_of_scores_are_refused() -> None:
 
 def test_the_cells_of_few_rows_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells may be media. The hashes do not depend on the blocks."""
-    data = open_table({"a": list(range(1000)), "b": [bytes([one % 7]) * 5 for one in range(1000)]})
+    data = open_table({"a": list(range(1000)), "b": [bytes([one % 7]) * 5 for one in range(1000)]}, cache=None)
     rows, asked = np.arange(1000)[::-1][:700], []
     ordinary = type(data).values
 
