@@ -210,6 +210,7 @@ class World:
         one = {name: cells[:1] for name, cells in self.table.items()}
         return self._predicting(model) | {
             "robustness": EntryPoint(model.robustness, data, cost=10),
+            "contributions": EntryPoint(model.contributions, {**data, "output": "grade"}, cost=3),
             "leaderboard": EntryPoint(model.leaderboard, {"output": None}),
             "embed": EntryPoint(model.embed, {**data, "input": "note", "dim": 4}),
             "generate": EntryPoint(self.writer.generate, {**data, "num_beams": 1}, cost=3),

@@ -170,15 +170,8 @@ class EnsemblePredictor:
         advance: Callable[[int], None] | None = None,
     ) -> dict[str, Predictions]:
         """The predictions of every output by name; see `Predictor.predict`."""
-        found = self.member_values(split, hidden_inputs=hidden_inputs, corruption=corruption)
-        if advance:
-            advance(len(split))
-        tasks = self.preparation.tasks
-        combined = {
-            output: one.combine({name: found[name][output] for name in one.weights}, tasks[output].space)
-            for output, one in self.ensemble.combinations.items()
-        }
-        return {output: Predictions(torch.from_numpy(values), {}, {}) for output, values in combined.items()}
+        (found,) = self.predict_each(split, [hidden_inputs], corruption=corruption, advance=advance)
+        return found
 
     def predict_each(
         self,
@@ -191,10 +184,19 @@ class EnsemblePredictor:
         advance: Callable[[int], None] | None = None,
     ) -> list[dict[str, Predictions]]:
         """The predictions with each of several sets of inputs hidden; see `Predictor.predict_each`."""
-        found = [self.predict(split, hidden_inputs=hidden, corruption=corruption) for hidden in hidden_inputs]
+        tasks = self.preparation.tasks
+        predictions = []
+        for found in self._values_each(split, hidden_inputs, corruption):
+            combined = {
+                output: one.combine({name: found[name][output] for name in one.weights}, tasks[output].space)
+                for output, one in self.ensemble.combinations.items()
+            }
+            predictions.append(
+                {output: Predictions(torch.from_numpy(values), {}, {}) for output, values in combined.items()}
+            )
         if advance:
             advance(len(split))
-        return found
+        return predictions
 
     def member_values(
         self,
@@ -204,15 +206,29 @@ class EnsemblePredictor:
         corruption: ItemCorruption | None = None,
     ) -> dict[str, dict[str, np.ndarray]]:
         """By member, the raw predictions `[rows, k]` of each output."""
+        (found,) = self._values_each(split, [hidden_inputs], corruption)
+        return found
+
+    def _values_each(
+        self, split: Split[PreparedTable], hidden_inputs: Sequence[frozenset[str]], corruption: ItemCorruption | None
+    ) -> list[dict[str, dict[str, np.ndarray]]]:
+        """The values of `member_values` with each of several sets of inputs hidden. Each network encodes the rows once,
+        and a member predicts once for all sets that hide the same of its inputs."""
         table, features = self._readable(split, corruption)
-        found: dict[str, dict[str, np.ndarray]] = {}
-        if features is not None:
-            shown = features.hide(hidden_inputs)
-            found = {member.name: member.predict(shown) for member in self.ensemble.members}
+        found: list[dict[str, dict[str, np.ndarray]]] = [{} for _ in hidden_inputs]
+        for member in self.ensemble.members if features is not None else ():
+            assert features is not None
+            known: dict[frozenset[str], dict[str, np.ndarray]] = {}
+            for values, hidden in zip(found, hidden_inputs, strict=True):
+                own = hidden.intersection(member.inputs or hidden)
+                if own not in known:
+                    known[own] = member.predict(features.hide(own))
+                values[member.name] = known[own]
         if self.predictors:
             rows = Split(table, split.rows)
-            each = [one.predict(rows, hidden_inputs=hidden_inputs, corruption=corruption) for one in self.predictors]
-            found[NETWORK] = average_networks(each, self.preparation)
+            each = [one.predict_each(rows, hidden_inputs, corruption=corruption) for one in self.predictors]
+            for values, *networks in zip(found, *each, strict=True):
+                values[NETWORK] = average_networks(networks, self.preparation)
         return found
 
     def weighted_members(self, split: Split[PreparedTable], output: str) -> dict[str, np.ndarray]:

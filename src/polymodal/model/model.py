@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from polymodal.tasks.base import Task
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
+    from polymodal.explanation.input_contributions import InputContributions
     from polymodal.inference.ensemble_predictor import FittedEnsemble, PredictsSplits
     from polymodal.nn.objectives.alignment import Alignment
 
@@ -180,6 +181,36 @@ class Model(GeneratesTexts):
 
         table = self.open(data, root, targets=True)
         return measure_table_robustness(self.row_predictor, self.recipe, table, strict, progress)
+
+    @check_arguments
+    def contributions(
+        self,
+        data: Any,
+        *,
+        output: str | None = None,
+        target: Any = None,
+        scale: Literal["log_odds", "probability", "number"] | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+    ) -> InputContributions:
+        """How much each input contributes to the prediction of each row: exact Shapley values over all subsets of up to
+        8 inputs, sampled with standard errors beyond, with the interaction of each pair.
+
+        output: default: the first output
+        target: the class, label or column whose prediction is explained; default: the predicted class of each row
+        scale: `log_odds` or `probability` of the class; default: `log_odds`, and `number` for numbers
+
+        For other arguments and errors, see `predict`.
+
+        Raises:
+            RecipeError: there is no such output or target, or the output has no class, label or number.
+        """
+        from polymodal.explanation.explained_value import explained_value
+        from polymodal.model.explanations import explain_inputs, removal_notes
+
+        explained = explained_value(self.preparation.tasks, output, target, scale)
+        notes = removal_notes(self.recipe, self.ensemble)
+        return explain_inputs(self.row_predictor, self.open(data, root), explained, notes, strict)
 
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:

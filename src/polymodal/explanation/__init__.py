@@ -1,0 +1,1 @@
+"""Explanations of predictions: contributions of inputs and of the parts of an input, with a measured faithfulness."""

@@ -1,0 +1,45 @@
+"""Explanations of the predictions of a model for the rows of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
+from polymodal.data.table.table import Table
+from polymodal.explanation.explained_value import ExplainedValue
+from polymodal.explanation.input_contributions import BLOCK_ROWS, InputContributions, input_contributions
+from polymodal.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from polymodal.inference.ensemble_predictor import FittedEnsemble, PredictsSplits
+
+
+def explain_inputs(
+    predictor: PredictsSplits, table: Table, explained: ExplainedValue, notes: list[str], strict: bool
+) -> InputContributions:
+    """The contributions of `Model.contributions`."""
+    cell_errors = CellErrors(strict)
+    preparation = predictor.preparation
+    blocks = preparation.blocks(table, cell_errors, size=BLOCK_ROWS)
+    found = input_contributions(predictor, (preparation.prepare_block(block) for block in blocks), explained, notes)
+    warn_cell_errors(cell_errors.errors)
+    return found
+
+
+def removal_notes(recipe: Recipe, ensemble: FittedEnsemble | None) -> list[str]:
+    """Why predictions without some of the inputs may be unlike all that training saw, one sentence each."""
+    if len(recipe.inputs) < 2:
+        return []
+    notes = []
+    if (ensemble is None or ensemble.networks) and recipe.training.modality_dropout == 0:
+        notes.append(
+            "Training did not drop inputs (training.modality_dropout is 0): the network knows a missing input only "
+            "from rows whose cells are missing, and its predictions without an input may be arbitrary."
+        )
+    if ensemble is not None and ensemble.members:
+        names = ", ".join(member.name for member in ensemble.members)
+        notes.append(
+            f"The members without a network ({names}) were fitted without dropping inputs: they know a missing input "
+            "only from rows whose cells are missing."
+        )
+    return notes
