@@ -172,3 +172,59 @@ def test_json_of_a_schema(api: openai.OpenAI, messages: list[Any]) -> None:
     given: Any = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
     found = api.chat.completions.create(model="chat", messages=messages, response_format=given, max_tokens=64)
     assert json.loads(found.choices[0].message.content or "")["count"] in (1, 2)
+
+
+def test_decisions(api: openai.OpenAI, mixed: Model, mixed_columns: dict[str, list[Any]]) -> None:
+    """Each kind of question, about a picture and cells: the probabilities are those of the library."""
+    row = {"image": mixed_columns["image"][2], "skewed": mixed_columns["skewed"][2]}
+    whole = dict.fromkeys(mixed.preparation.input_columns) | row
+    proba, classes = mixed.predict_proba([whole]), mixed.classes
+    one = dict(zip(classes["y_classification"], proba["y_classification"][0], strict=True))
+    label, share = classes["y_multilabel_classification"][0], proba["y_multilabel_classification"][0][0]
+    picture: Any = {"type": "input_image", "image_url": data_address(row["image"]), "detail": "auto"}
+    cells: Any = {"type": "input_json", "data": {"skewed": row["skewed"]}}
+    own = {"name": "y_classification", "instructions": "Which?"}
+    ask: Any = [
+        {"type": "choice", **own, "choices": [{"value": value} for value in one]},
+        {"type": "predicate", "name": f"y_multilabel_classification.{label}", "instructions": "Is it?"},
+        {"type": "score", **own, "levels": [{"label": "no"}, {"label": "yes"}]},
+    ]
+    message: Any = {"role": "user", "content": [picture, cells]}
+    choice, predicate, score = api.decisions.create(model="mixed", input=[message], questions=ask).answers
+    assert choice.type == "choice"
+    assert choice.choice == max(one, key=one.__getitem__)
+    assert choice.confidence == pytest.approx(max(one.values()), abs=1e-5)
+    assert {part.value: part.probability for part in choice.probabilities} == pytest.approx(one, abs=1e-5)
+    assert predicate.type == "predicate"
+    assert predicate.probability == pytest.approx(share, abs=1e-5)
+    assert score.type == "score"
+    assert score.score == pytest.approx(one["yes"] / (one["yes"] + one["no"]), abs=1e-5)
+    assert [part.value for part in score.probabilities] == [0, 1]
+
+
+CLASSES = "y_classification"
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ({"name": CLASSES, "choices": [{"value": "yes"}, {"value": "oui"}]}, "no class 'oui'"),
+        ({"name": CLASSES, "choices": [{"value": "yes"}, {"value": "yes"}]}, "given twice"),
+        ({"name": CLASSES, "choices": [{"value": "yes"}]}, "a choice needs at least 2 choices"),
+        ({"name": "y_clas", "choices": [{"value": "a"}, {"value": "b"}]}, f"did you mean '{CLASSES}'"),
+        ({"type": "predicate", "name": CLASSES}, "other classes than true and false"),
+        ({"type": "predicate", "name": CLASSES, "choices": [{"value": "yes"}]}, "a predicate has no choices"),
+        ({"type": "guess"}, "questions.0.type"),
+    ],
+)
+def test_wrong_questions_are_told_why(api: openai.OpenAI, question: Any, says: str) -> None:
+    with pytest.raises(openai.BadRequestError) as told:
+        api.decisions.create(
+            model="mixed", input="amber", questions=[{"type": "choice", "instructions": "?"} | question]
+        )
+    assert says in str(told.value)
+
+
+def test_a_model_without_classes_makes_no_decisions(api: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="has no classes"):
+        api.decisions.create(model="chat", input="amber", questions=[{"type": "predicate", "instructions": "?"}])

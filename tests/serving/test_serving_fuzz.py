@@ -28,7 +28,22 @@ MESSAGE = st.fixed_dictionaries(
 )
 MODEL = st.sampled_from(["mixed", "chat"])
 ITEMS = st.lists(st.fixed_dictionaries({"row": ROW}) | CELLS, max_size=2)
+INPUT = st.lists(MESSAGE, max_size=1) | CELLS
+QUESTION = st.fixed_dictionaries(
+    {"type": st.sampled_from(["choice", "predicate", "score"])},
+    optional={"name": CELLS, "choices": CELLS, "levels": CELLS},
+)
 BODIES = st.one_of(
+    st.tuples(
+        st.just("/v1/decisions"),
+        st.fixed_dictionaries(
+            {
+                "model": MODEL,
+                "input": st.lists(MESSAGE, max_size=1) | CELLS,
+                "questions": st.lists(QUESTION, max_size=2),
+            }
+        ),
+    ),
     st.tuples(st.just("/v1/predict"), st.fixed_dictionaries({"model": MODEL, "rows": st.lists(ROW, max_size=3)})),
     st.tuples(
         st.just("/v1/embeddings"),
@@ -44,7 +59,7 @@ BODIES = st.one_of(
             optional={"temperature": CELLS, "n": CELLS, "stream": st.booleans(), "seed": CELLS, "stop": CELLS},
         ),
     ),
-    st.tuples(st.sampled_from(["/v1/predict", "/v1/chat/completions", "/v1/embeddings"]), CELLS),
+    st.tuples(st.sampled_from(["/v1/predict", "/v1/chat/completions", "/v1/embeddings", "/v1/decisions"]), CELLS),
 )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+import polymodal
 from polymodal.model.model import Model
-from service import MODALITIES, ROWS, data_address
+from service import MODALITIES, ROWS, data_address, running
 
 
 def rows_with(names: list[str], model: Model, columns: dict[str, list[Any]], *, sent: bool) -> list[dict[str, Any]]:
@@ -84,3 +86,26 @@ def test_embeddings(name: str, client: httpx.Client, mixed: Model, mixed_columns
     encoded = client.post("/v1/embeddings", json=short).json()["data"][0]["embedding"]
     wanted = mixed.embed(rows_with(names, mixed, mixed_columns, sent=False)[:1], input=given, dim=4)
     np.testing.assert_allclose(np.frombuffer(base64.b64decode(encoded), "<f4"), wanted[0], atol=1e-5)
+
+
+def test_an_ensemble_and_a_model_without_a_network(
+    mixed: Model, mixed_columns: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    """They predict as in the library, and say that they do not embed."""
+    table = {name: mixed_columns[name] for name in ("skewed", "often")}
+    settings = ["quality=fast", "evaluation.bootstrap_samples=0", "evaluation.unimodal_scores=none"]
+    trees = polymodal.fit(table | {"y": ["a", "b"] * (ROWS // 2)}, "y", settings=settings, out=tmp_path / "trees")
+    both = polymodal.ensemble([mixed, mixed])
+    folders = {"both": both.save(tmp_path / "both"), "trees": tmp_path / "trees"}
+    rows = [{"skewed": one, "often": other} for one, other in zip(*table.values(), strict=True)]
+    with running(folders) as address, httpx.Client(base_url=address, timeout=120) as client:
+        for name, model in (("both", both), ("trees", trees)):
+            answer = client.post("/v1/predict", json={"model": name, "rows": rows})
+            assert answer.status_code == 200, answer.text
+            columns = client.get(f"/v1/models/{name}").json()["columns"]
+            wanted = model.predict([dict.fromkeys(columns) | row for row in rows])
+            first = wanted if isinstance(wanted, list) else wanted["y_classification"]
+            output = next(iter(model.tasks))
+            assert [one[output]["value"] for one in answer.json()["predictions"]] == first
+            asked = {"model": name, "input": [{"row": rows[0]}]}
+            assert client.post("/v1/embeddings", json=asked).status_code == 400

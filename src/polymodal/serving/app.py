@@ -17,6 +17,7 @@ from polymodal.serving.errors import RequestError, error_response, request_error
 from polymodal.serving.guard import Guard, log_exception
 from polymodal.serving.options import ServingOptions
 from polymodal.serving.routes.chat import chat_completions
+from polymodal.serving.routes.decisions import decisions
 from polymodal.serving.routes.embeddings import embeddings
 from polymodal.serving.routes.models import health, metrics, model, models
 from polymodal.serving.routes.predict import predict
@@ -27,6 +28,7 @@ ROUTES = [
     Route("/v1/predict", predict, methods=["POST"]),
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/embeddings", embeddings, methods=["POST"]),
+    Route("/v1/decisions", decisions, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
     Route("/v1/models/{name}", model, methods=["GET"]),
     Route("/health", health, methods=["GET"]),
