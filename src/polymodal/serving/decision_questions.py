@@ -98,7 +98,7 @@ def _predicate(name: str | None, found: Probabilities, path: str) -> float:
 def _output(name: str | None, found: Probabilities, path: str) -> str:
     if name is None and len(found) == 1:
         return next(iter(found))
-    if name not in found:
+    if name is None or name not in found:
         hint = did_you_mean(name or "", found)
         raise RequestError(f"{path}.name: it must be an output with classes; {hint}", param=f"{path}.name")
     return name
