@@ -22,10 +22,9 @@ def read(source: Any, tmp_path: Path) -> Table:
 @pytest.mark.parametrize(
     ("name", "step"),
     [
-        ("a.xlsx", r"pandas\.read_excel\(\)"),
+        ("a.xls", r"save it as \.xlsx or CSV, or read it with pandas\.read_excel\(\)"),
         ("a.ods", r"pandas\.read_excel\(\)"),
-        ("a.duckdb", r"duckdb\.connect"),
-        ("a.sqlite", r"pandas\.read_sql\(\)"),
+        ("a.accdb", "export the table as CSV"),
         ("a.tar.gz", "tar xf"),
         ("a.7z", r"unpack it and give the table in it; only \.zip"),
         ("a.csv.lz4", r"decompress it first; only \.gz"),

@@ -85,13 +85,16 @@ def split_forms(table: pa.Table) -> tuple[Columns, ColumnForms]:
 
 
 def file_key(file: TableFile) -> str:
-    """A name for the content of a file: a hash of its bytes, size, modification time, and the part that is read."""
+    """A name for the content of a file: a hash of its bytes, size, modification time, and the part that is read; also
+    of the changes that a database keeps beside its file."""
     path, status = file.path, file.path.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns} {path.suffix.lower()} {file.part}\n"
     digest = xxhash.xxh3_128(identity.encode())
-    with open(path, "rb") as data:
-        while chunk := data.read(1 << 20):
-            digest.update(chunk)
+    for one in (path, Path(f"{path}-wal"), Path(f"{path}.wal")):
+        if one == path or one.is_file():
+            with open(one, "rb") as data:
+                while chunk := data.read(1 << 20):
+                    digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -107,10 +110,17 @@ def _map_converted(file: TableFile, cache: Path) -> pa.Table:
         warn_caller(f"{entry} in the cache is damaged: {file.path} is converted again", CacheWarning)
         with cache_writes(cache):
             entry.unlink()
+    with opened(file, cache) as (schema, batches):
+        return map_batches(schema, _source_errors(batches, file.path), cache, key)
+
+
+def map_batches(schema: pa.Schema, batches: Iterable[pa.RecordBatch], cache: Path, key: str) -> pa.Table:
+    """The batches as a memory-mapped file in `cache`, whose name is `key` and its checksum."""
     partial = cache / f"{uuid.uuid4().hex}.partial"
     try:
-        with opened(file, cache) as (schema, batches):
-            _write(partial, schema, _source_errors(batches, file.path), cache)
+        with cache_writes(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+        _write(partial, schema, batches, cache)
         with cache_writes(cache):
             target = cache / f"{key}-{file_checksum(partial)}.arrow"
             os.replace(partial, target)

@@ -10,7 +10,7 @@ from polymodal.core.argument_types import path_problem, short
 from polymodal.core.errors import DataError, did_you_mean
 from polymodal.data.media.formats import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from polymodal.data.objects import SCHEMES, ObjectPath
-from polymodal.data.table.source_part import TableFile
+from polymodal.data.table.source_part import DATABASES, DatabaseTable, TableFile
 
 _ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 #: How to download from each kind of address.
@@ -24,9 +24,8 @@ _DOWNLOAD = {
 _FRAME = "read it with pandas.{}() and give the frame, or write it with frame.to_parquet()"
 #: What to do with files that are no tables: their suffixes, and the next step.
 _STEPS = [
-    (".xlsx .xls .xlsm .ods", _FRAME.format("read_excel") + "; or save the sheet as CSV"),
-    (".duckdb .ddb", "give duckdb.connect(path).sql('from TABLE') from Python, or export it to Parquet"),
-    (".sqlite .sqlite3 .db", "a database is no table: " + _FRAME.format("read_sql")),
+    (".xls .xlsb .ods", "save it as .xlsx or CSV, or " + _FRAME.format("read_excel")),
+    (".mdb .accdb", "export the table as CSV"),
     (
         ".tgz .tar.gz .tar.bz2 .tar.xz .tar.zst",
         "unpack it with `tar xf` and give the table in it, or decompress it if its files are samples (1.jpg, 1.txt)",
@@ -52,8 +51,8 @@ _STEPS = [
 _NEXT_STEPS = {suffix: step for suffixes, step in _STEPS for suffix in suffixes.split()}
 
 
-def check_location(source: str | os.PathLike[str] | ObjectPath) -> TableFile | ObjectPath:
-    """`source` as a file with its part, or as the path of an object store.
+def check_location(source: str | os.PathLike[str] | ObjectPath) -> TableFile | ObjectPath | DatabaseTable:
+    """`source` as a file with its part, as the path of an object store, or as a table of a database.
 
     Raises:
         DataError: no file can have this path, or it is an address of another kind, such as of the web.
@@ -69,13 +68,14 @@ def check_location(source: str | os.PathLike[str] | ObjectPath) -> TableFile | O
     address = _ADDRESS.match(text)
     if address is not None:
         kind = address[1].lower()
-        if found := ObjectPath.parse(text):
+        if found := DatabaseTable.parse(text) or ObjectPath.parse(text):
             return found
         example = _DOWNLOAD.get(kind, "").format(text)
         how = f", for example with `{example}`" if example else ""
+        known = ", ".join((*SCHEMES, *DATABASES))
         raise DataError(
-            f"{short(text, 120)} is an address of a kind that is not read ({', '.join(SCHEMES)} are): download the "
-            f"file first{how}, and give the path of the file"
+            f"{short(text, 120)} is an address of a kind that is not read ({known} are): download the file first{how}, "
+            "and give the path of the file"
         )
     return TableFile.parse(text)
 

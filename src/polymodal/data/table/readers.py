@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from polymodal.core.errors import DataError
+from polymodal.data.table import database_file, excel
 from polymodal.data.table.columns import check_names, plain_type, to_plain_type
 from polymodal.data.table.compressed import ZIP, decompressed, find_member, format_of
 from polymodal.data.table.csv import CsvFile
@@ -17,6 +18,7 @@ from polymodal.data.table.encodings import in_utf8
 from polymodal.data.table.json_array import read_json
 from polymodal.data.table.json_lines import JsonLines
 from polymodal.data.table.source_part import TableFile
+from polymodal.data.table.untyped_rows import UntypedRows
 
 Batches = tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
@@ -34,23 +36,31 @@ def opened(file: TableFile, cache: Path) -> Iterator[Batches]:
     Raises:
         DataError: the file cannot be read, or has no such part.
     """
-    member, part = None, file.part
-    name = file.path
+    member, part, name = None, file.part, file.path
     if file.path.suffix.lower() == ZIP:
-        given, _, part = file.part.partition("&") if "=" not in file.part.partition("&")[0] else ("", "", file.part)
+        first, _, rest = file.part.partition("&")
+        given, part = ("", file.part) if "=" in first else (first, rest)
         member = find_member(file.path, given or None, SUFFIXES)
         name = Path(member)
+    suffix = format_of(name)
     with decompressed(file.path, cache, member) as source:
-        if format_of(name) in (".csv", ".tsv"):
+        if suffix in (".csv", ".tsv"):
             form = CsvForm.parse(part, file.path)
             with in_utf8(source, cache, form.encoding) as (text, note):
                 yield _read_csv(text, form, note)
-            return
-        if part:
-            raise DataError(
-                f"a {format_of(name)[1:]} file has no parts, so nothing may follow '#'", file=str(file.path)
-            )
-        yield _READERS[format_of(name)](source)
+        elif suffix in database_file.DUCKDB:
+            with database_file.duckdb_batches(source, part) as reader:
+                schema = _plain_schema(reader.schema, source)
+                yield schema, (_plain_batch(batch, schema) for batch in reader)
+        elif suffix in database_file.SQLITE:
+            yield _rows(database_file.SqliteRows(source, part))
+        elif suffix in excel.SUFFIXES:
+            yield _rows(excel.ExcelSheet(source, part))
+        elif part:
+            problem = f"a {suffix[1:]} file has no parts, so nothing may follow '#'"
+            raise DataError(problem, file=str(file.path))
+        else:
+            yield _READERS[suffix](source)
 
 
 def _read_csv(path: Path, form: CsvForm, note: str) -> Batches:
@@ -64,13 +74,7 @@ def _read_csv(path: Path, form: CsvForm, note: str) -> Batches:
     return source.schema.with_metadata({NOTE_KEY: "; ".join(notes)} if notes else None), source.batches()
 
 
-def _read_json_lines(path: Path) -> Batches:
-    source = JsonLines(path)
-    return source.schema, source.batches()
-
-
-def _read_json(path: Path) -> Batches:
-    source = read_json(path)
+def _rows(source: UntypedRows) -> Batches:
     return source.schema, source.batches()
 
 
@@ -92,15 +96,15 @@ def _read_arrow(path: Path) -> Batches:
 
 
 _READERS: dict[str, Callable[[Path], Batches]] = {
-    ".json": _read_json,
-    ".jsonl": _read_json_lines,
-    ".ndjson": _read_json_lines,
+    ".json": lambda path: _rows(read_json(path)),
+    ".jsonl": lambda path: _rows(JsonLines(path)),
+    ".ndjson": lambda path: _rows(JsonLines(path)),
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
     ".ipc": _read_arrow,
 }
-SUFFIXES = frozenset({".csv", ".tsv", *_READERS})
+SUFFIXES = frozenset({".csv", ".tsv", *excel.SUFFIXES, *database_file.SUFFIXES, *_READERS})
 
 
 def arrow_batches(source: pa.NativeFile) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

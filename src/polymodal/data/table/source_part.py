@@ -1,8 +1,10 @@
-"""Addresses of a part of a file: `book.xlsx#Prices`, `shop.sqlite#products`, `data.zip#a.csv`, `a.csv#separator=;`."""
+"""Addresses of a part of a file or database: `book.xlsx#Prices`, `shop.sqlite#products`, `postgresql://host/shop#SELECT
+...`."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,3 +32,41 @@ class TableFile:
             name, _, part = text.partition("#")
         path = Path(name)
         return cls(path.expanduser() if name.startswith("~") else path, part)
+
+
+#: Schemes of the URLs of databases.
+DATABASES = ("postgresql", "postgres", "mysql", "mariadb")
+_DATABASE = re.compile(r"(postgresql|postgres|mysql|mariadb):/+([^#]*)(?:#(.*))?", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DatabaseTable:
+    """A table or query of a database server.
+
+    url: with the password, which no message shows
+    part: a table or a query; empty if the URL has none
+
+    Example:
+        >>> table = DatabaseTable.parse("postgresql://me:secret@host/shop#products")
+        >>> table.part, table.shown
+        ('products', 'postgresql://me@host/shop')
+    """
+
+    url: str
+    part: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> DatabaseTable | None:
+        """The table of a URL; None for other texts. A single slash after the scheme stands for both."""
+        matched = _DATABASE.fullmatch(text)
+        if matched is None:
+            return None
+        scheme = matched[1].lower()
+        return cls(f"{'postgresql' if scheme == 'postgres' else scheme}://{matched[2]}", matched[3] or "")
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password and its options."""
+        scheme, _, rest = self.url.partition("?")[0].partition("://")
+        access, at, place = rest.rpartition("@")
+        return f"{scheme}://{access.partition(':')[0]}{at}{place}"

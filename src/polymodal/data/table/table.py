@@ -21,7 +21,8 @@ from polymodal.data.table.object_copy import local_copy
 from polymodal.data.table.readers import SUFFIXES
 from polymodal.data.table.row_groups import RowGroupTable
 from polymodal.data.table.shards import is_pattern, read_shards, shards_of
-from polymodal.data.table.source_part import TableFile
+from polymodal.data.table.source_part import DatabaseTable, TableFile
+from polymodal.data.table.sql_rows import read_database
 from polymodal.data.table.tar import TAR, open_tars
 
 #: Suffixes of addresses that are tables.
@@ -31,12 +32,13 @@ _ADDRESSES = frozenset({*SUFFIXES, TAR, ZIP})
 def open_table(source: Any, *, root: Root | None = None, cache: Path) -> Table:
     """Open `source` as a table.
 
-    source: a path to a CSV, TSV, JSON, JSON lines, Parquet or Arrow file (also compressed, as `.csv.gz`), to a folder
-        of Parquet files (or a pattern such as `part-*.parquet`), to tar files of samples (`shard-*.tar`), or to a
-        folder of images, audio or videos (`class/file.png`, with the columns `image`, `audio` or `video`, and
-        `label`); the address of a file, a folder or a pattern in an object store (`s3://`, `gs://`, `az://`,
-        `file://`), whose Parquet files are read where they are; a pandas or polars frame; a pyarrow table; any object
-        that exports an Arrow stream; a dict of columns; a list of dicts
+    source: a path to a CSV, TSV, JSON, JSON lines, Parquet, Arrow, Excel, SQLite or DuckDB file (also compressed, as
+        `.csv.gz`; a sheet or table is named after `#`, as in `shop.sqlite#products`), to a folder of Parquet files (or
+        a pattern such as `part-*.parquet`), to tar files of samples (`shard-*.tar`), or to a folder of images, audio or
+        videos (`class/file.png`, with the columns `image`, `audio` or `video`, and `label`); the URL of a database
+        with a table or query (`postgresql://host/shop#SELECT ...`); the address of a file, a folder or a pattern in an
+        object store (`s3://`, `gs://`, `az://`, `file://`), whose Parquet files are read where they are; a pandas or
+        polars frame; a pyarrow table; any object that exports an Arrow stream; a dict of columns; a list of dicts
     root: base folder of media paths in cells. Default: the folder of the file. In-memory sources have no default root,
         and paths in their cells are refused without one.
     cache: folder where CSV, JSON lines, Parquet and compressed Arrow files are converted to a memory-mapped form, once
@@ -55,6 +57,9 @@ def open_table(source: Any, *, root: Root | None = None, cache: Path) -> Table:
         location = check_location(source)
         if isinstance(location, ObjectPath):
             return _open_address(location, root, Path(cache))
+        if isinstance(location, DatabaseTable):
+            columns = flat_columns(in_memory.from_arrow(read_database(location, Path(cache))))
+            return ColumnTable(columns, name=location.part or location.shown, root=root)
         return _open_file(location, root, Path(cache))
     return ColumnTable(flat_columns(read_source(source)), name="table", root=root)
 
