@@ -18,6 +18,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from polymodal.serving.operations.prediction import PredictRows
 from service import KEY, data_address, error_of, png, running
 
 
@@ -107,7 +108,7 @@ def test_bad_rows_are_errors_that_name_them(client: httpx.Client, row: dict[str,
 
 
 def test_a_key_on_every_route(service: str) -> None:
-    with httpx.Client(base_url=service) as stranger:
+    with httpx.Client(base_url=service, timeout=60) as stranger:
         assert stranger.get("/health").json() == {"status": "ok"}
         for method, path in (
             ("GET", "/v1/models"), ("GET", "/metrics"), ("GET", "/nothing"), ("GET", "/health/"), ("GET", "//health"),
@@ -121,7 +122,7 @@ def test_a_key_on_every_route(service: str) -> None:
 
 def test_without_a_key_only_this_machine_is_answered(folders: dict[str, Path]) -> None:
     """A web page whose name resolves to this machine sends its own name as host."""
-    with running({"chat": folders["chat"]}) as address, httpx.Client(base_url=address) as client:
+    with running({"chat": folders["chat"]}) as address, httpx.Client(base_url=address, timeout=60) as client:
         assert client.get("/v1/models").status_code == 200
         assert client.get("/v1/models", headers={"host": "localhost:80"}).status_code == 200
         for host in ("evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "", "evil@localhost:1"):
@@ -132,7 +133,10 @@ def test_without_a_key_only_this_machine_is_answered(folders: dict[str, Path]) -
 
 def test_limits_of_bodies(folders: dict[str, Path]) -> None:
     models = {"mixed": folders["mixed"]}
-    with running(models, max_body_mib=0.01, max_rows=4) as address, httpx.Client(base_url=address) as client:
+    with (
+        running(models, max_body_mib=0.01, max_rows=4) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         large = {"rows": [{"text": "a" * 20_000}]}
         assert client.post("/v1/predict", json=large).status_code == 413
         body = json.dumps(large).encode()
@@ -185,6 +189,37 @@ def test_a_busy_service_says_so(folders: dict[str, Path]) -> None:
         waiting.close()
         wait_for("polymodal_active_requests 0.0", client)
         assert client.post("/v1/predict", json={"rows": [{"text": "a"}]}).status_code == 200
+
+
+def test_rows_of_a_client_that_has_gone_are_not_computed(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request is computed, another waits, and its client closes the connection."""
+    entered, opened, computed = threading.Event(), threading.Event(), []
+    compute = PredictRows.compute
+
+    def held(self: PredictRows, served: Any, rows: list[Any]) -> list[Any]:
+        computed.append(rows[0]["text"])
+        entered.set()
+        assert opened.wait(60)
+        return compute(self, served, rows)
+
+    monkeypatch.setattr(PredictRows, "compute", held)
+    with running({"mixed": folders["mixed"]}) as address, httpx.Client(base_url=address, timeout=60) as client:
+        connections = []
+        for text in ("first", "gone"):
+            body = json.dumps({"rows": [{"text": text}]}).encode()
+            connections.append(send_head(address, "/v1/predict", len(body)))
+            connections[-1].sendall(body)
+            assert entered.wait(60)
+        wait_for("polymodal_active_requests 2.0", client)
+        connections[1].close()
+        wait_for("polymodal_active_requests 1.0", client)
+        opened.set()
+        assert connections[0].recv(1000).startswith(b"HTTP/1.1 200")
+        assert client.post("/v1/predict", json={"rows": [{"text": "last"}]}).status_code == 200
+        connections[0].close()
+    assert computed == ["first", "last"]
 
 
 def test_errors_and_the_log_tell_no_content(

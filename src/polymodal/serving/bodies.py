@@ -22,6 +22,9 @@ from polymodal.serving.options import ServingOptions
 MAX_PARTS = 256
 #: Values of a JSON body, whose objects need many times the memory of their text.
 MAX_VALUES = 1_000_000
+#: Bodies up to this many times the limit are read to their end and discarded. A connection that is closed before could
+#: be reset before the client has read why.
+DISCARDED = 4
 #: Bodies up to this size are parsed at once; larger ones in a thread, so that the event loop goes on.
 INLINE_BYTES = 65_536
 
@@ -41,22 +44,27 @@ async def read_body(request: Request, options: ServingOptions) -> bytes:
         f"the body is over the limit of {options.max_body_mib:g} MiB", status=413, code="body_too_large"
     )
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limit:
+    if not declared.isdecimal() or int(declared) > DISCARDED * limit:
         raise too_large
     chunks, size = [], 0
     try:
         async with asyncio.timeout(options.body_seconds):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > limit:
+                if size > DISCARDED * limit:
                     raise too_large
-                chunks.append(chunk)
+                if size <= limit:
+                    chunks.append(chunk)
+                else:
+                    chunks.clear()
     except TimeoutError:
         raise RequestError(
             f"the body did not arrive within {options.body_seconds:g} s", status=408, code="body_timeout"
         ) from None
     except ClientDisconnect:
         raise RequestError("the client has gone", code="client_gone") from None
+    if size > limit:
+        raise too_large
     return b"".join(chunks)
 
 

@@ -77,5 +77,7 @@ def _problem(value: Any, depth: int) -> str:
         return f"the number does not fit into {INTEGER_BITS + 1} bits"
     if isinstance(value, bytes):
         return "the column takes no files"
+    if isinstance(value, Mapping) and depth == 0:
+        return "a cell is no object; give its values as columns, such as size.width"
     inner = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else []
     return next(filter(None, (_problem(one, depth + 1) for one in inner)), "")
