@@ -83,7 +83,7 @@ class TimeSeries(MediaModality):
         num_steps: int | None = Field(default=None, ge=1, le=100_000)
         """Maximum number of steps; of each window if `max_windows` is more than 1. Default: 1.2 times the longest of a
         sample, at most `max_steps`."""
-        max_steps: Annotated[int, _BOUND] = sized_field(1_024, 2_048, 4_096, ge=8, le=100_000)
+        max_steps: Annotated[int, _BOUND] = sized_field(4_096, 4_096, 8_192, ge=8, le=100_000)
         """Upper bound of the default of `num_steps`."""
         max_windows: int = Field(default=1, ge=1, le=1_000)
         """Maximum number of windows. A series of more than `num_steps` steps is encoded in consecutive windows of at
