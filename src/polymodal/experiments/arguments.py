@@ -13,6 +13,7 @@ from polymodal.core.paths import cache_folder
 from polymodal.core.registry import find
 from polymodal.data.objects import as_root
 from polymodal.data.table.concat import ConcatTable, open_data
+from polymodal.data.table.given_splits import given_splits
 from polymodal.data.table.table import Table
 from polymodal.recipe.ensemble import Quality
 from polymodal.recipe.recipe import Recipe
@@ -38,11 +39,18 @@ class Tables:
 def open_tables(
     data: Any, *, validation: Any = None, test: Any = None, unlabeled: Any = None, root: Path | str | None = None
 ) -> Tables:
-    """Open the tables of a run. Each argument is a source of `data.table.concat.open_data`.
+    """Open the tables of a run. Each argument is a source of `data.table.concat.open_data`. `data` may also hold the
+    splits of one data set (`data.table.given_splits`).
 
     Raises:
-        DataError: there is no training table, or a table cannot be read.
+        DataError: there is no training table, a table cannot be read, or a split is given twice.
     """
+    splits = given_splits(data)
+    if splits is not None:
+        for name, table in (("validation", validation), ("test", test)):
+            if table is not None and name in splits:
+                raise DataError(f"the data hold the split {name!r}, and `{name}` is given too: leave out one of them")
+        data, validation, test = splits["train"], splits.get("validation", validation), splits.get("test", test)
     train = as_table(data, root)
     if train is None:
         raise DataError("no training data was given")

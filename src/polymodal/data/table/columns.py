@@ -122,13 +122,13 @@ def from_media_folder(folder: Path) -> Columns:
     stray = ""
     for entry in _visible(folder):
         if not entry.is_dir():
-            stray = stray or (entry.name if _media(entry.name) else "")
+            stray = stray or (entry.name if media_kind(entry.name) else "")
             continue
         for file in _visible(Path(entry.path)):
             path = f"{entry.name}/{file.name}"
             if file.is_dir():
                 raise DataError(f"folder {path!r} is nested too deep; {_LAYOUT_HINT}", file=str(folder))
-            kind = _media(file.name)
+            kind = media_kind(file.name)
             if kind is None:
                 raise DataError(
                     f"{path!r} is not a supported image, audio or video file ({_known()})", file=str(folder)
@@ -160,7 +160,7 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def _media(name: str) -> str | None:
+def media_kind(name: str) -> str | None:
     """The kind of media that the suffix of a file stands for."""
     suffix = os.path.splitext(name)[1].lower()
     return next((kind for kind, suffixes in _FOLDERS.items() if suffix in suffixes), None)

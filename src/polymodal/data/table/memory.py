@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from polymodal.core.errors import DataError
 from polymodal.data.table import columns as in_memory
 from polymodal.data.table.columns import Columns, check_names
+from polymodal.data.table.torch_rows import is_torch_data_set, torch_rows
 
 #: Names of the parts of a data set. A mapping of tables with such names is one data set that was already split.
 SPLIT_NAMES = frozenset({"train", "training", "validation", "valid", "val", "dev", "test", "eval", "unsupervised"})
@@ -25,7 +28,8 @@ def is_table(source: Any, *, row: bool = False) -> bool:
         return not row
     frame = hasattr(source, "columns") and (hasattr(source, "iloc") or hasattr(source, "to_arrow"))
     arrow = isinstance(source, pa.Table | pa.RecordBatch) or (_exports_arrow(source) and not _is_column(source))
-    return isinstance(source, str | os.PathLike) or frame or arrow or _is_hub_data_set(source)
+    named = isinstance(source, str | os.PathLike)
+    return named or frame or arrow or _is_hub_data_set(source) or is_torch_data_set(source)
 
 
 def check_no_splits(source: Any) -> None:
@@ -37,7 +41,7 @@ def check_no_splits(source: Any) -> None:
     if own_class or (len(names) > 1 and {name.lower() for name in names} <= SPLIT_NAMES):
         raise DataError(
             f"this is a mapping of tables with the splits {', '.join(map(repr, names))}; choose one of its splits, "
-            f"such as data[{names[0]!r}], and give the others as `validation` and `test`"
+            f"such as data[{names[0]!r}]; fit takes train, validation and test together"
         )
 
 
@@ -63,11 +67,35 @@ def read_source(source: Any) -> Columns:
         return in_memory.from_arrow(source.to_arrow())
     if _is_hub_data_set(source):
         return in_memory.from_arrow(source.with_format("arrow")[:])
+    if is_torch_data_set(source):
+        return in_memory.from_rows(torch_rows(source))
     if _exports_arrow(source) and not _is_column(source):
         return in_memory.from_arrow(_read_stream(source))
     if isinstance(source, Sequence) and not isinstance(source, str | bytes | bytearray | memoryview | range):
         return in_memory.from_rows(source)
     raise DataError(no_table(source))
+
+
+def media_folder(source: Any, columns: Columns) -> Path | None:
+    """The folder of all files that the records of a `datasets.Dataset` name by absolute paths; None for other sources.
+
+    Its features `Image`, `Audio` and `Video` hold the path of a file where the data set was made of files.
+    """
+    if not _is_hub_data_set(source):
+        return None
+    folders: set[str] = set()
+    for column in columns.values():
+        if isinstance(column, pa.ChunkedArray) and {"bytes", "path"} == _keys(column.type):
+            held, paths = pc.struct_field(column, "bytes"), pc.struct_field(column, "path")
+            named = [path for path in paths.filter(pc.is_null(held)).to_pylist() if path is not None]
+            if not all(map(os.path.isabs, named)):
+                return None
+            folders |= {os.path.dirname(path) for path in named}
+    return Path(os.path.commonpath(folders)) if folders else None
+
+
+def _keys(kind: pa.DataType) -> set[str]:
+    return {one.name for one in kind} if pa.types.is_struct(kind) else set()
 
 
 def _read_stream(source: Any) -> pa.Table:

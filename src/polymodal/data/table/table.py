@@ -9,13 +9,15 @@ from typing import Any
 from polymodal.core.errors import DataError
 from polymodal.data.objects import ObjectFile, ObjectPath, Root, as_root, object_file
 from polymodal.data.table import columns as in_memory
-from polymodal.data.table.arrow_cache import map_file, split_forms
+from polymodal.data.table.arrow_cache import ColumnForms, map_file, split_forms
 from polymodal.data.table.base import Table as Table
 from polymodal.data.table.base import non_null as non_null
 from polymodal.data.table.column_table import ColumnTable as ColumnTable
 from polymodal.data.table.compressed import ZIP, format_of
+from polymodal.data.table.given_splits import check_one_table
 from polymodal.data.table.locations import check_location, no_such_file, unknown_format
-from polymodal.data.table.memory import read_source
+from polymodal.data.table.memory import media_folder, read_source
+from polymodal.data.table.metadata_folder import media_names, metadata_file, renamed
 from polymodal.data.table.nested import flat_columns
 from polymodal.data.table.object_copy import local_copy
 from polymodal.data.table.readers import SUFFIXES
@@ -38,7 +40,8 @@ def open_table(source: Any, *, root: Root | None = None, cache: Path) -> Table:
         videos (`class/file.png`, with the columns `image`, `audio` or `video`, and `label`); the URL of a database
         with a table or query (`postgresql://host/shop#SELECT ...`); the address of a file, a folder or a pattern in an
         object store (`s3://`, `gs://`, `az://`, `file://`), whose Parquet files are read where they are; a pandas or
-        polars frame; a pyarrow table; any object that exports an Arrow stream; a dict of columns; a list of dicts
+        polars frame; a pyarrow table; a `datasets.Dataset`; a `torch.utils.data.Dataset` of dicts; any object that
+        exports an Arrow stream; a dict of columns; a list of dicts
     root: base folder of media paths in cells. Default: the folder of the file. In-memory sources have no default root,
         and paths in their cells are refused without one.
     cache: folder where CSV, JSON lines, Parquet and compressed Arrow files are converted to a memory-mapped form, once
@@ -61,12 +64,16 @@ def open_table(source: Any, *, root: Root | None = None, cache: Path) -> Table:
             columns = flat_columns(in_memory.from_arrow(read_database(location, Path(cache))))
             return ColumnTable(columns, name=location.part or location.shown, root=root)
         return _open_file(location, root, Path(cache))
-    return ColumnTable(flat_columns(read_source(source)), name="table", root=root)
+    columns = flat_columns(read_source(source))
+    return ColumnTable(columns, name="table", root=root or media_folder(source, columns))
 
 
 def _open_file(file: TableFile, root: Root | None, cache: Path) -> Table:
     path = file.path
     if path.is_dir() or (not path.exists() and is_pattern(path)):
+        check_one_table(path)
+        if path.is_dir() and (rows := metadata_file(path)) is not None:
+            return _open_metadata(TableFile(rows, file.part), root, cache)
         files = shards_of(path)
         if len(files) > 1:
             folder = path if path.is_dir() else path.parent
@@ -89,6 +96,16 @@ def _open_file(file: TableFile, root: Root | None, cache: Path) -> Table:
     return _placed(
         ColumnTable(flat_columns(columns), name=path.name, root=root or path.parent, forms=forms), path.parent
     )
+
+
+def _open_metadata(file: TableFile, root: Root | None, cache: Path) -> Table:
+    """The rows of a folder of media, in which the columns with paths are named by the kind of media."""
+    columns, forms = split_forms(map_file(file, cache))
+    names = media_names(columns, file.path)
+    columns = flat_columns(renamed(columns, names))
+    forms = ColumnForms(renamed(forms.kinds, names), renamed(forms.texts, names))
+    folder = file.path.parent
+    return _placed(ColumnTable(columns, name=folder.name, root=root or folder, forms=forms), folder)
 
 
 def _open_address(address: ObjectPath, root: Root | None, cache: Path) -> Table:
