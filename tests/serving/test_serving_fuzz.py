@@ -77,6 +77,7 @@ def test_no_body_breaks_the_service(client: httpx.Client, asked: tuple[str, Any]
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_no_bytes_break_the_service(client: httpx.Client, body: bytes, kind: str) -> None:
     for data in (body, b"--a\r\n" + body + b"\r\n--a--\r\n"):
-        answer = client.post("/v1/predict?model=mixed", content=data, headers={"content-type": kind})
-        assert answer.status_code in (400, 415), (data, answer.text)
-        error_of(answer)
+        for path in ("/v1/predict?model=mixed", "/v1/audio/transcriptions"):
+            answer = client.post(path, content=data, headers={"content-type": kind})
+            assert answer.status_code in (400, 415), (data, answer.text)
+            error_of(answer)

@@ -21,6 +21,7 @@ from polymodal.serving.routes.decisions import decisions
 from polymodal.serving.routes.embeddings import embeddings
 from polymodal.serving.routes.models import health, metrics, model, models
 from polymodal.serving.routes.predict import predict
+from polymodal.serving.routes.transcriptions import transcriptions
 from polymodal.serving.served_model import ServedModel
 from polymodal.serving.state import ServiceState
 
@@ -28,6 +29,7 @@ ROUTES = [
     Route("/v1/predict", predict, methods=["POST"]),
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/v1/embeddings", embeddings, methods=["POST"]),
+    Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
     Route("/v1/decisions", decisions, methods=["POST"]),
     Route("/v1/models", models, methods=["GET"]),
     Route("/v1/models/{name}", model, methods=["GET"]),
