@@ -55,11 +55,6 @@ class ServedModel:
         return self._model is not None
 
     @property
-    def input_columns(self) -> list[str]:
-        """The columns of the inputs, without those of prompts."""
-        return list(dict.fromkeys(column for one in self.modalities.values() for column in one.columns))
-
-    @property
     def prompt_columns(self) -> list[str]:
         """The columns of prompts and conversations, which must have a cell in every row."""
         return list(dict.fromkeys(column for task in self.tasks.values() for column in task.prompt_columns))

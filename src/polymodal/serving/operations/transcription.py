@@ -44,7 +44,7 @@ class TranscribeRows(Operation):
     def compute(self, served: ServedModel, rows: list[Row]) -> list[Any]:
         model, errors = served.load_single(), CellErrors()
         headers = read_metadata("audio", [row[self.column] for row in rows], None, served.limits)
-        changes = {} if self.temperature is None else {"temperature": self.temperature}
+        changes: dict[str, Any] = {} if self.temperature is None else {"temperature": self.temperature}
         found = transcribe(model.predictor, model.open(rows), errors, output=self.output, **changes)
         answers: list[Any] = []
         for segments, header in zip(found, headers, strict=True):
