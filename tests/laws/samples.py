@@ -186,7 +186,10 @@ TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
     "metric_learning": groups,
     "event_detection": happenings,
     "text_generation": sayings,
+    "image_generation": lambda rows, draw: images(rows, draw)["image"],
 }
+#: Options of tasks whose fitting would take long.
+QUICK_TASKS: dict[str, dict[str, Any]] = {"image_generation": {"autoencoder_steps": 2, "autoencoder_channels": 8}}
 #: Decoders that generate text, and those that predict for every other task.
 TEXT_DECODERS = [name for name, decoder in components("decoder").items() if decoder.is_generative]
 VALUE_DECODERS = [
@@ -210,7 +213,7 @@ def sample_table(modalities: list[str], tasks: list[str], rows: int = 24) -> tup
         inputs[f"in_{modality}"] = {"modality": small(modality), "columns": list(found)}
     for task in tasks:
         columns[f"y_{task}"] = sample("task", task, rows)["target"]
-        outputs[f"y_{task}"] = {"task": task}
+        outputs[f"y_{task}"] = {"task": {"name": task, **QUICK_TASKS.get(task, {})}}
     return columns, {"inputs": inputs, "outputs": outputs}
 
 

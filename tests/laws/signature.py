@@ -13,13 +13,14 @@ from torch import Tensor
 from laws.estimators import SPACES, estimator, folds_of, planted_target, sample_features
 from laws.featurizers import MEMBERS, with_features
 from laws.objectives import of_objective
-from laws.samples import light, network_of, prepare, sample, sample_table, total_loss, whole_batch
+from laws.samples import QUICK_TASKS, light, network_of, prepare, sample, sample_table, total_loss, whole_batch
 from polymodal.core.registry import find
 from polymodal.features.feature_set import FeatureSet
-from polymodal.generation.output import GenerationOutput
 from polymodal.inference.predictor import Predictor
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
+from polymodal.tasks.generative import GenerativeTask
+from polymodal.tasks.image_generation import ImageGenerationTask
 
 
 def digest(value: Any) -> str:
@@ -66,15 +67,16 @@ def of_network(**recipe: Any) -> str:
     return digest(found)
 
 
-def written(
-    preparation: Preparation, prepared: PreparedTable, network: Network
-) -> dict[str, list[list[GenerationOutput]]]:
-    """The generated texts of every text output, with the generation options of its task."""
-    return {
-        name: Predictor(network, preparation).generate(prepared, name, task.generation_config)  # type: ignore[attr-defined]
-        for name, task in preparation.tasks.items()
-        if task.is_generative
-    }
+def written(preparation: Preparation, prepared: PreparedTable, network: Network) -> dict[str, Any]:
+    """What every output of texts or images generates, with the generation options of its task."""
+    predictor = Predictor(network, preparation)
+    found: dict[str, Any] = {}
+    for name, task in preparation.tasks.items():
+        if isinstance(task, GenerativeTask):
+            found[name] = predictor.generate(prepared, name, task.generation_config)
+        elif isinstance(task, ImageGenerationTask):
+            found[name] = predictor.generate_images(prepared, name, task.options.generation)
+    return found
 
 
 def learns(network: Network) -> dict[str, float]:
@@ -173,6 +175,7 @@ def _of_modality(options: dict[str, Any]) -> str:
 
 def _of_written(options: dict[str, Any]) -> str:
     """Prepared targets and prompts, the network's predictions and generated texts, and the names of the metrics."""
+    options = QUICK_TASKS.get(options["name"], {}) | options
     columns = sample("task", options["name"], rows=12) | sample("modality", "text", rows=12)
     columns["turns"] = [[f"why {row}", "so"] for row in range(12)]
     preparation, prepared = prepare(columns, outputs={"target": {"task": options}}, inputs={"text": "text"})

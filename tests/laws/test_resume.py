@@ -69,7 +69,9 @@ class KilledForReal(KilledAt):
 
 
 def the_experiment(folder: Path) -> Experiment:
-    columns, recipe = sample_table(["text", "image", "number"], ["classification", "regression", "text_generation"])
+    columns, recipe = sample_table(
+        ["text", "image", "number"], ["classification", "regression", "text_generation", "image_generation"]
+    )
     return experiment({"train": columns, "validation": columns}, folder, **recipe, fusion="mixture", training=TRAINING)
 
 

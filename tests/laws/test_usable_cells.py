@@ -45,6 +45,7 @@ USELESS_TARGETS: dict[str, Any] = {
     "metric_learning": None,
     "event_detection": [{"start": 1.0, "end": 0.5, "label": "bark"}],
     "text_generation": None,
+    "image_generation": b"no image",
 }
 
 

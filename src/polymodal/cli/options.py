@@ -61,7 +61,7 @@ Storage = Annotated[
 ]
 Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]
 
-TextOutput = Annotated[str | None, typer.Option(help="Output to generate, if the model has several text outputs.")]
+TextOutput = Annotated[str | None, typer.Option(help="Output to generate, if the model generates several.")]
 Root = Annotated[
     Path | None, typer.Option(help="Folder that media paths are relative to. Default: the folder of the table.")
 ]

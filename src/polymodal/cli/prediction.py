@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
+from polymodal.cli.image_generation import generates_images, write_images
 from polymodal.cli.inputs import load_single_model, open_rows
 from polymodal.cli.options import Json, ModelDir, OverwriteFile, Root, Strict, TableOrRow, TextOutput
 from polymodal.cli.output import output_file, print_cell_errors, print_result, rows_table, write_jsonl
@@ -117,9 +118,17 @@ def generate(
             help="Generation setting, such as num_beams=4; json_schema may be a file. Repeat for several.",
         ),
     ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Number of texts or images per row; several texts need a temperature.")
+    ] = None,
     output: TextOutput = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write, .jsonl: one line with the texts of each row.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .jsonl, one line with the texts or images of each row; .png, a grid of images.",
+        ),
     ] = None,
     overwrite: OverwriteFile = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print the text of one row while it is generated.")] = False,
@@ -127,7 +136,7 @@ def generate(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Generate texts for each row of a table, with their log-probabilities."""
+    """Generate texts for each row of a table, with their log-probabilities, or images."""
     skip_pandas()
     from polymodal.data.table.cell_errors import CellErrors
 
@@ -136,10 +145,19 @@ def generate(
             "a stream is printed while it is generated; leave out --out and --json", param_hint="--stream"
         )
     schemas = [one.partition("=")[2] for one in settings or []]
-    file = output_file(out, overwrite, [data, *schemas], what="texts", endings=(".jsonl",))
+    file = output_file(out, overwrite, [data, *schemas], what="texts or images", endings=(".jsonl", ".png"))
     changes = generation_options(settings or [])
+    if samples is not None:
+        changes["num_return_sequences"] = samples
     model = load_single_model(model_dir, SINGLE_MODEL_ONLY)
     table = open_rows(model, data, root)
+    if generates_images(model, output):
+        if stream:
+            raise typer.BadParameter("images are not streamed; leave out --stream", param_hint="--stream")
+        write_images(model, table, CellErrors(strict), output, changes, file=file, as_json=as_json)
+        return
+    if file is not None and file.path.suffix == ".png":
+        raise typer.BadParameter("texts are written as .jsonl, not as '.png'", param_hint="--out")
     if stream:
         for chunk in model.stream_tokens(table, output=output, **changes):
             sys.stdout.write(escape_controls(chunk, "\n\t"))

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 # The meaning of a decoded number: mutually exclusive classes (softmax), independent binary labels (sigmoid), real
-# numbers, or autoregressive tokens of a text. Predictions are combined accordingly.
-Space = Literal["categorical", "binary", "real", "text"]
+# numbers, or autoregressive tokens of a text or an image. Predictions are combined accordingly.
+Space = Literal["categorical", "binary", "real", "text", "image"]
+#: The spaces of tokens that a generative decoder predicts one after the other.
+TOKEN_SPACES = ("text", "image")
 
 
 class TimeGrid(NamedTuple):
@@ -22,10 +24,11 @@ class TimeGrid(NamedTuple):
 
 
 class TextShape(NamedTuple):
-    """The tokens of a text that a decoder generates.
+    """The tokens of a text, or of an image, that a decoder generates.
 
     vocab_size: tokens are numbers from 0 to vocab_size - 1
-    bos_id, eos_id: the tokens before and after a text
+    bos_id, eos_id: the tokens before and after a text; -1 as `eos_id`: every target has the maximum length and no end
+        token, as those of images
     max_prompt_length, max_target_length: limits in tokens; the target includes its end token
     checkpoint: the configuration of the checkpoint of the tokenizer, JSON-ready; None for a tokenizer trained here
     """
@@ -36,6 +39,11 @@ class TextShape(NamedTuple):
     max_prompt_length: int
     max_target_length: int
     checkpoint: dict[str, Any] | None = None
+
+    @property
+    def has_end(self) -> bool:
+        """Whether a target ends with an end token."""
+        return self.eos_id >= 0
 
 
 class OutputShape(NamedTuple):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from polymodal.datasets.captioned_figures import make_captioned_figures, read_figure
     from polymodal.datasets.dialogue import make_dialogues
     from polymodal.datasets.easy_vqa import load_easy_vqa
     from polymodal.datasets.events import make_audio_events, make_series_events, make_video_events
@@ -38,6 +39,7 @@ _PUBLIC = {
     "load_easy_vqa": "easy_vqa",
     "make_video_events": "events",
     "make_video_summaries": "video_summaries",
+    "make_captioned_figures": "captioned_figures",
     "make_dialogues": "dialogue",
     "make_exclusive_or": "planted",
     "make_functions": "functions",
@@ -56,11 +58,13 @@ _PUBLIC = {
     "make_spoken_digits": "moving_shapes",
     "make_test_suites": "repairs",
     "make_translations": "translations",
+    "read_figure": "captioned_figures",
 }
 
 __all__ = [
     "load_easy_vqa",
     "make_audio_events",
+    "make_captioned_figures",
     "make_dialogues",
     "make_exclusive_or",
     "make_functions",
@@ -80,6 +84,7 @@ __all__ = [
     "make_translations",
     "make_video_events",
     "make_video_summaries",
+    "read_figure",
 ]
 
 

@@ -31,8 +31,8 @@ _TOPICS = {
     "food": ["bread", "soup", "apple"],
     "tool": ["axe", "saw", "drill"],
 }
-_COLORS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
-_SHAPES = ("circle", "square", "triangle")
+FIGURE_COLORS = {"red": (210, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 210)}
+FIGURE_SHAPES = ("circle", "square", "triangle")
 
 
 def make_exclusive_or(rows: int = 100, seed: int = 0, noise: float = 0.3) -> Columns:
@@ -85,8 +85,8 @@ def make_planted_images(rows: int = 100, seed: int = 0, size: int = 32) -> Colum
         (['color', 'image', 'shape'], (16, 16))
     """
     generator = np.random.default_rng(seed)
-    shapes = generator.choice(_SHAPES, rows).tolist()
-    colors = generator.choice(list(_COLORS), rows).tolist()
+    shapes = generator.choice(FIGURE_SHAPES, rows).tolist()
+    colors = generator.choice(list(FIGURE_COLORS), rows).tolist()
     images = [_figure(s, c, size, generator) for s, c in zip(shapes, colors, strict=True)]
     return {"image": images, "shape": shapes, "color": colors}
 
@@ -137,7 +137,7 @@ def make_mixed(rows: int = 100, seed: int = 0, missing_ratio: float = 0.05) -> C
     modes = generator.choice(["strict", "lenient"], rows)
     score = generator.random(rows)
     yes = (asked == shown) & (score > np.where(modes == "strict", 0.5, 0.1))
-    shapes = generator.choice(_SHAPES, rows)
+    shapes = generator.choice(FIGURE_SHAPES, rows)
     inputs: Columns = {
         "question": [f"is the {generator.choice(_FILLER)} figure {color} ?" for color in asked],
         "image": [_figure(str(s), str(c), 32, generator) for s, c in zip(shapes, shown, strict=True)],
@@ -163,9 +163,9 @@ def _figure(shape: str, color: str, size: int, generator: np.random.Generator) -
     box = (x - radius, y - radius, x + radius, y + radius)
     draw = ImageDraw.Draw(image)
     if shape == "circle":
-        draw.ellipse(box, fill=_COLORS[color])
+        draw.ellipse(box, fill=FIGURE_COLORS[color])
     elif shape == "square":
-        draw.rectangle(box, fill=_COLORS[color])
+        draw.rectangle(box, fill=FIGURE_COLORS[color])
     else:
-        draw.polygon([(x, box[1]), (box[0], box[3]), (box[2], box[3])], fill=_COLORS[color])
+        draw.polygon([(x, box[1]), (box[0], box[3]), (box[2], box[3])], fill=FIGURE_COLORS[color])
     return image

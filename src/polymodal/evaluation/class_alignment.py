@@ -12,7 +12,8 @@ def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np
     """`distribution [rows, k]` of `task` with its columns in the order of the classes of `reference`, `[rows, k']`.
 
     A class that `task` does not know (it has no training row) gets probability 0. A class that `reference` does not
-    know is removed. Predictions on a timeline are resampled to the cells of `reference`. Texts do not change.
+    know is removed. Predictions on a timeline are resampled to the cells of `reference`. Texts and images do not
+    change.
     """
     if task.is_generative:
         return distribution
@@ -24,7 +25,7 @@ def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np
 def have_same_classes(task: Task, reference: Task) -> bool:
     """Whether two tasks have the same type and the same classes (or columns), in any order."""
     if task.is_generative:
-        return reference.is_generative
+        return reference.space == task.space
     return task.options.name == reference.options.name and sorted(task.classes) == sorted(reference.classes)
 
 

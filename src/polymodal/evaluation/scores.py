@@ -10,6 +10,7 @@ import numpy as np
 from polymodal.core.caller import warn_caller
 from polymodal.core.errors import PolymodalWarning
 from polymodal.core.formatting import count_noun, join_words
+from polymodal.core.types import TOKEN_SPACES
 from polymodal.evaluation.intervals import Resampling, bootstrap
 from polymodal.evaluation.targets import OutputTargets, RowCounts
 from polymodal.metrics.base import Metric
@@ -137,14 +138,14 @@ def baseline_scores(task: Task, targets: OutputTargets) -> dict[str, float]:
 
 
 def output_class_details(task: Task, distribution: np.ndarray, targets: OutputTargets) -> dict[str, Any]:
-    """Per-class scores and the confusion matrix of a classification, JSON-ready; empty for numbers and texts.
+    """Per-class scores and the confusion matrix of a classification, JSON-ready; empty for numbers, texts and images.
 
     classes: names of the k classes or labels; `UNKNOWN_CLASSES` comes last, if rows have a class that training did not
         see
     per_class: `precision`, `recall`, `f1`, `support` of each class (None if undefined)
     confusion: `[k][k]` summed weights, true class by row and predicted class by column; only for exclusive classes
     """
-    if task.space in ("real", "text"):
+    if task.space in ("real", *TOKEN_SPACES):
         return {}
     predicted, truth, weights = task.per_class_arrays(*targets.arrays(task, distribution))
     classes, known = list(task.classes), predicted.shape[1]

@@ -12,11 +12,17 @@ def with_required_options(path: str, kind: str, prepared: Options, network: Opti
     """The options of the modality (or task) at `path` with the values that its encoder (or decoder) requires.
 
     Raises:
-        RecipeError: the recipe sets another value.
+        RecipeError: the recipe sets another value, or there is no such option.
     """
     at_size = network.at_size(size) if isinstance(network, SizedModel) else network
     component = find(kind, network.name)
     wanted = component.required_options(at_size)
+    if unknown := next((option for option in wanted if option not in type(prepared).model_fields), None):
+        raise RecipeError(
+            path.rpartition(".")[0] + f".{kind}",
+            f"its options require `{unknown}` of the text that is generated, and the task is {prepared.name}; remove "
+            "them, or choose another decoder",
+        )
     for option, value in wanted.items():
         if option in prepared.model_fields_set and getattr(prepared, option) != value:
             raise RecipeError(

@@ -127,7 +127,9 @@ def make_plan(
     }
     generates_only = all(generates.values())
     if any(generates.values()) and (privileged := [name for name, one in inputs.items() if one.privileged]):
-        raise RecipeError(f"inputs.{privileged[0]}.privileged", "privileged inputs do not support text outputs")
+        raise RecipeError(
+            f"inputs.{privileged[0]}.privileged", "privileged inputs do not support text or image outputs"
+        )
     if inputs and all(one.privileged for one in inputs.values()):
         raise RecipeError(f"inputs.{next(iter(inputs))}.privileged", "at least one input must not be privileged")
     if not inputs and not (outputs and generates_only):
@@ -200,9 +202,7 @@ def _complete_output(
     needed, can = find("task", task.name).is_generative, find("decoder", decoder.name).is_generative
     if needed != can:
         fitting = ", ".join(key for key, one in components("decoder").items() if one.is_generative == needed)
-        problem = (
-            f"{decoder.name!r} {'generates texts' if can else 'does not generate texts'}, and the task is {task.name}"
-        )
+        problem = f"{decoder.name!r} {'generates' if can else 'does not generate'} texts or images, and the task is {task.name}"
         raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name one of {fitting}")
     supported = find("decoder", decoder.name).tasks
     if supported and task.name not in supported:

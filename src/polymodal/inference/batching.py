@@ -13,6 +13,7 @@ from polymodal.generation.config import GenerationConfig
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.tasks.generative import GenerativeTask
+from polymodal.tasks.image_generation import ImageGenerationTask
 
 PREDICTION_BATCH_SIZE = 1024
 #: Maximum number of values in memory when a batch of texts is generated or scored.
@@ -54,24 +55,34 @@ def limit_batch_size(batch: int, prepared: PreparedTable, network: Network) -> i
 
 
 def max_text_rows(preparation: Preparation, config: GenerationConfig | None = None) -> int:
-    """The maximum number of rows in a batch for text generation and scoring.
+    """The maximum number of rows in a batch for the generation and scoring of texts and images.
 
     Each token needs some values for each token of the vocabulary and for each of the `hidden_size` features.
 
-    config: generation options; default: those of the recipe
+    config: options of text generation; default: those of the recipe
     """
     max_rows = PREDICTION_BATCH_SIZE
     for task in preparation.tasks.values():
         if isinstance(task, GenerativeTask):
             own = config or task.generation_config
             shape, sequences = task.text_shape, max(own.num_beams, own.num_return_sequences)
-            kept = (
-                16
-                * (shape.max_prompt_length + (own.max_new_tokens or shape.max_target_length))
-                * preparation.recipe.hidden_size
-            )
-            max_rows = min(max_rows, max(1, MAX_TEXT_VALUES // (sequences * (3 * shape.vocab_size + kept))))
+            length = shape.max_prompt_length + (own.max_new_tokens or shape.max_target_length)
+            max_rows = min(max_rows, _token_rows(preparation, shape.vocab_size, length, sequences))
+        elif isinstance(task, ImageGenerationTask):
+            max_rows = min(max_rows, max_image_rows(preparation, task, 1))
     return max_rows
+
+
+def max_image_rows(preparation: Preparation, task: ImageGenerationTask, samples: int) -> int:
+    """The maximum number of rows in a batch for the generation of `samples` images per row."""
+    shape = task.text_shape
+    return min(PREDICTION_BATCH_SIZE, _token_rows(preparation, shape.vocab_size, shape.max_target_length, samples))
+
+
+def _token_rows(preparation: Preparation, vocab_size: int, length: int, sequences: int) -> int:
+    """The number of rows with `sequences` sequences of this length whose values fit in memory."""
+    kept = 16 * length * preparation.recipe.hidden_size
+    return max(1, MAX_TEXT_VALUES // (sequences * (3 * vocab_size + kept)))
 
 
 def batch_order(split: Split[PreparedTable]) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -18,10 +18,11 @@ from polymodal.tasks.base import Task
 class Predictions:
     """The raw predictions of a network for one output over `rows`, on the CPU.
 
-    values: `[rows, k]` fp32; for text outputs the generated tokens `[rows, steps]` int64, padded with -1 (the first
-        token is -2 if the prompt of the row is unusable)
+    values: `[rows, k]` fp32; for text and image outputs the generated tokens `[rows, steps]` int64, padded with -1 (the
+        first token is -2 if the prompt of the row is unusable)
     branches, branch_weights: values `[rows, k]` and weights `[rows]` of each branch of the fusion, by name
-    losses: for text outputs with a known target, `[rows, 2]`: negative log-likelihood in nats, number of tokens
+    losses: for text and image outputs with a known target, `[rows, 2]`: negative log-likelihood in nats, and number of
+        tokens
     """
 
     values: Tensor

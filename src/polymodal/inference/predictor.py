@@ -23,6 +23,7 @@ from polymodal.inference.batching import (
     drawn_batches,
     iter_batches,
     limit_batch_size,
+    max_image_rows,
     max_text_rows,
 )
 from polymodal.inference.embedding import embed_inputs, embed_rows
@@ -35,9 +36,11 @@ from polymodal.preparation.preparation import ItemCorruption, Preparation, Prepa
 from polymodal.runtime.compute import ComputeConfig
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.tasks.generative import GenerativeTask, generative_task
+from polymodal.tasks.image_generation import ImageGenerationTask
 
 if TYPE_CHECKING:
     from polymodal.generation.config import GenerationConfig
+    from polymodal.generation.image_sampling import ImageSamplingConfig
     from polymodal.generation.output import GenerationOutput
 
 
@@ -71,8 +74,8 @@ class Predictor:
 
         hidden_inputs: inputs that are treated as missing
         corruption: a corruption of the items of one input
-        with_texts: whether to generate texts; the losses of known texts are always computed
-        row_numbers: the row numbers in the whole table, `[rows]`, which seed text generation; default: `split.rows`
+        with_texts: whether to generate texts and images; the losses of known ones are always computed
+        row_numbers: the row numbers in the whole table, `[rows]`, which seed the generation; default: `split.rows`
         advance: called with the number of rows processed since the last call
         """
         (found,) = self.predict_each(
@@ -172,6 +175,37 @@ class Predictor:
                     found[row] = generated
         return found
 
+    def generate_images(
+        self,
+        prepared: PreparedTable,
+        output: str,
+        config: ImageSamplingConfig,
+        *,
+        row_numbers: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Generate images of an output for every row of a prepared table: `[rows, num_return_sequences, size, size,
+        3]` uint8.
+
+        row_numbers: the row numbers in the whole table, `[rows]`, which seed the generation; default: 0, 1, 2 ...
+        """
+        from polymodal.inference.image_generation import generate_image_tokens
+
+        task, samples = self.preparation.tasks[output], config.num_return_sequences
+        assert isinstance(task, ImageGenerationTask)
+        numbers = np.arange(len(prepared)) if row_numbers is None else row_numbers
+        side = task.image_size
+        found = np.zeros((len(prepared), samples, side, side, 3), np.uint8)
+        size = min(
+            limit_batch_size(self.batch_size, prepared, self.network), max_image_rows(self.preparation, task, samples)
+        )
+        with self.running():
+            for rows in iter_batches(Split.all_rows(prepared), size):
+                batch = self.batch(prepared, rows)
+                branches = self.network.encode_and_fuse(batch)
+                tokens = generate_image_tokens(self.network, output, task, branches, batch, config, numbers[rows])
+                found[rows] = task.tokenizer.decode(tokens.cpu().numpy()).reshape(len(rows), *found.shape[1:])
+        return found
+
     def losses(
         self, split: Split[PreparedTable], *, rows: int, group_by_item: bool = True, world: World = SINGLE
     ) -> ObjectiveLosses:
@@ -228,7 +262,7 @@ class Predictor:
     ) -> dict[str, Predictions]:
         """The predictions of one encoded batch.
 
-        prompts: prompts of the whole table by output; None generates no texts
+        prompts: prompts of the whole table by output; None generates no texts and no images
         """
         hidden = {name: torch.ones_like(batch.rows, dtype=torch.bool) for name in hidden_inputs}
         branches = self.network.fuse(encoded, len(batch), hidden)
@@ -242,6 +276,15 @@ class Predictor:
 
                     tokens = generate_tokens(self.network, name, task, branches, batch, row_numbers)
                     tokens = mark_unusable_prompts(tokens, prompts.get(name), batch.rows.cpu().numpy())
+                found[name] = Predictions(tokens, {}, {}, predicted.values).cpu()
+                continue
+            if isinstance(task, ImageGenerationTask):
+                tokens = torch.zeros(len(batch), 0, dtype=torch.int64)
+                if prompts is not None:
+                    from polymodal.inference.image_generation import generate_image_tokens
+
+                    first = task.options.generation.model_copy(update={"num_return_sequences": 1})
+                    tokens = generate_image_tokens(self.network, name, task, branches, batch, first, row_numbers)
                 found[name] = Predictions(tokens, {}, {}, predicted.values).cpu()
                 continue
             weights = {term.name: term.weight for term in predicted.terms if term.name in predicted.per_branch}

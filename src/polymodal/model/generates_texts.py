@@ -1,4 +1,4 @@
-"""The methods of a model that generate texts and transcribe audio."""
+"""The methods of a model that generate texts and images, and transcribe audio."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import Preparation
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
     from polymodal.generation.output import GenerationOutput
     from polymodal.model.transcription import TranscriptSegment
 
 
 class GeneratesTexts(ABC):
-    """Base class of `Model`: text generation and transcription by its network."""
+    """Base class of `Model`: generation of texts and images, and transcription, by its network."""
 
     preparation: Preparation
 
@@ -87,6 +90,48 @@ class GeneratesTexts(ABC):
         from polymodal.model import text_generation
 
         return text_generation.stream_tokens(self._text_predictor(output), self.open(row, root), output, changes)
+
+    @check_arguments
+    def generate_images(
+        self,
+        data: Any,
+        *,
+        output: str | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+        **changes: Any,
+    ) -> list[list[Image]]:
+        """Generate images for each row of `data`.
+
+        output: the image output; default: the only one
+        changes: options of `generation.image_sampling.ImageSamplingConfig` (`temperature`, `top_k`,
+            `num_return_sequences`, `seed` ...) that override those of the recipe
+        data, root, strict: as in `predict`
+
+        Returns `num_return_sequences` PIL images for each row. The images of a row depend on the seed and on its
+        number in `data`, not on the other rows.
+
+        Raises:
+            RecipeError: the image output or an option does not exist.
+            DataError: a column is missing, or (strict) a cell is unusable.
+        """
+        from PIL.Image import fromarray
+
+        cell_errors = CellErrors(strict)
+        blocks = self.stream_images(self.open(data, root), cell_errors, output=output, **changes)
+        found = [[fromarray(image) for image in row] for block in blocks for row in block]
+        warn_cell_errors(cell_errors.errors)
+        return found
+
+    @check_arguments
+    def stream_images(
+        self, table: Table, cell_errors: CellErrors, *, output: str | None = None, **changes: Any
+    ) -> Iterator[np.ndarray]:
+        """`generate_images` block by block: arrays `[rows, num_return_sequences, size, size, 3]` uint8."""
+        from polymodal.model import image_generation
+
+        image_generation.image_output(self.preparation, output)
+        return image_generation.stream_images(self.predictor, table, cell_errors, output, changes)
 
     @check_arguments
     def transcribe(

@@ -74,7 +74,7 @@ def text_output(preparation: Preparation, output: str | None = None) -> str:
     Raises:
         RecipeError: there is no text output of this name, or, without a name, there are none or several.
     """
-    names = [name for name, task in preparation.tasks.items() if task.is_generative]
+    names = [name for name, task in preparation.tasks.items() if task.space == "text"]
     if output is not None and output not in names:
         raise RecipeError(f"outputs.{output}", f"the model has no such text output; {did_you_mean(output, names)}")
     if output is None and len(names) != 1:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from polymodal.core.errors import RecipeError
 from polymodal.core.options import Options
 from polymodal.core.registry import build
-from polymodal.core.types import Batch, FusionOutput, OutputShape, TaskOutput, Tokens
+from polymodal.core.types import TOKEN_SPACES, Batch, FusionOutput, OutputShape, TaskOutput, Tokens
 from polymodal.nn.decoders.base import Decoder
 from polymodal.nn.decoders.state_mixtures import LinearMixture
 from polymodal.nn.decoders.tabm import EnsembleDecoder
@@ -26,7 +26,7 @@ from polymodal.nn.objectives.base import InputInfo, Objective, ObjectiveBatch, O
 from polymodal.nn.towers import EncodedInputs, Tower
 from polymodal.recipe.recipe import TASK_INPUT, Recipe
 
-#: Number of values for a text target in each branch: its negative log-likelihood and its number of tokens.
+#: Number of values for a target of tokens in each branch: its negative log-likelihood and its number of tokens.
 NLL_VALUES = 2
 
 
@@ -166,12 +166,12 @@ class Network(nn.Module):
     def decode(self, branches: list[FusionOutput], batch: Batch) -> dict[str, TaskOutput]:
         """Predict every output from the fusion outputs of a batch.
 
-        For a text, the values are the likelihood of its target; `init_state` starts generation.
+        For a text or an image, the values are the likelihood of its target; `init_state` starts generation.
         """
         outputs = {}
         for name in self.decoders:
             fused = [branch.per_task.get(name, branch) for branch in branches]
-            if self.spaces[name] == "text":
+            if self.spaces[name] in TOKEN_SPACES:
                 output = self._target_nll(name, fused, batch)
             else:
                 output = self._decode_values(name, fused)

@@ -20,6 +20,8 @@ def describe_truth(task: Task, truth: Any) -> str:
     """The true value of one row; `truth` as in `Task.truth`."""
     if task.space == "categorical":
         return truncate(task.classes[int(truth)]) if truth < len(task.classes) else UNKNOWN_CLASS
+    if task.space == "image":
+        return "an image"
     if task.space == "text":
         return truncate(" / ".join(truth))
     if isinstance(task, EventDetectionTask):
@@ -33,6 +35,8 @@ def describe_prediction(task: Task, answer: Any) -> str:
     """The prediction for one row; `answer` as in `Task.predict`."""
     if task.space == "categorical":
         return truncate(answer if not isinstance(answer, bool) else str(answer).lower())
+    if task.space == "image":
+        return "nothing" if answer is None else "an image"
     if task.space == "text":
         return "no answer" if answer is None else truncate(answer) or "an empty text"
     if isinstance(task, EventDetectionTask):
@@ -47,6 +51,8 @@ def describe_error(task: Task, distribution: np.ndarray, truth: Any) -> str:
     if task.space == "categorical":
         given = distribution[int(truth)] if truth < len(distribution) else 0.0
         return f"probability {distribution.max():.1%} for the prediction, {given:.1%} for the truth"
+    if task.space == "image":
+        return f"root mean squared difference {_pixel_difference(distribution, truth):.0f} of 255"
     if task.space == "text":
         return _text_note(distribution, truth)
     if isinstance(task, EventDetectionTask):
@@ -100,6 +106,10 @@ def event_errors(
     kept = np.clip(distribution, 1e-12, 1 - 1e-12)
     loss = -(truth * np.log(kept) + (1 - truth) * np.log(1 - kept)).mean(1)
     return (found != true).any((1, 2)), loss
+
+
+def _pixel_difference(pixels: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(((pixels - truth.astype(np.float64)) ** 2).mean()))
 
 
 def _text_note(answer: Any, references: tuple[str, ...]) -> str:

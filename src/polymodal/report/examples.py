@@ -25,6 +25,7 @@ from polymodal.report.example_text import (
 )
 from polymodal.tasks.base import Task
 from polymodal.tasks.event_detection import EventDetectionTask
+from polymodal.tasks.image_generation import ImageGenerationTask
 
 THUMBNAIL = 72
 #: Columns shown of an input that reads many.
@@ -47,6 +48,9 @@ class Example:
     truth: str
     prediction: str
     note: str
+    #: The true and the predicted image as data URLs; empty if the output is no image.
+    truth_image: str = ""
+    prediction_image: str = ""
 
 
 def worst_examples(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:
@@ -75,6 +79,16 @@ def typical_texts(preparation: Preparation, scored: SplitScores, output: str, ma
     return _examples(preparation, scored, output, distribution, truth, positions)
 
 
+def spread_images(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:
+    """Up to `max_examples` rows of an image output, at even steps through the split, whatever their images are."""
+    split, task = scored.split, preparation.tasks[output]
+    distribution = task.distribution(scored.predictions[output].values)
+    value, present = (array[split.rows] for array in split.table.targets[output])
+    known = np.flatnonzero(present)
+    positions = known[np.unique(np.linspace(0, len(known) - 1, min(max_examples, len(known))).round().astype(np.int64))]
+    return _examples(preparation, scored, output, distribution, task.truth(value), positions)
+
+
 def _examples(
     preparation: Preparation,
     scored: SplitScores,
@@ -94,9 +108,18 @@ def _examples(
             truth=describe_truth(task, truth[position]),
             prediction=describe_prediction(task, answer),
             note=describe_error(task, distribution[position], truth[position]),
+            truth_image=_image_address(task, truth[position]),
+            prediction_image=_image_address(task, distribution[position]),
         )
         for position, answer, inputs in zip(positions, answers, seen, strict=True)
     ]
+
+
+def _image_address(task: Task, pixels: np.ndarray) -> str:
+    """The pixels of an image output as a data URL; empty for other outputs and where nothing was generated."""
+    if not isinstance(task, ImageGenerationTask):
+        return ""
+    return task.predict(pixels[None].astype(np.float64))[0] or ""
 
 
 def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -104,10 +127,10 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
 
     Classes: rows with a wrong class, by the probability of the true class. Labels: rows with a wrong label, by the
     log-likelihood of the true labels. Texts: texts that equal no reference, by the words that are missing. Events: rows
-    with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth. Embeddings:
-    no rows, because a single vector is neither right nor wrong.
+    with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth. Embeddings
+    and images: no rows, because a single one is neither right nor wrong.
     """
-    if not present.any() or task.is_embedding:
+    if not present.any() or task.is_embedding or isinstance(task, ImageGenerationTask):
         return np.zeros(0, np.int64)
     if task.space == "categorical":
         known = truth < distribution.shape[1]

@@ -15,7 +15,7 @@ from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, confidence_and_correctness, reliability_bins
 from polymodal.report.charts import ChartLine, Range, interval_bar, line_chart, reliability_chart, scatter_chart
-from polymodal.report.examples import Example, typical_texts, worst_examples
+from polymodal.report.examples import Example, spread_images, typical_texts, worst_examples
 from polymodal.report.model_summary import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.tasks.base import Task
 from polymodal.training.records import Epoch
@@ -24,6 +24,8 @@ from polymodal.training.records import Epoch
 MAX_IN_MATRIX, MAX_IN_TABLE = 30, 100
 #: Rows whose generated texts are shown, from the best to the worst.
 TYPICAL_TEXTS = 6
+#: Rows whose generated images are shown.
+SPREAD_IMAGES = 12
 #: Charts of predicted over true numbers for one output.
 MAX_SCATTERS = 6
 
@@ -70,6 +72,7 @@ class OutputSection:
     calibration_error: str
     examples: list[Example]
     generated: list[Example]
+    images: list[Example]
     notes: list[str]
 
 
@@ -100,7 +103,8 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=format_score(calibration_error(bins)),
         examples=worst_examples(model.preparation, scored, name, examples),
-        generated=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.is_generative else [],
+        generated=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.space == "text" else [],
+        images=spread_images(model.preparation, scored, name, SPREAD_IMAGES) if task.space == "image" else [],
         notes=list(task.notes),
     )
 

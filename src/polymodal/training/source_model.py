@@ -12,6 +12,7 @@ from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.options import Options
 from polymodal.core.registry import build, find
+from polymodal.core.types import TOKEN_SPACES
 from polymodal.preparation.preparation import Preparation
 from polymodal.preparation.saved_state import SavedPreparation
 from polymodal.pretrained.fine_tuning import FineTuningOptions
@@ -19,8 +20,8 @@ from polymodal.recipe.recipe import InputSpec, OutputSpec, Recipe
 from polymodal.tasks.base import Task
 
 INIT_FROM_KEY = "training.init_from"
-#: Output spaces whose values depend on the fitted task: standardized numbers, tokens of texts.
-FITTED_SPACES = ("real", "text")
+#: Output spaces whose values depend on the fitted task: standardized numbers, tokens of texts and images.
+FITTED_SPACES = ("real", *TOKEN_SPACES)
 #: Options of fine-tuning that may differ from the source model, because they do not change the checkpoint weights.
 FINE_TUNING_OPTIONS = frozenset(FineTuningOptions.model_fields) - {"quantization"}
 

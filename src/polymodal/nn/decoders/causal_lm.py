@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -77,6 +77,7 @@ class CausalLanguageModel(TextDecoder):
         cross_attn_every_n_layers: int | None = Field(default=None, ge=1)
         """With `conditioning: cross_attention`: cross-attention before every n-th layer. Default: 4."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("text_generation",)
     options: Options
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:

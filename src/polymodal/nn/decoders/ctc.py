@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -102,6 +102,7 @@ class CTC(TextDecoder):
         """`prefix_search`: the probability of each next token, summed over all alignments. `best_path`: the most likely
         path through the frames, which is faster but does not sum over alignments."""
 
+    tasks: ClassVar[tuple[str, ...]] = ("text_generation",)
     options: Options
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:

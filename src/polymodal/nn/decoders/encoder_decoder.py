@@ -66,6 +66,7 @@ class EncoderDecoder(TextDecoder):
         else English."""
 
     uses_encoder_outputs: ClassVar[bool] = True
+    tasks: ClassVar[tuple[str, ...]] = ("text_generation",)
     options: Options
 
     def __init__(self, options: Options, *, width: int, shape: OutputShape) -> None:

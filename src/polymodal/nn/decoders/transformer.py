@@ -83,6 +83,8 @@ class TransformerDecoder(TextDecoder):
         super().__init__(options, width=width, shape=shape)
         if width % options.num_heads:
             raise RecipeError("num_heads", f"{options.num_heads} heads do not divide the hidden size {width}")
+        if options.ctc_weight and not self.text.has_end:
+            raise RecipeError("ctc_weight", "an image is in the temporal order of no input; remove this option")
         self.options, self.width, self.ctc_weight = options, width, options.ctc_weight
         self.embedding = nn.Embedding(self.text.vocab_size, width)
         nn.init.normal_(
