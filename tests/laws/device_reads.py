@@ -146,6 +146,8 @@ ALLOWED: dict[str, str] = {
     "generation/beam_search.py::_unfinished": _STEP,
     "generation/beam_search.py::_finish_all": _STEP,
     "generation/beam_search.py::search": _STEP,
+    "generation/image_tokenizer.py::encode": "the autoencoder runs on the CPU",
+    "generation/image_tokenizer.py::decode": "the autoencoder runs on the CPU",
     "generation/output.py::build_outputs": _RESULT,
     "generation/sampling_distribution.py::_most_likely": "is asked for the k most likely of each row",
     "generation/sampling_distribution.py::uniform": _DRAWN,

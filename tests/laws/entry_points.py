@@ -95,6 +95,15 @@ class World:
             recipe={"inputs": {"maker": "category"}, "outputs": {"note": {"task": "text_generation"}}},
             settings=QUICK,
         )
+        blank = np.zeros((32, 32, 3), np.uint8)
+        self.painter = polymodal.fit(
+            {**columns, "photo": [blank + row for row in range(24)]},
+            recipe={
+                "inputs": {"maker": "category"},
+                "outputs": {"photo": {"task": {"name": "image_generation", "autoencoder_steps": 1, "patch_size": 16}}},
+            },
+            settings=QUICK,
+        )
         self.aligned = polymodal.pretrain(
             {"note": columns["note"], "maker": columns["maker"]}, "contrastive", settings=QUICK, out=folder / "aligned"
         )
@@ -216,6 +225,10 @@ class World:
             "generate": EntryPoint(self.writer.generate, {**data, "num_beams": 1}, cost=3),
             "stream_texts": _drained(
                 self.writer.stream_texts, {"table": self.writer.open(one), "cell_errors": CellErrors()}
+            ),
+            "generate_images": EntryPoint(self.painter.generate_images, {**data, "temperature": 1.0}, cost=3),
+            "stream_images": _drained(
+                self.painter.stream_images, {"table": self.painter.open(one), "cell_errors": CellErrors()}
             ),
             "stream_tokens": _drained(self.writer.stream_tokens, {"row": one}),
             "transcribe": EntryPoint(self.writer.transcribe, {**data, "chunk_seconds": 3.0}),

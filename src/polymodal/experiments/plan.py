@@ -202,7 +202,8 @@ def _complete_output(
     needed, can = find("task", task.name).is_generative, find("decoder", decoder.name).is_generative
     if needed != can:
         fitting = ", ".join(key for key, one in components("decoder").items() if one.is_generative == needed)
-        problem = f"{decoder.name!r} {'generates' if can else 'does not generate'} texts or images, and the task is {task.name}"
+        does = "generates" if can else "does not generate"
+        problem = f"{decoder.name!r} {does} texts or images, and the task is {task.name}"
         raise RecipeError(f"outputs.{name}.decoder", f"{problem}; name one of {fitting}")
     supported = find("decoder", decoder.name).tasks
     if supported and task.name not in supported:

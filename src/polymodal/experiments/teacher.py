@@ -65,5 +65,6 @@ def _check_tasks(tasks: dict[str, Task]) -> None:
         if task.is_generative:
             raise RecipeError(
                 TEACHER_KEY,
-                f"distillation does not support the text output {name}; train on the generated texts of the teacher",
+                f"distillation does not support the {task.space} output {name}; train on the {task.space}s that the "
+                "teacher generates",
             )

@@ -62,7 +62,7 @@ def override_sampling(config: ImageSamplingConfig, changes: dict[str, Any], path
 def sample_image_tokens(
     state: DecodingState, config: ImageSamplingConfig, num_tokens: int, row_numbers: Sequence[int]
 ) -> Tensor:
-    """Sample the tokens `[rows * num_return_sequences, num_tokens]` int64 of images; the images of a row are consecutive.
+    """Sample the tokens of images, `[rows * num_return_sequences, num_tokens]` int64; those of a row are consecutive.
 
     row_numbers: number of each row in its table. The random draws of a row depend on it, and not on the other rows
 

@@ -330,7 +330,7 @@ def _check_member(first: Model, member: Model, index: int) -> None:
         raise RecipeError("outputs", f"model 0 predicts {sorted(tasks)}, model {index} predicts {sorted(own)}")
     for name, task in tasks.items():
         if task.is_generative:
-            raise RecipeError(f"outputs.{name}", "ensembles do not support text outputs; use a single model")
+            raise RecipeError(f"outputs.{name}", f"ensembles do not support {task.space} outputs; use a single model")
         if task.is_embedding:
             raise RecipeError(
                 f"outputs.{name}",

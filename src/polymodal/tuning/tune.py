@@ -358,6 +358,6 @@ def _check_tasks(plan: Recipe) -> None:
     for name, spec in plan.outputs.items():
         task = None if spec.task is None else find("task", spec.task.name)
         if task is not None and (task.is_generative or task.is_embedding):
-            what, instead = ("texts", "cross-validate") if task.is_generative else ("embeddings", "fit")
+            what, instead = (f"{task.space}s", "cross-validate") if task.is_generative else ("embeddings", "fit")
             problem = f"a search does not support {what}; compare recipes with `{instead}`"
             raise RecipeError(f"outputs.{name}.task", problem)
