@@ -119,6 +119,7 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("task", "text_generation", "metrics"): [["chrf"]],
     ("task", "text_generation", "generation"): [{"num_beams": 2}],
     ("task", "image_generation", "levels"): [[5, 5]],
+    ("task", "image_generation", "autoencoder_steps"): [3],
     ("task", "image_generation", "generation"): [{"temperature": 0.0}],
     ("decoder", "embed", "matryoshka_dims"): [[12]],
     ("decoder", "encoder_decoder", "input"): ["in_more"],

@@ -190,6 +190,35 @@ def test_recipes_that_cannot_generate_images(change: dict[str, Any], reason: str
         polymodal.fit({"caption": columns["caption"], "image": columns["image"]}, recipe=RECIPE, settings=settings)
 
 
+@pytest.mark.parametrize(("fusion", "decoder"), [("late", "lstm"), ("attention", "transformer"), ("hybrid", "lstm")])
+def test_any_inputs_and_any_fusion(fusion: str, decoder: str) -> None:
+    """A caption, a class, a number and another image, each missing in some rows."""
+    columns = make_captioned_figures(32)
+    data: dict[str, list[Any]] = {
+        "caption": columns["caption"],
+        "kind": columns["shape"],
+        "size": [float(row % 5) for row in range(32)],
+        "sketch": [image.convert("L").convert("RGB") for image in columns["image"]],
+        "image": columns["image"],
+    }
+    for start, name in enumerate(("caption", "kind", "size", "sketch")):
+        data[name] = [None if row % 4 == start else cell for row, cell in enumerate(data[name])]
+    recipe = {
+        "inputs": {"caption": "text", "kind": "category", "size": "number", "sketch": "image"},
+        "outputs": {"image": {"task": RECIPE["outputs"]["image"]["task"], "decoder": decoder}},
+        "fusion": fusion,
+        "hidden_size": 16,
+        "training": {"epochs": 1, "precision": "fp32", "num_threads": 1},
+        "evaluation": {"bootstrap_samples": 0, "unimodal_scores": "none"},
+    }
+    model = polymodal.fit(data, recipe=recipe, settings={"outputs.image.task.autoencoder_steps": 2})
+    rows = {name: data[name][:6] for name in recipe["inputs"]}  # type: ignore[attr-defined]
+    together = pixels([one for (one,) in model.generate_images(rows)])
+    first = pixels([one for (one,) in model.generate_images({name: cells[:1] for name, cells in rows.items()})])
+    assert together.shape == (6, 32, 32, 3)
+    assert (first[0] == together[0]).all()
+
+
 def test_images_that_cannot_be_read_are_listed() -> None:
     columns = make_captioned_figures(30)
     cells = [b"no image", *columns["image"][1:]]

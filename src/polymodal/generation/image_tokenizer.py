@@ -76,7 +76,7 @@ class ImageTokenizer:
             optimizer.zero_grad()
             reconstruction = autoencoder(batch)
             loss = functional.l1_loss(reconstruction, batch) + functional.mse_loss(reconstruction, batch)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return cls(autoencoder, config)
 
@@ -96,7 +96,7 @@ class ImageTokenizer:
         with torch.no_grad():
             parts = [
                 ((self.autoencoder.decode(chunk).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(1, -1)
-                for chunk in grids.split(CHUNK_IMAGES)
+                for chunk in (grids[start : start + CHUNK_IMAGES] for start in range(0, len(grids), CHUNK_IMAGES))
             ]
         return torch.cat(parts).numpy() if len(tokens) else np.zeros((0, size, size, 3), np.uint8)
 
