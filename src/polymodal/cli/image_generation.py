@@ -51,9 +51,9 @@ def write_images(
     samples = int(changes.get("num_return_sequences", 1))
     is_grid = file is not None and file.path.suffix == ".png"
     if is_grid and len(table) * samples > MAX_GRID_IMAGES:
-        count = f"{count_noun(len(table), 'row')} with {count_noun(samples, 'image')} each"
+        asked = f"{count_noun(len(table), 'row')} with {count_noun(samples, 'image')} each"
         raise typer.BadParameter(
-            f"a grid holds at most {MAX_GRID_IMAGES:,} images, not {count}; write a .jsonl file", param_hint="--out"
+            f"a grid holds at most {MAX_GRID_IMAGES:,} images, not {asked}; write a .jsonl file", param_hint="--out"
         )
     blocks = model.stream_images(table, errors, output=output, **changes)
     if file is None:
