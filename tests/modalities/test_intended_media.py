@@ -116,8 +116,8 @@ def test_the_kind_of_single_cells() -> None:
         assert intended_media(cell) == kind, cell
 
 
-def test_heic_only_is_refused_by_name() -> None:
+def test_photoshop_only_is_refused_by_name() -> None:
     from polymodal.workflows.fit import fit
 
-    with pytest.raises(DataError, match="HEIC cannot be read either: convert it to JPEG"):
-        fit({"photo": [f"{row}.heic" for row in range(20)], "y": ["a", "b"] * 10}, "y", root=cache_folder())
+    with pytest.raises(DataError, match="Photoshop cannot be read either: convert it to JPEG"):
+        fit({"photo": [f"{row}.psd" for row in range(20)], "y": ["a", "b"] * 10}, "y", root=cache_folder())

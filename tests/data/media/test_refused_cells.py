@@ -19,11 +19,6 @@ from polymodal.recipe.data import LimitOptions
 
 #: The content of files, and the words of the reason.
 FILES: dict[str, tuple[bytes, str]] = {
-    "photo.heic": (b"\0\0\0\x20ftypheic\0\0\0\0", "those of HEIC; convert it to JPEG or PNG.*magick"),
-    "photo.avif": (b"\0\0\0\x20ftypavif\0\0\0\0", "those of AVIF; convert it to JPEG or PNG"),
-    "drawing.svg": (b"<?xml version='1.0'?>\n<svg xmlns='x'/>", "those of SVG; render it as PNG"),
-    "paper.pdf": (b"%PDF-1.7\n%", "those of PDF; render its pages"),
-    "scan.dcm": (b"\0" * 128 + b"DICM\2\0", "those of DICOM; export it as PNG"),
     "layers.psd": (b"8BPS\0\1", "those of Photoshop; convert it"),
     "next.jxl": (b"\xff\x0a\x01\x02", "those of JPEG XL; convert it"),
     "old.jp2": (b"\0\0\0\x0cjP  \r\n", "those of JPEG 2000; convert it"),
@@ -47,12 +42,12 @@ CELLS: dict[str, tuple[Any, str]] = {
     "a slip in the folder": ("photo/sparrow.png", "the nearest existing file is 'photos/sparrow.png'"),
     "a bare name": ("sparrow.png", "the nearest existing file is 'photos/sparrow.png'"),
     "backslashes": ("photos\\sparrow.png", "the nearest existing file is 'photos/sparrow.png'"),
-    "not found and unsupported": ("photos/x.heic", "does not exist; HEIC cannot be read either: convert it"),
+    "not found and unsupported": ("photos/x.psd", "does not exist; Photoshop cannot be read either: convert it"),
     "nan": ("nan", "'nan' is a word for an empty cell; leave the cell empty"),
     "N/A": (" N/A ", "'N/A' is a word for an empty cell"),
     "folder": ("photos", "is a folder"),
-    "inline PDF": (b"%PDF-1.7\n%", "those of PDF"),
-    "data address": ("data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(), "those of SVG"),
+    "inline Photoshop": (b"8BPS\0\1", "those of Photoshop"),
+    "data address": ("data:image/jp2;base64," + base64.b64encode(b"\0\0\0\x0cjP  \r\n").decode(), "of JPEG 2000"),
     "number": (7, "not int"),
 }
 

@@ -7,7 +7,10 @@ import codecs
 from polymodal.data.media.source import MediaError
 from polymodal.data.media.unsupported_formats import conversion_advice, detect_unsupported
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
+    | {".heic", ".heif", ".svg", ".pdf", ".dcm", ".dicom"}
+)
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv"})
 SERIES_SUFFIXES = frozenset({".npy", ".csv", ".tsv", ".txt"})
@@ -16,7 +19,7 @@ SERIES_SUFFIXES = frozenset({".npy", ".csv", ".tsv", ".txt"})
 ANIMATIONS = ("GIF", "WebP", "PNG")
 _VIDEO_CONTAINERS = ("MP4", "Matroska", "AVI", "MPEG", "OGG")
 FORMATS = {
-    "image": ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF"),
+    "image": ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC", "SVG", "PDF", "DICOM"),
     "audio": ("WAV", "FLAC", "MP3", "AAC", *_VIDEO_CONTAINERS, *ANIMATIONS),
     "video": (*_VIDEO_CONTAINERS, *ANIMATIONS),
     "time_series": ("npy", "text"),
@@ -70,7 +73,9 @@ def detect_format(data: bytes) -> str | None:
     if data[:3] == b"ID3":
         return _after_tag(data)
     if data[4:8] in _BOXES:
-        return "HEIC" if data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS else "MP4"
+        if data[4:8] != b"ftyp" or data[8:12] not in _STILL_BRANDS:
+            return "MP4"
+        return "AVIF" if b"avif" in data[16 : int.from_bytes(data[:4], "big")] else "HEIC"
     if data[:1] == b"G" and data[188:189] == b"G" and data[376:377] in (b"G", b""):
         return "MPEG"
     return _audio_frames(data) or ("text" if _is_text(data[:1024]) else None)

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from polymodal.data.media.formats import FORMATS as FORMATS_OF_MEDIA
+from polymodal.data.media.formats import detect_format
 from polymodal.data.media.image_preprocessing import TRANSPARENT, ImagePreprocessing, background_color
 from polymodal.data.media.source import MediaError
+from polymodal.data.media.still_formats import OPENERS, open_still
 from polymodal.recipe.data import LimitOptions
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 VERSION = "rgb8, bilinear, 2"
 
 
@@ -63,14 +66,16 @@ def decode(data: bytes, request: ImageRequest, limits: LimitOptions) -> dict[str
     return {"pixels": request.apply(decode_image(data, limits, wanted))}
 
 
-def read_image_size(data: bytes) -> tuple[int, int]:
-    """`(width, height)` as stored, before any EXIF rotation, from the header only.
+def read_image_size(data: bytes, limits: LimitOptions | None = None) -> tuple[int, int]:
+    """`(width, height)` as stored, before any EXIF rotation, from the header only; of drawings and pages as rendered.
+
+    limits: of the image. Default: those of a recipe that sets none
 
     Raises:
         MediaError: not an image of a supported format.
     """
     with translate_errors("image", "the image is damaged or incomplete"):
-        return _open(data).size
+        return _open(data, limits or LimitOptions()).size
 
 
 def decode_image(
@@ -78,8 +83,9 @@ def decode_image(
 ) -> Image.Image:
     """The image as 8-bit RGB: upright (EXIF), first frame, transparency on white, 16-bit gray scaled to 8 bits.
 
-    source: encoded bytes (PNG, JPEG, WebP, GIF, BMP, TIFF), a PIL image, or an array `[height, width]` or `[height,
-        width, 1 | 3 | 4]` of uint8, or of floats from 0 to 1. Never changed in place.
+    source: encoded bytes (PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF; with packages HEIC, SVG, PDF, DICOM), a PIL image, or
+        an array `[height, width]` or `[height, width, 1 | 3 | 4]` of uint8, or of floats from 0 to 1. Never changed in
+        place.
     target_size: `(width, height)` that the caller will shrink to. A JPEG is then decoded at the smallest of its
         built-in scales (1, 1/2, 1/4, 1/8) that is not below it, which is 2-4 times faster.
 
@@ -102,7 +108,7 @@ def decode_image(
             _check_pixels(source.size, limits)
             image = source
         else:
-            image = _open(source)
+            image = _open(source, limits)
             _check_pixels(image.size, limits)
             if target_size is not None and image.format in ("JPEG", "MPO"):
                 turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -146,13 +152,16 @@ def translate_errors(noun: str, damaged: str) -> Iterator[None]:
         raise MediaError(damaged) from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, limits: LimitOptions) -> Image.Image:
     if not data:
         raise MediaError("the file is empty (0 bytes)")
+    name = detect_format(data)
+    if name in OPENERS:
+        return open_still(name, data, limits, _check_pixels)
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise MediaError("not an image of a supported format (PNG, JPEG, WebP, GIF, BMP, TIFF)") from error
+        raise MediaError(f"not an image of a supported format ({', '.join(FORMATS_OF_MEDIA['image'])})") from error
 
 
 def _check_pixels(size: tuple[int, ...], limits: LimitOptions) -> None:

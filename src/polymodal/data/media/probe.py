@@ -50,7 +50,7 @@ def decode(data: bytes, request: ProbeRequest, limits: LimitOptions) -> dict[str
 
 
 def _image(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:
-    return _numbers("image", *read_image_size(data))
+    return _numbers("image", *read_image_size(data, limits))
 
 
 def _audio(data: bytes, limits: LimitOptions) -> dict[str, np.ndarray]:

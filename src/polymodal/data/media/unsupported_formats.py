@@ -22,11 +22,7 @@ _TO_WAV = "convert it to WAV or FLAC, for example with `ffmpeg -i sound{} sound.
 _TO_MP4 = "convert it to MP4, for example with `ffmpeg -i film{} film.mp4`"
 
 UNSUPPORTED: dict[str, UnsupportedFormat] = {
-    "HEIC": UnsupportedFormat("image", (".heic", ".heif"), _TO_JPEG.format(".heic")),
-    "AVIF": UnsupportedFormat("image", (".avif",), _TO_JPEG.format(".avif")),
-    "SVG": UnsupportedFormat("image", (".svg", ".svgz"), "render it as PNG, for example with `rsvg-convert`"),
-    "PDF": UnsupportedFormat("image", (".pdf",), "render its pages as PNG, for example with `pdftoppm -png`"),
-    "DICOM": UnsupportedFormat("image", (".dcm", ".dicom"), "export it as PNG, for example with `dcm2img`"),
+    "compressed SVG": UnsupportedFormat("image", (".svgz",), "decompress it, for example with `gunzip -S .svgz`"),
     "Photoshop": UnsupportedFormat("image", (".psd",), _TO_JPEG.format(".psd")),
     "JPEG XL": UnsupportedFormat("image", (".jxl",), _TO_JPEG.format(".jxl")),
     "JPEG 2000": UnsupportedFormat("image", (".jp2", ".j2k"), _TO_JPEG.format(".jp2")),
