@@ -84,6 +84,11 @@ ARGUMENTS: dict[str, list[tuple[list[str], bool]]] = {
         ([f"none{CLEAR}", TABLE], False),
     ],
     "evaluate": [([MODEL, BAD], True), ([MODEL, BAD, "--json"], True), ([MODEL, BAD, "--strict"], False)],
+    "explain": [
+        ([MODEL, BAD], True),
+        ([MODEL, TABLE, "--input", TEXT, "--json"], True),
+        ([MODEL, TABLE, "-i", f"no{CLEAR}"], False),
+    ],
     "cross-validate": [([TABLE, "--target", TARGET, "--folds", "2", *CHANGES], True)],
     "compare": [([MODEL, MODEL, BAD], True)],
     "ensemble": [([MODEL, MODEL, "--out", f"two{CLEAR}"], True)],

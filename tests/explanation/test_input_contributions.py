@@ -51,7 +51,7 @@ def network() -> Model:
 @pytest.fixture(scope="module")
 def members() -> Model:
     return fit(
-        {name: cells for name, cells in table(200, 1).items() if name != "double"},
+        {name: cells for name, cells in table(100, 1).items() if name != "double"},
         "same",
         quality="balanced",
         settings={"inputs.a": "category", "inputs.x": "number", "evaluation.bootstrap_samples": 0},

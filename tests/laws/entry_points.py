@@ -107,6 +107,9 @@ class World:
         self.aligned = polymodal.pretrain(
             {"note": columns["note"], "maker": columns["maker"]}, "contrastive", settings=QUICK, out=folder / "aligned"
         )
+        self.numbers = {"length": columns["length"], "price": columns["price"]}
+        linear = {"members": ["linear"], "evaluation.bootstrap_samples": 0}
+        self.tabular = polymodal.fit(self.numbers, "price", settings=linear)
         self.ensemble = polymodal.ensemble([self.classifier, self.classifier])
         self.ensemble.save(folder / "ensemble")
         self.few_shot = polymodal.FewShot.fit(self.classifier, columns, "grade")
@@ -220,6 +223,8 @@ class World:
         return self._predicting(model) | {
             "robustness": EntryPoint(model.robustness, data, cost=10),
             "contributions": EntryPoint(model.contributions, {**data, "output": "grade"}, cost=3),
+            "explain": EntryPoint(model.explain, {"data": one, "input": "note", "method": "occlusion"}, cost=5),
+            "member_terms": EntryPoint(self.tabular.member_terms, {"data": self.numbers, "output": "price"}, cost=2),
             "leaderboard": EntryPoint(model.leaderboard, {"output": None}),
             "embed": EntryPoint(model.embed, {**data, "input": "note", "dim": 4}),
             "generate": EntryPoint(self.writer.generate, {**data, "num_beams": 1}, cost=3),

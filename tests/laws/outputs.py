@@ -39,6 +39,7 @@ OUTPUTS = {
     # called again, it continues and is not refused
     "prepare": Output(("table.csv", "--target", "kind", *QUICK), "directory", "out", runs=False),
     "evaluate": Output(("model", "table.csv", "--robustness"), "reports", "out"),
+    "explain": Output(("model", "table.csv"), "reports", "out", BOTH),
     "cross-validate": Output(("table.csv", "--target", "kind", "--folds", "2", *QUICK), "reports", "out"),
     "curate": Output(("table.csv", "--model", "model"), "reports", "out"),
     "few-shot": Output(("model", "table.csv", "--target", "kind"), "directory", "out", BOTH),
@@ -84,7 +85,7 @@ def hostile(output: Output, folder: Path) -> dict[str, tuple[str, ...]]:
     made["an existing file"] = ("mine.txt", "--overwrite")
     if output.writes == "reports":
         (folder / "reports").mkdir()
-        for name in ("robustness.json", "cross_validation.json", "curation.html"):
+        for name in ("robustness.json", "cross_validation.json", "curation.html", "explanations.html"):
             (folder / "reports" / name).write_text("precious")
         made["existing files"] = ("reports",)
         return made

@@ -12,6 +12,7 @@ from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
 from polymodal.estimators.boosted_trees import BoostedRows, boost_together, boosting_options, boosting_rounds
 from polymodal.estimators.lightgbm_library import load_lightgbm
+from polymodal.estimators.terms import Terms
 from polymodal.estimators.tree_columns import TreeColumns
 from polymodal.features.feature_table import FeatureTable
 
@@ -70,6 +71,22 @@ class GradientBoosting(Estimator):
         features = features.select(self.options.inputs)
         raws = [self._raw(at, columns.transform(features)) for at, columns in enumerate(self._columns)]
         return np.asarray(np.mean(raws, axis=0, dtype=np.float64), np.float32)
+
+    def terms(self, features: FeatureTable) -> Terms:
+        """The Shapley values of the columns in each tree, summed over the trees, as LightGBM computes them (TreeSHAP:
+        Lundberg et al., "From local explanations to global understanding with explainable AI for trees", 2020)."""
+        features = features.select(self.options.inputs)
+        keys = self._columns[0].keys(features)
+        distinct = tuple(dict.fromkeys(keys))
+        values = np.zeros((len(features), len(distinct), self._starts[0].shape[0]))
+        start = np.stack(self._starts).mean(axis=0, dtype=np.float64)
+        places = [distinct.index(key) for key in keys]
+        for at, columns in enumerate(self._columns):
+            found, expected = self._fold_terms(at, columns.transform(features))
+            start += expected / len(self._columns)
+            for column, place in enumerate(places):
+                values[:, place] += found[:, column] / len(self._columns)
+        return Terms(distinct, values, np.asarray(start))
 
     def save(self) -> EstimatorState:
         arrays = {"starts": np.stack(self._starts)}
@@ -149,6 +166,24 @@ class GradientBoosting(Estimator):
             else:
                 raw[:, part] += values
         return raw.astype(np.float32)
+
+    def _fold_terms(self, at: int, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The terms `[rows, columns, size]` of one fold, and the expected values `[size]` of its trees."""
+        import torch
+
+        rows, width = columns.shape
+        size = self._starts[at].shape[0]
+        values, expected = np.zeros((rows, width, size)), np.zeros(size)
+        for part, booster in enumerate(self._boosters[at]):
+            if booster is None or not rows:
+                continue
+            found = booster.predict(columns, pred_contrib=True, num_threads=torch.get_num_threads())
+            classes = found.shape[1] // (width + 1)
+            found = found.reshape(rows, classes, width + 1).transpose(0, 2, 1)
+            own = slice(None) if classes > 1 else slice(part, part + 1)
+            values[:, :, own] += found[:, :-1]
+            expected[own] += found[0, -1]
+        return values, expected
 
 
 def _booster(text: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from polymodal.core.registry import register
 from polymodal.estimators.base import Estimator, EstimatorOptions, EstimatorState, EstimatorTarget, Fold
@@ -13,6 +14,7 @@ from polymodal.estimators.design_matrix import Coefficients, raw_predictions
 from polymodal.estimators.penalty_choice import LinearFold, PenaltyChoice, choose_penalties, fit_with_penalties
 from polymodal.estimators.relevance import relevance_scales
 from polymodal.estimators.standard_columns import StandardColumns
+from polymodal.estimators.terms import Terms
 from polymodal.features.feature_table import FeatureTable
 
 #: Penalties, from strong to weak; fewer of them for more than `MANY_ROWS` rows, or more than `MANY_PRODUCTS` products
@@ -73,6 +75,24 @@ class LinearModel(Estimator):
     def predict(self, features: FeatureTable) -> np.ndarray:
         columns = self._columns.transform(features.select(self.options.inputs))
         return raw_predictions(columns, self._coefficients)
+
+    def terms(self, features: FeatureTable) -> Terms:
+        """The columns of each feature times their coefficients, and the intercept, at which all centered columns are
+        0."""
+        features = features.select(self.options.inputs)
+        keys = self._columns.keys(features)
+        distinct = tuple(dict.fromkeys(keys))
+        numbers = {key: number for number, key in enumerate(distinct)}
+        places = np.array([numbers[key] for key in keys], np.int64)
+        design = self._columns.transform(features)
+        coefficients = self._coefficients.astype(np.float64)
+        values = np.zeros((len(features), len(distinct), coefficients.shape[1]))
+        for at in range(coefficients.shape[1]):
+            per_term = csr_matrix((coefficients[:-1, at], (np.arange(len(keys)), places)), (len(keys), len(distinct)))
+            width = design.dense.shape[1]
+            values[:, :, at] = (per_term[:width].T @ design.dense.T).T
+            values[:, :, at] += (design.sparse @ per_term[width:]).toarray()
+        return Terms(distinct, values, coefficients[-1])
 
     def save(self) -> EstimatorState:
         state = {f"columns.{name}": np.asarray(value) for name, value in self._columns.state.items()}

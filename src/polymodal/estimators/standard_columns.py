@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
 from polymodal.estimators.design_matrix import DesignMatrix
+from polymodal.estimators.terms import TermKey, block_keys
 from polymodal.features.feature_table import FeatureBlock, FeatureTable
 
 #: Standardized numbers are clipped to this absolute value, so that one extreme cell cannot decide a prediction.
@@ -52,20 +53,27 @@ class StandardColumns:
     def groups(self, table: FeatureTable) -> np.ndarray:
         """The group of each column of the design matrix, from 0: a number with its indicator, the levels of a category,
         the indicator of an input, an embedding, or a sparse block."""
-        tabular: list[tuple[object, ...]] = []
-        others: dict[str, list[tuple[object, ...]]] = {"embedding": [], "sparse": []}
-        for at, block in enumerate(_blocks(table)):
+        keys = self.keys(table)
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        return np.array([numbers[key] for key in keys], np.int64)
+
+    def keys(self, table: FeatureTable) -> list[TermKey]:
+        """The features of each column of the design matrix."""
+        tabular: list[TermKey] = []
+        others: dict[str, list[TermKey]] = {"embedding": [], "sparse": []}
+        for at, ((name, number), block) in enumerate(zip(block_keys(table), _blocks(table), strict=True)):
             if block.kind == "number":
                 flagged = np.flatnonzero(~np.isnan(self.state[f"{at}.rate"]))
-                tabular += [(at, column) for column in (*range(block.values.shape[1]), *flagged.tolist())]
+                columns = [*range(block.values.shape[1]), *flagged.tolist()]
+                tabular += [TermKey(name, number, column) for column in columns]
             elif block.kind == "category":
-                tabular += [(at, column) for column in self.state[f"{at}.column"].tolist()]
+                tabular += [TermKey(name, number, column) for column in self.state[f"{at}.column"].tolist()]
             else:
-                others[block.kind] += [(at,)] * block.values.shape[1]
-        flags = [(name,) for name in _inputs_with_flag(table) if not np.isnan(self.state[f"present.{name}"])]
-        names = [*tabular, *flags, *others["embedding"], *others["sparse"]]
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        return np.array([numbers[name] for name in names], np.int64)
+                others[block.kind] += [TermKey(name, number, -1)] * block.values.shape[1]
+        flags = [
+            TermKey(name, -1, -1) for name in _inputs_with_flag(table) if not np.isnan(self.state[f"present.{name}"])
+        ]
+        return [*tabular, *flags, *others["embedding"], *others["sparse"]]
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore `state`.

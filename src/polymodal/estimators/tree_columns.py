@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from polymodal.estimators.base import EstimatorTarget
 from polymodal.estimators.principal_axes import principal_axes
 from polymodal.estimators.target_encoding import level_means, out_of_fold_means, outcome_columns
+from polymodal.estimators.terms import TermKey, block_keys
 from polymodal.features.feature_table import FeatureBlock, FeatureTable
 
 #: Categories with more codes than this are target encoded.
@@ -63,6 +64,20 @@ class TreeColumns:
             else:
                 columns.append(self._transformed(at, block))
         return _joined(columns, len(table))
+
+    def keys(self, table: FeatureTable) -> list[TermKey]:
+        """The features of each column."""
+        found: list[TermKey] = []
+        for at, ((name, number), block) in enumerate(zip(block_keys(table), _blocks(table), strict=True)):
+            if block.kind == "category":
+                for column in range(len(block.sizes)):
+                    means = self.state.get(f"{at}.{column}")
+                    found += [TermKey(name, number, column)] * (1 if means is None else means.shape[1])
+            elif block.kind == "number":
+                found += [TermKey(name, number, column) for column in range(block.values.shape[1])]
+            else:
+                found += [TermKey(name, number, -1)] * self.state[f"{at}.axes"].shape[1]
+        return found
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
         """Restore `state`."""

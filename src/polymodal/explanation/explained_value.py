@@ -15,6 +15,9 @@ from polymodal.tasks.base import Task
 
 Scale = Literal["log_odds", "probability", "number"]
 
+#: The step of the derivative of a number in units of its column with respect to the standardized number.
+_STEP = 1e-4
+
 
 @dataclass(frozen=True)
 class ExplainedValue:
@@ -45,6 +48,26 @@ class ExplainedValue:
             return own.numpy()
         return (own - logits.scatter(1, at, -torch.inf).logsumexp(dim=1)).numpy()
 
+    def slopes(self, values: Tensor, position: int) -> Tensor:
+        """The derivative of the explained number at `position` with respect to the raw prediction, `[rows, k]`."""
+        at = np.full(len(values), position)
+        slopes = torch.zeros_like(values)
+        if self.scale == "number":
+            step = torch.zeros_like(values, dtype=torch.float64)
+            step[:, position] = _STEP
+            higher, lower = self.of(values.double() + step, at), self.of(values.double() - step, at)
+            slopes[:, position] = torch.from_numpy((higher - lower) / (2 * _STEP)).to(values)
+            return slopes
+        if self.task.space == "categorical":
+            others = values.clone()
+            others[:, position] = -torch.inf
+            slopes = -others.softmax(dim=1)
+        slopes[:, position] = 1
+        if self.scale == "probability":
+            probability = torch.from_numpy(self.of(values, at)).to(values)[:, None]
+            slopes = slopes * probability * (1 - probability)
+        return slopes
+
 
 def explained_value(
     tasks: Mapping[str, Task], output: str | None, target: Any = None, scale: Scale | None = None
@@ -59,9 +82,7 @@ def explained_value(
         RecipeError: there is no such output or target, the scale does not fit the output, or the output has no
             probabilities or numbers (texts, events in time, embeddings).
     """
-    output = output or next(iter(tasks), "")
-    if output not in tasks:
-        raise RecipeError("output", f"there is no output {output!r}; {did_you_mean(output, tasks)}")
+    output = checked_output(tasks, output)
     task = tasks[output]
     if task.is_generative or task.is_embedding or task.grid is not None:
         raise RecipeError(
@@ -71,6 +92,20 @@ def explained_value(
     if scale is not None and scale not in fitting:
         raise RecipeError("scale", f"{scale} does not fit the output {output!r}; use {' or '.join(fitting)}")
     return ExplainedValue(output, task, scale or fitting[0], _position(task, target))
+
+
+def checked_output(tasks: Mapping[str, Task], output: str | None) -> str:
+    """The output, by default the first.
+
+    Raises:
+        RecipeError: there is no such output, or none at all.
+    """
+    if not tasks:
+        raise RecipeError("output", "the model has no output, so there is no prediction to explain")
+    output = output or next(iter(tasks))
+    if output not in tasks:
+        raise RecipeError("output", f"there is no output {output!r}; {did_you_mean(output, tasks)}")
+    return output
 
 
 def _position(task: Task, target: Any) -> int | None:

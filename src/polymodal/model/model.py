@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.predictor import Predictor
 from polymodal.model.answer_forms import shaped_probabilities, shaped_values
 from polymodal.model.distributions import unwrap_single_output
+from polymodal.model.explains_predictions import ExplainsPredictions
 from polymodal.model.generates_texts import GeneratesTexts
 from polymodal.model.leaderboard import ComparedMember, leaderboard
 from polymodal.model.make_network import compute_config
@@ -38,12 +39,11 @@ from polymodal.tasks.base import Task
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
-    from polymodal.explanation.input_contributions import InputContributions
     from polymodal.inference.ensemble_predictor import FittedEnsemble, PredictsSplits
     from polymodal.nn.objectives.alignment import Alignment
 
 
-class Model(GeneratesTexts):
+class Model(GeneratesTexts, ExplainsPredictions):
     """A trained model: a complete recipe, the fitted preparation, and a network, estimators, or both. `fit` and `load`
     return it.
 
@@ -181,36 +181,6 @@ class Model(GeneratesTexts):
 
         table = self.open(data, root, targets=True)
         return measure_table_robustness(self.row_predictor, self.recipe, table, strict, progress)
-
-    @check_arguments
-    def contributions(
-        self,
-        data: Any,
-        *,
-        output: str | None = None,
-        target: Any = None,
-        scale: Literal["log_odds", "probability", "number"] | None = None,
-        root: Path | str | None = None,
-        strict: bool = False,
-    ) -> InputContributions:
-        """How much each input contributes to the prediction of each row: exact Shapley values over all subsets of up to
-        8 inputs, sampled with standard errors beyond, with the interaction of each pair.
-
-        output: default: the first output
-        target: the class, label or column whose prediction is explained; default: the predicted class of each row
-        scale: `log_odds` or `probability` of the class; default: `log_odds`, and `number` for numbers
-
-        For other arguments and errors, see `predict`.
-
-        Raises:
-            RecipeError: there is no such output or target, or the output has no class, label or number.
-        """
-        from polymodal.explanation.explained_value import explained_value
-        from polymodal.model.explanations import explain_inputs, removal_notes
-
-        explained = explained_value(self.preparation.tasks, output, target, scale)
-        notes = removal_notes(self.recipe, self.ensemble)
-        return explain_inputs(self.row_predictor, self.open(data, root), explained, notes, strict)
 
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:

@@ -1,0 +1,1 @@
+"""Methods that score the parts of an item."""
