@@ -170,6 +170,12 @@ def tasks() -> Iterator[Case]:
         "inputs": {"sound": SOUND},
         "outputs": {"events": {"task": {"name": "event_detection", "resolution": 0.1}}},
     }
+    drawn = {
+        "task": {"name": "image_generation", "autoencoder_steps": 2, "patch_size": 16},
+        "decoder": {"name": "transformer", "num_layers": 1},
+    }
+    images = _rows("task/image_generation", {"inputs": {"note": WORDS}, "outputs": {"photo": drawn}})
+    yield replace(images, methods=("predict",))
     yield replace(_rows("task/event_detection", heard), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
     captions: Mapping[str, Values] = {
         "transformer": {"num_layers": 1},

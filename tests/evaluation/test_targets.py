@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import polymodal
 from polymodal.core.errors import DataError
@@ -34,7 +35,10 @@ CELLS: dict[str, tuple[list[Any], list[Any]]] = {
         [[{"start": 0.0, "end": 1.0, "label": "a"}], [{"start": 1.0, "end": 2.0, "label": "b"}]],
         [None, "no events", [{"start": 0.0, "end": 1.0, "label": "never seen"}]],
     ),
+    "image_generation": ([Image.new("RGB", (32, 32), color) for color in ("red", "blue")], [None, 3, b"no image"]),
 }
+#: Options of tasks whose fitting would take long.
+OPTIONS: dict[str, dict[str, Any]] = {"image_generation": {"autoencoder_steps": 1, "patch_size": 16}}
 SIGN = {True: 1, False: -1}
 
 
@@ -51,7 +55,7 @@ def prepared(task: Task, cells: list[Any], weight: np.ndarray | None = None) -> 
 
 def fitted(name: str) -> Task:
     component = find("task", name)
-    task = component(component.Options(), columns=["y"])
+    task = component(component.Options(**OPTIONS.get(name, {})), columns=["y"])
     usable = CELLS[name][0]
     task.fit([block([cell for cell in usable for _ in range(3)])])
     return task

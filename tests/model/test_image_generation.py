@@ -158,6 +158,7 @@ def test_the_command_writes_a_grid_or_lines(model: Model, folder: Path, generate
     assert len(json.loads(generate('{"caption": "a red circle"}', "--json"))["images"]) == 1
     assert "--out grid.png" in generate("rows.jsonl", status=2)
     assert "not streamed" in generate('{"caption": "a red circle"}', "--stream", status=2)
+    assert "num_return_sequences" in generate("rows.jsonl", "--set", "num_return_sequences=a", "-o", "x.png", status=2)
     assert "at most 1,000 images" in generate("rows.jsonl", "--samples", "500", "--out", "large.png", status=2)
 
 

@@ -120,6 +120,7 @@ RECIPES: dict[str, tuple[Callable[[int], Columns], list[str]]] = {
         ],
     ),
     "summarize_text": (documents, TINY_T5),
+    "text_to_image": (captions, ["outputs.image.task.autoencoder_steps=2", "outputs.image.task.patch_size=8"]),
     "summarize_video": (lambda rows: make_video_summaries(rows, seed=0), []),
     "translate": (lambda rows: make_translations(rows, seed=0), []),
     "translate_with_image": (lambda rows: make_translations(rows, seed=0), []),

@@ -48,7 +48,9 @@ def write_images(
     """
     if file is None and not as_json:
         raise typer.BadParameter("images are written into a file: give --out grid.png or --out images.jsonl")
-    samples = int(changes.get("num_return_sequences", 1))
+    from polymodal.model.image_generation import image_sampling
+
+    samples = image_sampling(model.preparation, output, changes).num_return_sequences
     is_grid = file is not None and file.path.suffix == ".png"
     if is_grid and len(table) * samples > MAX_GRID_IMAGES:
         asked = f"{count_noun(len(table), 'row')} with {count_noun(samples, 'image')} each"

@@ -10,7 +10,7 @@ import numpy as np
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.generation.image_sampling import override_sampling
+from polymodal.generation.image_sampling import ImageSamplingConfig, override_sampling
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.predictor import Predictor
 from polymodal.preparation.preparation import Preparation
@@ -23,13 +23,22 @@ def stream_images(
     """The generated images `[rows, num_return_sequences, size, size, 3]` uint8 of `table`, block by block; see
     `Model.generate_images`."""
     preparation = predictor.preparation
-    name = image_output(preparation, output)
-    task = preparation.tasks[name]
-    assert isinstance(task, ImageGenerationTask)
-    config = override_sampling(task.options.generation, changes, f"outputs.{name}.task.generation")
+    name, config = image_output(preparation, output), image_sampling(preparation, output, changes)
     for block in preparation.blocks(table, cell_errors, size=PREDICTION_BATCH_SIZE):
         prepared = preparation.prepare_block(block)
         yield predictor.generate_images(prepared, name, config, row_numbers=block.rows)
+
+
+def image_sampling(preparation: Preparation, output: str | None, changes: dict[str, Any]) -> ImageSamplingConfig:
+    """The configuration of generation of an image output, with `changes`.
+
+    Raises:
+        RecipeError: the output or an option does not exist, or the options are inconsistent.
+    """
+    name = image_output(preparation, output)
+    task = preparation.tasks[name]
+    assert isinstance(task, ImageGenerationTask)
+    return override_sampling(task.options.generation, changes, f"outputs.{name}.task.generation")
 
 
 def image_output(preparation: Preparation, output: str | None = None) -> str:
