@@ -86,7 +86,7 @@ def test_arrays_of_objects_and_compressed_files_are_read(form: str, tmp_path: Pa
         ("a.csv.gz", b"length\n1\n", "damaged or not compressed by gzip"),
         ("b.csv.gz", gzip.compress(CSV.encode() * 99, mtime=0)[:-20], "damaged or not compressed by gzip"),
         ("c.csv.gz", gzip.compress(b"a,b\n1\n", mtime=0), "line 2 has 1 cells"),
-        ("d.xlsx.gz", b"", "not a supported table format"),
+        ("d.ods.gz", b"", "not a supported table format"),
         ("a.json", b'{"length": {"0": 1.5}}' * 2, "not JSON"),
         ("b.json", b'{\n"length": {"0": 1.5}}', r"one object \(with 'length'\).*orient='records'"),
         ("c.json", b'[{"a": 1}, 2]', "item 1 is not a JSON object"),
