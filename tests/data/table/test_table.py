@@ -275,7 +275,7 @@ def test_media_folder(kind: str, names: list[str], tmp_path: Path, cache: Path) 
         (["a.wav", "dog/b.png"], "outside the class folders"),
         (["dog/small/a.png"], "too deep"),
         ([], "no images, audio or videos"),
-        (["dog/a.png", "dog/b.psd"], r"dog/b\.heic"),
+        (["dog/a.png", "dog/b.psd"], r"dog/b\.psd"),
         (["cat/a.png", "dog/a.wav"], r"several kinds of media: image \('cat/a\.png'\), audio \('dog/a\.wav'\)"),
     ],
 )
