@@ -74,7 +74,7 @@ def test_numbers_of_numpy_and_tuples_are_accepted() -> None:
 
 
 def test_a_wrong_keyword_is_an_error_of_python() -> None:
-    with pytest.raises(TypeError, match=r"plain\(\) got an unexpected keyword argument 'numbr'"):
+    with pytest.raises(TypeError, match=r"plain\(\) got an unexpected keyword argument 'numbr'; did you mean 'number'"):
         check_arguments(plain)(numbr=3)  # type: ignore[call-arg]
     assert not matches({1: 2}, dict[str, Any])
     assert describe(dict[str, Any] | None) == "a mapping of texts to values or None"

@@ -226,6 +226,7 @@ class World:
             "explain": EntryPoint(model.explain, {"data": one, "input": "note", "method": "occlusion"}, cost=5),
             "member_terms": EntryPoint(self.tabular.member_terms, {"data": self.numbers, "output": "price"}, cost=2),
             "leaderboard": EntryPoint(model.leaderboard, {"output": None}),
+            "summary": EntryPoint(model.summary, {}),
             "embed": EntryPoint(model.embed, {**data, "input": "note", "dim": 4}),
             "generate": EntryPoint(self.writer.generate, {**data, "num_beams": 1}, cost=3),
             "stream_texts": _drained(

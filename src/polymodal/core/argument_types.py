@@ -16,6 +16,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import numpy as np
 
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.core.keyword_hints import keyword_hint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +39,8 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: the call of a public function fails at once if an argument does not have the type of its annotation.
 
     Sequences accept every sequence but a text, mappings every mapping, numbers those of numpy. `Any` and parameters
-    without an annotation are not checked. A wrong name of a keyword is a `TypeError`, as for every Python function.
+    without an annotation are not checked. A wrong name of a keyword is a `TypeError`, as for every Python function; it
+    names the right one.
 
     Raises:
         RecipeError: an argument has a wrong type, or a path cannot exist. Its path is the name of the argument.
@@ -55,6 +57,7 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
         polymodal.core.errors.RecipeError: number: must be a whole number, not '4' (str)
     """
     signature = inspect.signature(function)
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature.parameters.values())
 
     @functools.cache
     def annotations() -> dict[str, Any]:
@@ -71,6 +74,12 @@ def check_arguments(function: Callable[P, R]) -> Callable[P, R]:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            if unknown and not takes_any:
+                hint = keyword_hint(unknown[0], signature.parameters)
+                raise TypeError(
+                    f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}; {hint}"
+                ) from None
             return function(*args, **kwargs)  # the message of Python names the function
         for name, kind in annotations().items():
             if name in given and not matches(given[name], kind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from polymodal.core.formatting import join_words
+from polymodal.core.html_table import html_table
 from polymodal.model.run_record import RunRecord
 
 
@@ -26,14 +27,22 @@ class ComparedMember:
     seconds: float
 
 
-def leaderboard(run: RunRecord, output: str) -> list[ComparedMember]:
+class Leaderboard(list[ComparedMember]):
+    """Members, the lowest loss first. A notebook shows a table; `pandas.DataFrame(leaderboard)` is a frame."""
+
+    def _repr_html_(self) -> str:
+        rows = [[one.member, f"{one.loss:.3g}", f"{one.weight:.0%}", f"{one.seconds:.1f} s"] for one in self]
+        return html_table(rows, ["member", "loss on held-out rows", "weight", "time"])
+
+
+def leaderboard(run: RunRecord, output: str) -> Leaderboard:
     """The members that were compared for an output, the lowest loss first."""
     rows = [
         ComparedMember(one.name, output, one.loss[output], one.weight[output], one.seconds)
         for one in run.members
         if output in one.loss
     ]
-    return sorted(rows, key=lambda row: row.loss)
+    return Leaderboard(sorted(rows, key=lambda row: row.loss))
 
 
 def selection_sentence(run: RunRecord, output: str) -> str:

@@ -16,17 +16,17 @@ from polymodal.checkpoint.model_directory import (
 from polymodal.checkpoint.weight_format import WeightFormat
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.caller import warn_caller
-from polymodal.core.errors import PolymodalError, PolymodalWarning, RecipeError, did_you_mean
+from polymodal.core.errors import PolymodalError, PolymodalWarning, RecipeError
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
 from polymodal.inference.predictor import Predictor
 from polymodal.model.answer_forms import shaped_probabilities, shaped_values
+from polymodal.model.describes_itself import DescribesItself
 from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.explains_predictions import ExplainsPredictions
 from polymodal.model.generates_texts import GeneratesTexts
-from polymodal.model.leaderboard import ComparedMember, leaderboard
 from polymodal.model.make_network import compute_config
 from polymodal.model.model_files import read_model, state_dict_of
 from polymodal.model.rows import open_rows
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from polymodal.nn.objectives.alignment import Alignment
 
 
-class Model(GeneratesTexts, ExplainsPredictions):
+class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
     """A trained model: a complete recipe, the fitted preparation, and a network, estimators, or both. `fit` and `load`
     return it.
 
@@ -79,9 +79,6 @@ class Model(GeneratesTexts, ExplainsPredictions):
         self.metrics = {} if metrics is None else metrics
         self.run = RunRecord() if run is None else run
         self.weight_format = WeightFormat() if weight_format is None else weight_format
-
-    def __repr__(self) -> str:
-        return f"<polymodal.Model of {', '.join(self.recipe.inputs)} -> {', '.join(self.recipe.outputs)}>"
 
     @property
     def network(self) -> Network:
@@ -146,6 +143,11 @@ class Model(GeneratesTexts, ExplainsPredictions):
         """The columns of `predict_proba`: class labels in the type of the training table, or names; with several
         outputs, a dict of lists."""
         return unwrap_single_output({name: task.class_labels for name, task in self.preparation.tasks.items()})
+
+    @property
+    def classes_(self) -> Any:
+        """`classes`, under the name that scikit-learn uses."""
+        return self.classes
 
     @check_arguments
     def evaluate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> dict[str, Any]:
@@ -225,17 +227,6 @@ class Model(GeneratesTexts, ExplainsPredictions):
         from polymodal.model.embedding import embed_rows
 
         return embed_rows(self.predictor, data, input, dim, root, strict=strict)
-
-    @check_arguments
-    def leaderboard(self, output: str | None = None) -> list[ComparedMember]:
-        """The members that were compared for an output (default: the first), the best first; empty for one network.
-
-        Raises:
-            RecipeError: there is no such output.
-        """
-        if output is not None and output not in self.recipe.outputs:
-            raise RecipeError("output", f"there is no output {output!r}; {did_you_mean(output, self.recipe.outputs)}")
-        return leaderboard(self.run, output or next(iter(self.recipe.outputs), ""))
 
     @property
     def alignment(self) -> Alignment | None:

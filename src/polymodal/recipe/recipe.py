@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -115,6 +116,17 @@ class Recipe(SizedModel):
             super().__init__(**values)
         except ValidationError as error:
             raise recipe_error(type(self), error) from None
+
+    def __repr__(self) -> str:
+        of = ", ".join(self.inputs) or "all columns"
+        quality = f", quality {self.quality}" if self.quality else ""
+        return f"<polymodal.Recipe of {of} -> {', '.join(self.outputs) or 'no target'}{quality}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.to_yaml())}</pre>"
 
     @field_validator("inputs", "outputs", mode="before")
     @classmethod
