@@ -50,7 +50,7 @@ def null_parents(empty: Collection[str], names: Collection[str]) -> set[str]:
     >>> null_parents(["user", "note"], ["user", "user.age", "note"])
     {'user'}
     """
-    return {name for name in empty if any(other.startswith(f"{name}.") for other in names)}
+    return {name for name in empty if any(str(other).startswith(f"{name}.") for other in names)}
 
 
 def flat_columns(columns: Mapping[str, pa.ChunkedArray | list[Any]]) -> dict[str, pa.ChunkedArray | list[Any]]:
