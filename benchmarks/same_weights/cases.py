@@ -177,6 +177,8 @@ def tasks() -> Iterator[Case]:
     images = _rows("task/image_generation", {"inputs": {"note": WORDS}, "outputs": {"photo": drawn}})
     yield replace(images, methods=("predict",))
     yield replace(_rows("task/event_detection", heard), table="sounds.jsonl", needs=("av", "soundfile", "soxr"))
+    boxed = {"inputs": {"photo": PHOTO, "note": "text"}, "outputs": {"boxes": {"task": "object_detection"}}}
+    yield replace(_rows("task/object_detection", boxed), table="boxes.jsonl", needs=("pycocotools",))
     captions: Mapping[str, Values] = {
         "transformer": {"num_layers": 1},
         "transformer+ctc": {"name": "transformer", "num_layers": 1, "ctc_weight": 0.3},

@@ -22,8 +22,8 @@ Columns = dict[str, list[Any]]
 
 
 def write_tables(folder: Path) -> None:
-    """Write `rows.csv`, `more.csv` (fewer columns), `unlabelled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`
-    and their media."""
+    """Write `rows.csv`, `more.csv` (fewer columns), `unlabelled.csv`, `sounds.jsonl`, `series.jsonl`, `clips.jsonl`,
+    `boxes.jsonl` and their media."""
     draw = np.random.default_rng(0)
     rows = _rows(folder, draw, ROWS)
     _write_csv(folder / "rows.csv", rows)
@@ -38,6 +38,8 @@ def write_tables(folder: Path) -> None:
     _write_lines(folder / "sounds.jsonl", _sounds(folder, draw))
     _write_lines(folder / "series.jsonl", _series(draw))
     _write_lines(folder / "clips.jsonl", _clips(folder, draw))
+    square = [[[2 + row % 9, 4, 12, 12, "square"]] * (row % 5 > 0) for row in range(ROWS)]
+    _write_lines(folder / "boxes.jsonl", {"photo": rows["photo"], "note": rows["note"], "boxes": square})
 
 
 def write_easy_vqa(folder: Path, rows: int | None) -> Path:

@@ -141,6 +141,13 @@ def of_events(world: World) -> dict[str, float]:
     return compared(Step(*prepare(columns, **recipe), list(range(ROWS))), world)
 
 
+def of_boxes(world: World) -> dict[str, float]:
+    columns, recipe = sample_table(["image", "text"], ["object_detection"], rows=ROWS)
+    recipe["inputs"]["in_image"]["encoder"] = {"name": "vit", "num_layers": 1, **STILL.get("vit", {})}
+    columns = with_gaps(columns, recipe)
+    return compared(Step(*prepare(columns, **recipe), list(range(ROWS))), world)
+
+
 def of_encoder(modality: str, name: str) -> Case:
     """An encoder with batch normalization or layers, of which one process has no item."""
 
@@ -245,6 +252,7 @@ def gradient_cases() -> Iterator[tuple[str, Case]]:
     for name in (*VALUE_DECODERS, "embed", *TEXT_DECODERS):
         yield f"decoder {name}", of_decoder(name)
     yield "task event_detection", of_events
+    yield "decoder fcos", of_boxes
     yield "last batch", of_outputs(rows=[3])
     for kind in ("input", "target", "rows"):
         yield f"without {kind}", of_uneven_outputs(kind)

@@ -36,6 +36,10 @@ CELLS: dict[str, tuple[list[Any], list[Any]]] = {
         [None, "no events", [{"start": 0.0, "end": 1.0, "label": "never seen"}]],
     ),
     "image_generation": ([Image.new("RGB", (32, 32), color) for color in ("red", "blue")], [None, 3, b"no image"]),
+    "object_detection": (
+        [[[0, 0, 4, 4, "a"]], [[2, 2, 5, 6, "b"]]],
+        [None, "no boxes", [[0, 0, 4, 4, "never seen"]]],
+    ),
 }
 #: Options of tasks whose fitting would take long.
 OPTIONS: dict[str, dict[str, Any]] = {"image_generation": {"autoencoder_steps": 1, "patch_size": 16}}

@@ -173,6 +173,16 @@ def happenings(rows: int, draw: np.random.Generator) -> list[Any]:
     return [[span(label) for label in ("bark", "ring") if row == 0 or draw.random() < 0.6] for row in range(rows)]
 
 
+def boxes(rows: int, draw: np.random.Generator) -> list[Any]:
+    """Up to two boxes of two labels within 64 x 80 pixels; nothing at all in some rows."""
+
+    def box(label: str) -> dict[str, Any]:
+        x, y, width, height = draw.uniform([0, 0, 4, 4], [40, 50, 24, 30]).round(1).tolist()
+        return {"x": x, "y": y, "width": width, "height": height, "label": label}
+
+    return [[box(label) for label in ("cup", "jug") if row == 0 or draw.random() < 0.6] for row in range(rows)]
+
+
 def sayings(rows: int, draw: np.random.Generator) -> list[Any]:
     """One to three words; the first text has a word that no other text has."""
     return ["once Only", *(" ".join(draw.choice(WORDS, draw.integers(1, 4)).tolist()) for _ in range(rows - 1))]
@@ -185,6 +195,7 @@ TARGETS: dict[str, Callable[[int, np.random.Generator], list[Any]]] = {
     "regression": quantities,
     "metric_learning": groups,
     "event_detection": happenings,
+    "object_detection": boxes,
     "text_generation": sayings,
     "image_generation": lambda rows, draw: images(rows, draw)["image"],
 }

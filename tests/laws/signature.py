@@ -190,6 +190,10 @@ def _of_task(options: dict[str, Any]) -> str:
     """Prepared targets, loss, predictions, baseline, and the names of the metrics, with a decoder that prescribes no
     options."""
     columns = sample("task", options["name"]) | sample("modality", "number")
+    if find("task", options["name"]).needs_positions:  # two pictures of other sizes, and the first has the boxes
+        columns |= sample("modality", "image")
+        columns["other"] = [picture.resize((90, 100)) for picture in columns["image"]]
+        options = {"image": "image", "cells": 4, **options}
     preparation, prepared = prepare(columns, outputs={"target": {"task": options, "decoder": "linear"}})
     task = preparation.tasks["target"]
     value, present = prepared.targets["target"]

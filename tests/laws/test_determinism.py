@@ -79,7 +79,8 @@ def network_with(kind: str, options: dict[str, Any]) -> tuple[Preparation, Netwo
         recipe["outputs"]["y_text_generation"]["decoder"], recipe["fusion"] = options, "concat"
     elif components("decoder")[options["name"]].tasks:
         (task,) = components("decoder")[options["name"]].tasks
-        columns, recipe = sample_table(["text", "number", "time_series"], [task], ROWS)
+        kinds = ["text", "number", "image" if task == "object_detection" else "time_series"]
+        columns, recipe = sample_table(kinds, [task], ROWS)
         recipe["outputs"][f"y_{task}"]["decoder"] = options
     else:  # a timeline, which some inputs have and of which some end early
         columns, recipe = sample_table(["text", "number", "time_series"], ["event_detection"], ROWS)

@@ -44,6 +44,7 @@ USELESS_TARGETS: dict[str, Any] = {
     "regression": "many",
     "metric_learning": None,
     "event_detection": [{"start": 1.0, "end": 0.5, "label": "bark"}],
+    "object_detection": [[0.0, 0.0, 0.0, 5.0, "cup"]],
     "text_generation": None,
     "image_generation": b"no image",
 }

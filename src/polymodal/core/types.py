@@ -23,6 +23,14 @@ class TimeGrid(NamedTuple):
     seconds: float
 
 
+class BoxGrid(NamedTuple):
+    """Cells over a picture, row by row. Each cell predicts a logit for each of `labels` and four numbers of a box."""
+
+    rows: int
+    columns: int
+    labels: int
+
+
 class TextShape(NamedTuple):
     """The tokens of a text, or of an image, that a decoder generates.
 
@@ -51,12 +59,14 @@ class OutputShape(NamedTuple):
 
     With a `grid`, there are values for each cell of a timeline, `values = grid.frames * labels`, cell by cell.
     With a `text`, a generative decoder predicts one of `values` tokens after the other.
+    With `boxes`, there are values for each cell of a picture, `values = rows * columns * (labels + 4)`, cell by cell.
     """
 
     values: int
     space: Space
     grid: TimeGrid | None = None
     text: TextShape | None = None
+    boxes: BoxGrid | None = None
 
 
 @dataclass(frozen=True)
@@ -150,12 +160,14 @@ class Tokens:
     present: `[batch]` bool, False where the input is missing
     times: `[batch, length]` fp32, the middle of each token in seconds from the start of its item; None for an input
         that has no timeline
+    grid: rows and columns of the picture that the tokens cover in row-major order; None if they cover none
     """
 
     features: Tensor
     mask: Tensor
     present: Tensor
     times: Tensor | None = None
+    grid: tuple[int, int] | None = None
 
     def pooled(self) -> Tensor:
         """The mean of the real tokens, `[batch, width]`."""
@@ -200,6 +212,11 @@ class FusionOutput:
     def timed_inputs(self) -> tuple[Tokens, ...]:
         """The input tokens that have a timeline."""
         return tuple(one for one in self.input_tokens.values() if one.times is not None)
+
+    @property
+    def pictured_inputs(self) -> tuple[Tokens, ...]:
+        """The input tokens that cover a picture."""
+        return tuple(one for one in self.input_tokens.values() if one.grid is not None)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from polymodal.datasets.boxes import make_shape_boxes
     from polymodal.datasets.captioned_figures import make_captioned_figures, read_figure
     from polymodal.datasets.dialogue import make_dialogues
     from polymodal.datasets.easy_vqa import load_easy_vqa
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "load_easy_vqa": "easy_vqa",
     "make_video_events": "events",
+    "make_shape_boxes": "boxes",
     "make_video_summaries": "video_summaries",
     "make_captioned_figures": "captioned_figures",
     "make_dialogues": "dialogue",
@@ -79,6 +81,7 @@ __all__ = [
     "make_repairs",
     "make_scenes",
     "make_series_events",
+    "make_shape_boxes",
     "make_spoken_digits",
     "make_test_suites",
     "make_translations",

@@ -19,6 +19,8 @@ def reorder_classes(distribution: np.ndarray, task: Task, reference: Task) -> np
         return distribution
     if task.grid is not None and reference.grid is not None:
         return _aligned_timeline(distribution, task, task.grid, reference, reference.grid)
+    if task.needs_positions and reference.needs_positions:
+        return task.with_labels_of(distribution, reference)
     return _ordered(distribution, task.classes, reference.classes)
 
 

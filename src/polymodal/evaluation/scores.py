@@ -145,6 +145,12 @@ def output_class_details(task: Task, distribution: np.ndarray, targets: OutputTa
     per_class: `precision`, `recall`, `f1`, `support` of each class (None if undefined)
     confusion: `[k][k]` summed weights, true class by row and predicted class by column; only for exclusive classes
     """
+    by_class = task.class_scores(*targets.arrays(task, distribution)) if task.needs_positions else None
+    if by_class is not None:
+        return {
+            "classes": list(task.classes),
+            "per_class": {name: [_finite(value) for value in values] for name, values in by_class.items()},
+        }
     if task.space in ("real", *TOKEN_SPACES):
         return {}
     predicted, truth, weights = task.per_class_arrays(*targets.arrays(task, distribution))

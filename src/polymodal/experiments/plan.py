@@ -12,6 +12,7 @@ from polymodal.core.options import Options
 from polymodal.core.registry import build, components, find
 from polymodal.data.table.sample import ColumnSample, Match
 from polymodal.data.table.table import Table
+from polymodal.experiments.boxed_pictures import with_whole_pictures
 from polymodal.experiments.column_checks import check_columns
 from polymodal.experiments.column_samples import ColumnSamples
 from polymodal.experiments.input_names import input_name, named_groups, refuse_unknown
@@ -122,6 +123,7 @@ def make_plan(
     if timed:
         for name, one in inputs.items():
             inputs[name] = with_time_preserved(name, one, recipe.inputs.get(name), timed[0])
+    outputs, inputs = with_whole_pictures(outputs, inputs, recipe.inputs)
     generates = {
         name: find("task", spec.task.name).is_generative for name, spec in outputs.items() if spec.task is not None
     }

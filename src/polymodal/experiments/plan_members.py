@@ -205,7 +205,7 @@ def needs_network(recipe: Recipe, outputs: Mapping[str, OutputSpec]) -> str:
         return "objectives train a network"
     for name, spec in outputs.items():
         task = find("task", spec.task.name) if spec.task is not None else None
-        if task is not None and (task.is_generative or task.is_embedding or task.needs_timestamps):
+        if task is not None and task.is_network_only():
             return f"the output {name!r} ({spec.task.name if spec.task else ''}) needs one"
     training = recipe.training
     if recipe.privileged or (training.distillation.teacher is not None and recipe.network is not False):

@@ -55,7 +55,7 @@ def _sets_a_part(given: Recipe, numbers: list[str]) -> bool:
 
 def _has_other_needs(recipe: Recipe, given: Recipe) -> bool:
     tasks = [find("task", spec.task.name) for spec in recipe.outputs.values() if spec.task is not None]
-    if not tasks or any(task.is_generative or task.is_embedding or task.needs_timestamps for task in tasks):
+    if not tasks or any(task.is_network_only() for task in tasks):
         return True
     own = given.fusion is not None or given.training.init_from is not None
     return own or bool(recipe.objectives) or recipe.size == "base"

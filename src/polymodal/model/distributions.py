@@ -42,6 +42,8 @@ def to_raw_values(task: Task, distribution: np.ndarray) -> Tensor:
         yes = np.maximum(distribution, np.finfo(np.float32).tiny)
         no = np.maximum(1 - distribution, np.finfo(np.float64).eps / 2)
         return torch.from_numpy(np.log(yes) - np.log(no)).float()
+    if task.needs_positions:
+        return task.raw_values(distribution)
     columns = {name: distribution[:, index].tolist() for index, name in enumerate(task.columns)}
     rows = np.arange(len(distribution))
     value, present = task.prepare(RowBlock(columns, rows, None, "predictions", CellErrors(), LimitOptions()))

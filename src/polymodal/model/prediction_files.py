@@ -57,7 +57,7 @@ def write_predictions(
     if escape_formulas:
         _check_escaped(path, list(prediction_columns(model.tasks, probabilities=probabilities).values()))
     blocks = _blocks(model, table, cell_errors, probabilities)
-    timelines = {name for name, task in model.tasks.items() if task.grid is not None}
+    timelines = {name for name, task in model.tasks.items() if task.has_several_predictions}
     with out.writing() as part:
         if path.suffix == ".jsonl":
             return _write_lines(blocks, part)
@@ -72,7 +72,7 @@ def write_prediction_shard(
     Raises:
         DataError: (strict) a cell is unusable.
     """
-    timelines = {name for name, task in model.tasks.items() if task.grid is not None}
+    timelines = {name for name, task in model.tasks.items() if task.has_several_predictions}
     blocks = _blocks(model, table, cell_errors, probabilities)
     notes = lambda: {ERRORS_KEY: "".join(cell_errors.json_lines())}  # noqa: E731  # known after the last block only
     return _write_arrow(blocks, path, ".parquet", timelines, False, notes)

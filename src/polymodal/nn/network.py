@@ -42,6 +42,7 @@ class Network(nn.Module):
         width = recipe.hidden_size
         self.inputs, self.outputs = list(recipe.inputs), list(recipe.outputs)
         self.spaces = {name: shape.space for name, shape in outputs.items()}
+        self.boxes = {name for name, shape in outputs.items() if shape.boxes is not None}
         self.towers = NamedModules(
             {
                 name: Tower(
@@ -174,7 +175,7 @@ class Network(nn.Module):
             if self.spaces[name] in TOKEN_SPACES:
                 output = self._target_nll(name, fused, batch)
             else:
-                output = self._decode_values(name, fused)
+                output = self._with_sizes(name, self._decode_values(name, fused), batch)
             if self.task_tokens is not None:
                 output = replace(output, penalties=dict(fused[0].penalties))
             outputs[name] = output
@@ -197,6 +198,13 @@ class Network(nn.Module):
             return output
         terms = [replace(term, members=members.get(term.name)) for term in output.terms]
         return replace(output, terms=terms)
+
+    def _with_sizes(self, name: str, output: TaskOutput, batch: Batch) -> TaskOutput:
+        """The prediction of boxes, followed by the width and height of the picture of each row, `[batch, k + 2]`."""
+        sizes = batch.prompts.get(name)
+        if name not in self.boxes or sizes is None:
+            return output
+        return replace(output, values=torch.cat([output.values, sizes.to(output.values.dtype)], dim=1))
 
     def _target_nll(self, name: str, branches: list[FusionOutput], batch: Batch) -> TaskOutput:
         target = batch.targets.get(name)

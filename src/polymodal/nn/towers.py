@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,8 @@ class Tower(nn.Module, SharesBatch):
             features = self.missing.expand(rows, 1, -1)
             if self.training and (self.joins_others or (self.world.size > 1 and has_batch_statistics(self.encoder))):
                 features = features + self._encode_nothing(batch.data)
-            return Tokens(features, torch.ones(rows, 1, dtype=torch.bool, device=features.device), present), None
+            mask = torch.ones(rows, 1, dtype=torch.bool, device=features.device)
+            return Tokens(features, mask, present, grid=self.encoder.token_grid(1)), None
         if "hidden" in batch.data and self.encoder.is_frozen:
             features, mask = self.encoder.forward_cached(batch.data)
         elif self.chunk_size is None or not (self.training and torch.is_grad_enabled()):
@@ -66,7 +68,8 @@ class Tower(nn.Module, SharesBatch):
             times = None if times is None else times.index_select(0, batch.index)
             raw = None if raw is None else raw.index_select(0, batch.index)
         encoder_output = None if raw is None else Tokens(raw, mask, present, times)
-        return self.with_missing(Tokens(features, mask, present, times), ~present), encoder_output
+        grid = self.encoder.token_grid(features.shape[1])
+        return self.with_missing(Tokens(features, mask, present, times, grid), ~present), encoder_output
 
     def _encode_nothing(self, data: dict[str, Tensor]) -> Tensor:
         """0, after encoding an item that counts nowhere: the encoder takes part in the sums of all processes."""
@@ -85,7 +88,7 @@ class Tower(nn.Module, SharesBatch):
         mask = torch.where(missing.unsqueeze(1), first, tokens.mask)
         replaced = (first & missing.unsqueeze(1)).unsqueeze(-1)
         features = torch.where(replaced, self.missing.to(tokens.features.dtype), tokens.features)
-        return Tokens(features, mask, tokens.present & ~missing, tokens.times)
+        return replace(tokens, features=features, mask=mask, present=tokens.present & ~missing)
 
     def _encode_in_chunks(self, data: dict[str, Tensor], chunk_size: int) -> tuple[Tensor, Tensor]:
         """Encode the distinct items in chunks of `chunk_size`. Activations are recomputed in the backward pass."""

@@ -251,7 +251,9 @@ class Preparation:
             wrong = [error.row for error in block.errors.errors[before:]]
             unusable[name] = np.isin(block.rows, wrong)
         for name, found in prompts.items():
-            if name in prepared:  # the target of an unusable prompt is excluded from the loss
+            if (
+                name in prepared and self.tasks[name].is_generative
+            ):  # the target of an unusable prompt is excluded from the loss
                 value, present = prepared[name]
                 prepared[name] = (mask_targets(value, np.array([one is None for one in found], dtype=bool)), present)
         weights = _sample_weights(block, weight) if weight else None

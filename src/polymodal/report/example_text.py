@@ -11,6 +11,7 @@ from polymodal.core.formatting import count_noun, truncate
 from polymodal.tasks.base import Task
 from polymodal.tasks.conversation import read_history
 from polymodal.tasks.event_detection import EventDetectionTask
+from polymodal.tasks.object_detection import ObjectDetectionTask
 
 #: The truth of a row whose class the task does not know.
 UNKNOWN_CLASS = "a class that training did not see"
@@ -26,6 +27,8 @@ def describe_truth(task: Task, truth: Any) -> str:
         return truncate(" / ".join(truth))
     if isinstance(task, EventDetectionTask):
         return describe_events(task.events(truth[None])[0])
+    if isinstance(task, ObjectDetectionTask):
+        return describe_boxes(task.boxes(truth[None])[0])
     if task.space == "binary":
         return _labels([name for name, there in zip(task.classes, truth, strict=True) if there])
     return _numbers(task, truth.tolist())
@@ -41,6 +44,8 @@ def describe_prediction(task: Task, answer: Any) -> str:
         return "no answer" if answer is None else truncate(answer) or "an empty text"
     if isinstance(task, EventDetectionTask):
         return describe_events(answer)
+    if isinstance(task, ObjectDetectionTask):
+        return describe_boxes(answer)
     if task.space == "binary":
         return _labels([str(label) for label in answer])
     return _numbers(task, answer if isinstance(answer, list) else [answer])
@@ -57,6 +62,9 @@ def describe_error(task: Task, distribution: np.ndarray, truth: Any) -> str:
         return _text_note(distribution, truth)
     if isinstance(task, EventDetectionTask):
         return _timeline_note(task, distribution, truth)
+    if isinstance(task, ObjectDetectionTask):
+        hits, false, actual = (int(one) for one in task.box_counts(distribution[None], truth[None])[0])
+        return f"{hits} of {count_noun(actual, 'box', 'boxes')} found, {false} false"
     if task.space == "binary":
         named = list(zip(task.classes, distribution, truth > 0, strict=True))
         too_many = [f"{name} {p:.1%}" for name, p, there in named if p >= task.threshold and not there]
@@ -81,6 +89,14 @@ def describe_prompt_cell(cell: Any) -> str:
 def describe_events(events: list[dict[str, Any]]) -> str:
     """`dog 0.5 to 1.2 s, cat 2 to 3 s`."""
     shown = [f"{event['label']} {event['start']:.3g} to {event['end']:.3g} s" for event in events]
+    return truncate(", ".join(shown)) if shown else "nothing"
+
+
+def describe_boxes(boxes: list[dict[str, Any]]) -> str:
+    """`cat 20 x 30 at (4, 8), dog 10 x 10 at (0, 0)`, in pixels."""
+    shown = [
+        f"{box['label']} {box['width']:.3g} x {box['height']:.3g} at ({box['x']:.4g}, {box['y']:.4g})" for box in boxes
+    ]
     return truncate(", ".join(shown)) if shown else "nothing"
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from polymodal.core.formatting import truncate
 from polymodal.data.store.items import Items
@@ -15,6 +17,7 @@ from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.preparation.feature_cache import FeatureItems
 from polymodal.preparation.preparation import Preparation
+from polymodal.report.box_drawing import draw_boxes
 from polymodal.report.example_text import (
     describe_error,
     describe_prediction,
@@ -26,6 +29,7 @@ from polymodal.report.example_text import (
 from polymodal.tasks.base import Task
 from polymodal.tasks.event_detection import EventDetectionTask
 from polymodal.tasks.image_generation import ImageGenerationTask
+from polymodal.tasks.object_detection import ObjectDetectionTask
 
 THUMBNAIL = 72
 #: Columns shown of an input that reads many.
@@ -101,6 +105,8 @@ def _examples(
     split, task = scored.split, preparation.tasks[output]
     answers = task.predict(distribution[positions])
     seen = _seen(preparation, scored, output, split.rows[positions])
+    if isinstance(task, ObjectDetectionTask):
+        _draw(preparation, scored, task, split.rows[positions], truth[positions], answers, seen)
     return [
         Example(
             row=int(split.rows[position]),
@@ -127,8 +133,9 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
 
     Classes: rows with a wrong class, by the probability of the true class. Labels: rows with a wrong label, by the
     log-likelihood of the true labels. Texts: texts that equal no reference, by the words that are missing. Events: rows
-    with a wrong segment, by the loss. Numbers: by the absolute error in standard deviations of the truth. Embeddings
-    and images: no rows, because a single one is neither right nor wrong.
+    with a wrong segment, by the loss. Boxes: rows with missed or false boxes, by their number. Numbers: by the absolute
+    error in standard deviations of the truth. Embeddings and images: no rows, because a single one is neither right nor
+    wrong.
     """
     if not present.any() or task.is_embedding or isinstance(task, ImageGenerationTask):
         return np.zeros(0, np.int64)
@@ -140,6 +147,10 @@ def worst_rows(task: Task, distribution: np.ndarray, truth: np.ndarray, present:
         wrong, badness = text_errors(distribution, truth)
     elif isinstance(task, EventDetectionTask):
         wrong, badness = event_errors(task, distribution, truth)
+    elif isinstance(task, ObjectDetectionTask):
+        counts = task.box_counts(distribution, truth)
+        badness = counts[:, 1] + counts[:, 2] - counts[:, 0]
+        wrong = badness > 0
     elif task.space == "binary":
         given = np.where(truth > 0, distribution, 1 - distribution)
         wrong = ((distribution >= task.threshold) != (truth > 0)).any(1)
@@ -180,16 +191,45 @@ def _seen(preparation: Preparation, scored: SplitScores, output: str, rows: np.n
     return found
 
 
+def _draw(
+    preparation: Preparation,
+    scored: SplitScores,
+    task: ObjectDetectionTask,
+    rows: np.ndarray,
+    truth: np.ndarray,
+    answers: list[Any],
+    seen: list[list[ExampleCell]],
+) -> None:
+    """Add the picture of each row with its true and predicted boxes."""
+    for name, spec in preparation.recipe.inputs.items():
+        source, modality = scored.split.table.inputs[name], preparation.modalities[name]
+        if spec.columns != [task.options.image] or isinstance(source.items, FeatureItems):
+            continue
+        for item, one, boxes, predicted, cells in zip(
+            source.index[rows].tolist(), truth, task.boxes(truth), answers, seen, strict=True
+        ):
+            image = _preview(modality, source.items, item) if item >= 0 else None
+            if image is not None:
+                drawn = draw_boxes(image, (float(one[0]), float(one[1])), boxes, predicted)
+                cells.append(ExampleCell("boxes: true white, predicted red", thumbnail=_jpeg(drawn, 2)))
+
+
 def thumbnail(modality: Modality, items: Items, item: int) -> str:
     """The preview of a prepared item as a small JPEG in a data URL; empty if it has none."""
+    image = _preview(modality, items, item)
+    return "" if image is None else _jpeg(image)
+
+
+def _preview(modality: Modality, items: Items, item: int) -> Image.Image | None:
     taken = items.take(np.array([item]))
     length = int(taken.pop("length")[0]) if "length" in taken else None
-    image = modality.preview(
+    return modality.preview(
         {name: array[0][:length] if length is not None else array[0] for name, array in taken.items()}
     )
-    if image is None:
-        return ""
-    image.thumbnail((4 * THUMBNAIL, THUMBNAIL))
+
+
+def _jpeg(image: Image.Image, scale: int = 1) -> str:
+    image.thumbnail((4 * scale * THUMBNAIL, scale * THUMBNAIL))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

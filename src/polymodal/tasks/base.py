@@ -50,6 +50,8 @@ class Task(ABC):
     space: ClassVar[Space]
     #: Whether targets are times, so that encoders must keep the times of their tokens.
     needs_timestamps: ClassVar[bool] = False
+    #: Whether targets are boxes in a picture, so that encoders must keep the positions of their tokens.
+    needs_positions: ClassVar[bool] = False
     #: Whether the outputs are texts, which a generative decoder produces.
     is_generative: ClassVar[bool] = False
     #: Whether the outputs are embeddings, which are comparable only within one model.
@@ -105,6 +107,16 @@ class Task(ABC):
         """Notes on the targets for the report, one sentence each."""
         return self._notes
 
+    @classmethod
+    def is_network_only(cls) -> bool:
+        """Whether only a network can predict the targets: texts, embeddings, events and boxes."""
+        return cls.is_generative or cls.is_embedding or cls.needs_timestamps or cls.needs_positions
+
+    @property
+    def has_several_predictions(self) -> bool:
+        """Whether a row has several predictions: the events of a timeline, or the boxes of a picture."""
+        return self.grid is not None or self.needs_positions
+
     @property
     def warnings(self) -> list[str]:
         """Sentences about the targets that a user should see before the training."""
@@ -137,12 +149,13 @@ class Task(ABC):
 
     @property
     def prompt_columns(self) -> list[str]:
-        """Columns from which the prompts are built. Prediction needs them too."""
+        """Columns from which the prompts are built, or whose picture has the boxes. Prediction needs them too."""
         return []
 
     def prompts(self, block: RowBlock) -> np.ndarray | None:
-        """Prompt of each row of a block, `[rows]` arrays of int32 tokens. None for a task without prompts, and in rows
-        whose prompt is unusable, which are recorded as cell errors."""
+        """Prompt of each row of a block, `[rows]` arrays of int32: its tokens, or width and height of the picture that
+        has the boxes. None for a task without prompts, and in rows whose prompt is unusable, which are recorded as cell
+        errors."""
         return None
 
     def row_groups(self, value: np.ndarray, present: np.ndarray) -> np.ndarray | None:
@@ -201,6 +214,21 @@ class Task(ABC):
     def truth(self, value: np.ndarray) -> np.ndarray:
         """Prepared targets `[rows, ...]` in the format of the metrics: class indices, 0/1 labels, or numbers in the
         units of the target."""
+
+    def raw_values(self, distribution: np.ndarray) -> Tensor:
+        """The inverse of `distribution`, for tasks with boxes; `model.distributions` has that of the others."""
+        raise NotImplementedError(type(self).__name__)
+
+    def with_labels_of(self, distribution: np.ndarray, reference: Task) -> np.ndarray:
+        """The distribution with the labels of another task of this type, for tasks with boxes;
+        `evaluation.class_alignment` has that of the others."""
+        raise NotImplementedError(type(self).__name__)
+
+    def class_scores(
+        self, distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray
+    ) -> dict[str, list[float]] | None:
+        """`precision`, `recall`, `f1` and `support` of each class. None: they follow from `per_class_arrays`."""
+        return None
 
     def per_class_arrays(
         self, distribution: np.ndarray, truth: np.ndarray, weight: np.ndarray

@@ -51,10 +51,10 @@ class FrozenFeatureBaselines:
         self.folds, self.progress, self.is_short_of_time = folds, progress, False
         self.features = FrozenFeatures(folds, progress=progress)
         self.inputs = self.features.inputs
-        self.outputs = [name for name, task in folds.tasks.items() if task.grid is None]
+        self.outputs = [name for name, task in folds.tasks.items() if not task.has_several_predictions]
         self.notes = list(self.features.notes)
         for name, task in folds.tasks.items():
-            if task.grid is not None:
+            if task.has_several_predictions:
                 kind = task.options.name
                 self.notes.append(
                     f"output {name!r} ({kind}) has several predictions per row, so its only baseline is the constant "

@@ -156,7 +156,7 @@ def resolve_output(model: Model | Ensemble, output: str | None) -> str:
     name = output or names[0]
     if name not in names:
         raise RecipeError("output", f"the model has no output {name!r}; {did_you_mean(name, names)}")
-    if model.tasks[name].is_generative or model.tasks[name].grid is not None:
+    if model.tasks[name].is_generative or model.tasks[name].has_several_predictions:
         kind = model.tasks[name].options.name
         raise RecipeError(
             "output", f"the output {name!r} has the task {kind}, which supports only the strategies coreset and typical"

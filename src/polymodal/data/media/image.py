@@ -67,7 +67,7 @@ def decode(data: bytes, request: ImageRequest, limits: LimitOptions) -> dict[str
 
 
 def read_image_size(data: bytes, limits: LimitOptions | None = None) -> tuple[int, int]:
-    """`(width, height)` as stored, before any EXIF rotation, from the header only; of drawings and pages as rendered.
+    """`(width, height)` of the upright image (EXIF), from the header only; of drawings and pages as rendered.
 
     limits: of the image. Default: those of a recipe that sets none
 
@@ -75,7 +75,8 @@ def read_image_size(data: bytes, limits: LimitOptions | None = None) -> tuple[in
         MediaError: not an image of a supported format.
     """
     with translate_errors("image", "the image is damaged or incomplete"):
-        return _open(data, limits or LimitOptions()).size
+        image = _open(data, limits or LimitOptions())
+        return image.size[::-1] if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else image.size
 
 
 def decode_image(

@@ -13,7 +13,6 @@ import numpy as np
 from polymodal.data.media.formats import detect_format
 from polymodal.data.media.probe import ProbeRequest
 from polymodal.data.media.source import MediaError, read_bytes
-from polymodal.data.media.workers.pool import decoding_pool
 from polymodal.data.objects import Root
 from polymodal.recipe.data import LimitOptions
 
@@ -26,7 +25,7 @@ class MediaMetadata:
     format: detected from the first bytes
     seconds: of audio or video
     frames: number of frames of a video
-    width, height: of an image (before EXIF rotation) or of a frame, in pixels
+    width, height: of an image (upright, by EXIF) or of a frame, in pixels
     sampling_rate, channels: of audio; None for a video without audio
     rows, columns: of a time series, `columns` only if it has two dimensions
     rows_are_steps: 1 if the rows of a time series are certainly its steps
@@ -56,6 +55,8 @@ def read_metadata(
         MissingExtraError: a package that reads such media is not installed.
         PolymodalError: no decoding process can be started.
     """
+    from polymodal.data.media.workers.pool import decoding_pool  # processes: only models of media need them
+
     request = ProbeRequest(media)
     read: deque[str | MediaError | None] = deque()
 

@@ -187,3 +187,10 @@ class Encoder(nn.Module):
         None if the modality has no time axis (default).
         """
         return None
+
+    def token_grid(self, length: int) -> tuple[int, int] | None:
+        """Rows and columns of the picture that the `length` tokens of an item cover in row-major order.
+
+        None if the tokens do not cover a picture (default).
+        """
+        return None

@@ -76,6 +76,11 @@ class PretrainedImage(PretrainedEncoder):
             raise RecipeError("position_embedding", f"the {length} tokens of this checkpoint do not form a grid")
         return grid_positions(rows, length // rows, self.width)
 
+    def token_grid(self, length: int) -> tuple[int, int] | None:
+        """The square of the tokens; None if they are pooled or averaged."""
+        side = math.isqrt(length)
+        return (side, side) if self.options.max_tokens is None and side * side == length else None
+
     def prepare_inputs(self, data: dict[str, Tensor]) -> dict[str, Tensor]:
         """`pixel_values [items, 3, height, width]` from `pixels` uint8, in the same memory format."""
         return {"pixel_values": normalize_pixels(data["pixels"], self.geometry)}

@@ -78,6 +78,7 @@ class ResNet(Encoder):
         self.dropout = nn.Dropout2d(options.dropout)
         self.project = nn.Linear(in_channels, width)
         rows, columns = (-(-shape[side] // 16) for side in ("height", "width"))
+        self.grid = (rows, columns)
         self.positions = PositionEmbedding("learned", rows * columns, width)
         channels_last(self)
 
@@ -87,3 +88,7 @@ class ResNet(Encoder):
         x = self.dropout(self.stages(self.stem(x)))  # [items, channels, height / 16, width / 16]
         tokens = self.positions(self.project(x.flatten(2).transpose(1, 2)))  # [items, rows * columns, width]
         return tokens, all_valid_mask(tokens)
+
+    def token_grid(self, length: int) -> tuple[int, int]:
+        """The rows and columns of the last feature map."""
+        return self.grid

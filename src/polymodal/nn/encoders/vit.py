@@ -49,7 +49,7 @@ class ViT(Encoder):
         check_heads(options.num_heads, width)
         patch = options.patch_size
         rows, columns = patch_grid(shape, patch, "an image")
-        self.width, self.patch = width, patch
+        self.width, self.patch, self.grid = width, patch, (rows, columns)
         self.project = nn.Linear(patch * patch * shape["channels"], width)
         self.positions = PositionEmbedding(options.position_embedding, rows * columns, width, grid=(rows, columns))
         self.dropout = nn.Dropout(options.dropout)
@@ -65,6 +65,10 @@ class ViT(Encoder):
         for block in self.blocks:
             x = block(x)
         return self.norm(x), all_valid_mask(x)
+
+    def token_grid(self, length: int) -> tuple[int, int]:
+        """The rows and columns of the patches."""
+        return self.grid
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:

@@ -150,7 +150,7 @@ def gather_tokens(tokens: Tokens, world: World) -> Tokens:
     padding = int(max(world.gather(tokens.features.shape[1]))) - tokens.features.shape[1]
     features = functional.pad(tokens.features, (0, 0, 0, padding))
     mask = functional.pad(tokens.mask, (0, padding))
-    return Tokens(*(world.gather_rows(one) for one in (features, mask, tokens.present)))
+    return Tokens(world.gather_rows(features), world.gather_rows(mask), world.gather_rows(tokens.present))
 
 
 def _take_rows(tokens: Tokens, index: Tensor) -> Tokens:
