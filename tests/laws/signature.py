@@ -150,6 +150,16 @@ def _of_writer(options: dict[str, Any]) -> str:
         recipe["inputs"] = {
             name: {"modality": "text", "columns": [column], "encoder": encoder} for name, column in named.items()
         }
+    if options.get("conditioning") == "template":  # of two images that both have the encoder of the checkpoint
+        shown = [*sample("modality", "image", rows=12)["image"]]
+        columns |= {"image": shown, "more": shown[::-1]}
+        encoder = {"name": "pretrained_image", "checkpoint": options["checkpoint"], "max_tokens": None}
+        recipe["inputs"] = {
+            f"in_{column}": {"modality": "image", "columns": [column], "encoder": encoder}
+            for column in ("image", "more")
+        }
+        recipe["outputs"]["y_text_generation"]["task"] = {"name": "text_generation", "instruction": "{text}"}
+        columns["text"][2] = "amber"
     recipe["outputs"]["y_text_generation"] |= {"decoder": options}
     return of_network(columns=columns, **recipe)
 

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from laws.alternatives import alternatives, exhaustive
 from laws.checkpoints import checkpoint, write
 from laws.lm_checkpoints import language_model
+from laws.multimodal_checkpoints import multimodal_checkpoint
 from laws.samples import sample, trained
 from laws.seq2seq_checkpoints import seq2seq_checkpoint
 from laws.signature import of_component
@@ -45,6 +46,12 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("task", "text_generation", "prompt_overflow"): {"prompt": "{text}", "max_prompt_length": 4},
     ("encoder", "pretrained_image", "position_embedding"): {"max_tokens": None},
     ("decoder", "causal_lm", "cross_attn_every_n_layers"): {"conditioning": "cross_attention"},
+    ("decoder", "causal_lm", "images"): {
+        "conditioning": "template",
+        "checkpoint": multimodal_checkpoint(),
+        "images": ["in_image"],
+    },
+    ("task", "text_generation", "images"): {"checkpoint": multimodal_checkpoint(), "instruction": "{text}"},
     ("decoder", "encoder_decoder", "encoder_source"): {"encoder_source": "checkpoint"},
     ("decoder", "encoder_decoder", "input"): {"encoder_source": "checkpoint", "input": "in_text"},
     ("decoder", "encoder_decoder", "language"): {"checkpoint": seq2seq_checkpoint("whisper")},
@@ -69,6 +76,11 @@ BESIDE: dict[tuple[str, str, str], dict[str, Any]] = {
 OUTSIDE: dict[tuple[str, str, str], dict[str, Any]] = {
     ("modality", "audio", "max_seconds"): {"seconds": 300.0},
     ("modality", "number", "clip_std"): {"transform": "robust"},
+    ("decoder", "causal_lm", "resampler_tokens"): {
+        "conditioning": "template",
+        "checkpoint": multimodal_checkpoint(),
+        "images": ["in_image"],
+    },
     ("modality", "image", "max_image_size"): {"image_size": 1024},
     ("modality", "video", "max_image_size"): {"image_size": 1024},
     ("modality", "time_series", "max_steps"): {"num_steps": 100_000},
@@ -118,6 +130,8 @@ NAMED: dict[tuple[str, str, str], list[Any]] = {
     ("task", "text_generation", "instruction"): ["What is {text}?"],
     ("task", "text_generation", "history"): ["turns"],
     ("task", "text_generation", "system"): ["Say little."],
+    ("task", "text_generation", "images"): [["in_image"]],
+    ("decoder", "causal_lm", "images"): [["in_more"]],
     ("task", "text_generation", "metrics"): [["chrf"]],
     ("task", "text_generation", "generation"): [{"num_beams": 2}],
     ("task", "image_generation", "levels"): [[5, 5]],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polymodal.core.errors import DataError
 from polymodal.generation.tokenizer import TextTokenizer
+from polymodal.pretrained.multimodal import ImageSlot, image_slot, is_multimodal
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -25,18 +26,24 @@ class ChatTemplate:
     decoder adds. If the content of a turn contains the spelling of a control token, the segments are encoded
     separately, so that only the template's own control tokens become control tokens.
 
+    With a multimodal language model, messages are lists of contents, as its template expects, and `num_images` images
+    precede the text of the last user message. Each becomes the tokens that its processor writes for an image.
+
     Raises:
         DataError: the template has a syntax error.
+        RecipeError: there are images, but the checkpoint is not a supported multimodal language model.
     """
 
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: TextTokenizer, num_images: int = 0) -> None:
+        self.tokenizer, self.num_images = tokenizer, num_images
         checkpoint = tokenizer.checkpoint
         self._tokenizer_config: dict[str, Any] = (
             {} if checkpoint is None else checkpoint.files.get("tokenizer_config", {})
         )
         source = self._tokenizer_config.get("chat_template")
         self._checkpoint = "" if checkpoint is None else checkpoint.name
+        self._has_contents = checkpoint is not None and is_multimodal(checkpoint)
+        self._slot: ImageSlot | None = image_slot(checkpoint) if checkpoint is not None and num_images else None
         with self._errors("cannot be read"):
             if isinstance(source, list):  # several templates by name
                 source = next((item["template"] for item in source if item["name"] == "default"), source[0]["template"])
@@ -58,11 +65,21 @@ class ChatTemplate:
         expected: list[int] = []
         for index, segment in enumerate(_PLACEHOLDER.split(self._render(placeholders))):
             is_template = index % 2 == 0
-            ids = self._encode(segment) if is_template else self.tokenizer.encode([turns[int(segment)][1]])[0]
+            ids = (
+                self._encode(self._with_slots(segment))
+                if is_template
+                else self.tokenizer.encode([turns[int(segment)][1]])[0]
+            )
             separate += ids
             expected += self._control_ids(ids)
-        whole = self._encode(self._render(turns))
+        whole = self._encode(self._with_slots(self._render(turns)))
         prompt = whole if self._control_ids(whole) == expected else separate
+        if self._slot is not None and prompt.count(self._slot.token_id) != self.num_images * self._slot.length:
+            raise DataError(
+                f"the chat template of the checkpoint {self._checkpoint!r} writes "
+                f"{prompt.count(self._slot.token_id)} image tokens for {self.num_images} images of "
+                f"{self._slot.length} tokens"
+            )
         return prompt[1:] if prompt[:1] == [self.tokenizer.bos_id] else prompt
 
     def end_of_turn_id(self) -> int:
@@ -75,11 +92,23 @@ class ChatTemplate:
         return suffix[0] if suffix and suffix[0] in self.tokenizer.control_ids else self.tokenizer.eos_id
 
     def _render(self, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool = True) -> str:
-        messages = [{"role": role, "content": content} for role, content in turns]
+        messages: list[dict[str, Any]] = [{"role": role, "content": content} for role, content in turns]
+        if self._has_contents:
+            messages = [{"role": role, "content": [{"type": "text", "text": content}]} for role, content in turns]
+            if self.num_images:
+                last = max(index for index, (role, _) in enumerate(turns) if role == "user")
+                messages[last]["content"][:0] = [{"type": "image"}] * self.num_images
         special = {key: _content(value) for key, value in self._tokenizer_config.items() if key.endswith("_token")}
         assert self._template is not None
         with self._errors("rejects this conversation"):
             return self._template.render(messages=messages, add_generation_prompt=add_generation_prompt, **special)
+
+    def _with_slots(self, rendered: str) -> str:
+        """The rendered text with the tokens of each image in place of its placeholder."""
+        if self._slot is None:
+            return rendered
+        family = self._slot.family
+        return rendered.replace(family.placeholder, family.image_text(self._slot.length))
 
     @contextmanager
     def _errors(self, problem: str) -> Iterator[None]:

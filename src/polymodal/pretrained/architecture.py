@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
+from polymodal.pretrained.multimodal import is_multimodal
+from polymodal.pretrained.multimodal_parts import ImageFeatures, LanguagePart
 
 #: The main inputs that the network of each part accepts.
 INPUT_NAMES = {
@@ -19,12 +21,14 @@ INPUT_NAMES = {
     "language": {"input_ids"},
     "sequence": {"input_ids"},
     "speech": {"input_features"},
+    "multimodal": {"input_ids"},
 }
 #: The auto class of transformers for each part whose network includes a head; other parts use `AutoModel`.
 AUTO_CLASSES = {
     "language": "AutoModelForCausalLM",
     "sequence": "AutoModelForSeq2SeqLM",
     "speech": "AutoModelForSpeechSeq2Seq",
+    "multimodal": "AutoModelForMultimodalLM",
 }
 #: Parts that are only the decoder and head of a network; its encoder is another part.
 PARTS_WITHOUT_ENCODER = {"sequence", "speech"}
@@ -62,7 +66,12 @@ def select_part(model: Any, part: str, checkpoint: CheckpointConfig) -> Any:
         RecipeError: the model reads another modality.
     """
     tower = getattr(model, TOWERS[part], None) if part in TOWERS else None
-    if part in AUTO_CLASSES:
+    found: Any
+    if part == "multimodal":
+        found = LanguagePart(model)
+    elif part == "image" and is_multimodal(checkpoint):
+        found = ImageFeatures(model)
+    elif part in AUTO_CLASSES:
         found = _remove_encoder(model) if part in PARTS_WITHOUT_ENCODER else model
     elif tower is not None:
         projection, name = PROJECTIONS[part]
@@ -76,7 +85,7 @@ def select_part(model: Any, part: str, checkpoint: CheckpointConfig) -> Any:
         found = model
     if found.main_input_name not in INPUT_NAMES[part]:
         raise RecipeError("checkpoint", f"{checkpoint.name} reads {found.main_input_name}, so it cannot encode {part}")
-    if part not in AUTO_CLASSES and not isinstance(found, ProjectedTower):
+    if part not in AUTO_CLASSES and not isinstance(found, ProjectedTower | ImageFeatures):
         _drop_pooler(found)
     return found
 

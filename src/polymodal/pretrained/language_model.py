@@ -14,6 +14,7 @@ from polymodal.core.errors import RecipeError
 from polymodal.pretrained.backbone import Backbone
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.hf_cache import HFCache
+from polymodal.pretrained.multimodal import is_multimodal
 from polymodal.runtime.prepacked_linear import PrepackedLinear
 
 #: Bias on the attention score of a masked key; finite in every dtype.
@@ -25,7 +26,8 @@ MAX_LOGITS = 2**25
 
 
 class LanguageModel(Backbone):
-    """The causal language model of a checkpoint, built from its configuration files; `load` loads its weights.
+    """The causal language model of a checkpoint, built from its configuration files; `load` loads its weights. Of a
+    multimodal language model, it is the part that reads embeddings.
 
     The real tokens of a row have positions 0, 1, 2 ..., regardless of padding before or between them, and padding is
     masked: the hidden states of a row do not depend on the batch.
@@ -39,7 +41,7 @@ class LanguageModel(Backbone):
     """
 
     def __init__(self, checkpoint: CheckpointConfig) -> None:
-        super().__init__(checkpoint, "language")
+        super().__init__(checkpoint, "multimodal" if is_multimodal(checkpoint) else "language")
         config = self.model.config
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
         self.vocab_size: int = config.vocab_size
@@ -75,11 +77,15 @@ class LanguageModel(Backbone):
         embedded: Tensor = self.model.get_input_embeddings()(tokens)
         return embedded
 
-    def forward(self, embedded: Tensor, mask: Tensor, cache: HFCache | None = None) -> Tensor:
+    def forward(
+        self, embedded: Tensor, mask: Tensor, cache: HFCache | None = None, blocks: Tensor | None = None
+    ) -> Tensor:
         """Hidden states after the last layer, `[batch, length, width]`.
 
         embedded: `[batch, length, width]`; mask: `[batch, length]` bool, True = real
         cache: keys and values of previous tokens; those of the new tokens are added
+        blocks: `[batch, length]`, only without previous tokens: tokens of the same block number attend to each other in
+            both directions; -1 = no block
         """
         cached = None if cache is None or not cache.length else cache.mask[:, : cache.length]
         real = mask if cached is None else torch.cat([cached, mask], dim=1)  # [batch, keys]
@@ -89,7 +95,7 @@ class LanguageModel(Backbone):
             cache.append_mask(mask)
         output = self.base(
             inputs_embeds=embedded,
-            attention_mask=self._attention_bias(positions, key_positions, real, embedded.dtype),
+            attention_mask=self._attention_bias(positions, key_positions, real, embedded.dtype, blocks),
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
@@ -129,9 +135,13 @@ class LanguageModel(Backbone):
         losses: Tensor = chunked(hidden, tokens, nll, max(1, MAX_LOGITS // self.vocab_size))
         return losses
 
-    def _attention_bias(self, positions: Tensor, key_positions: Tensor, real: Tensor, dtype: torch.dtype) -> Any:
+    def _attention_bias(
+        self, positions: Tensor, key_positions: Tensor, real: Tensor, dtype: torch.dtype, blocks: Tensor | None
+    ) -> Any:
         """The attention bias `[batch, 1, queries, keys]`; a dictionary by layer type if the model has two types."""
         future = key_positions.unsqueeze(1) > positions.unsqueeze(2)  # [batch, queries, keys]
+        if blocks is not None:
+            future = future & ~((blocks.unsqueeze(1) == blocks.unsqueeze(2)) & (blocks >= 0).unsqueeze(1))
         masked = future | ~real.unsqueeze(1)
         full = _to_bias(masked, dtype)
         if self.sliding_window is None:

@@ -81,15 +81,18 @@ class Conversation:
 
         [system] text [user] text [assistant] text [end] [user] text [assistant]
 
+    num_images: number of images before the text of the last user message
     columns: columns that are read
     """
 
-    def __init__(self, system: str | None, history: str | None, instruction: str | None) -> None:
+    def __init__(
+        self, system: str | None, history: str | None, instruction: str | None, *, num_images: int = 0
+    ) -> None:
         if history is None and instruction is None:
             raise RecipeError("system", "a system message needs an instruction or a history")
         self.system = None if system is None else PromptTemplate(system, "system")
         self.instruction = None if instruction is None else PromptTemplate(instruction, "instruction")
-        self.history = history
+        self.history, self.num_images = history, num_images
         named = [*(self.system.columns if self.system else []), *([history] if history else [])]
         named += self.instruction.columns if self.instruction else []
         self.columns = list(dict.fromkeys(named))
@@ -138,7 +141,7 @@ class Conversation:
     def prepare(self, block: RowBlock, tokenizer: TextTokenizer, max_length: int, overflow: Overflow) -> np.ndarray:
         """Token ids of the conversation of each row of a block, `[rows]` int32 arrays. None, with a cell error, if it
         cannot be read or is longer than `max_length`. `truncate` removes the oldest messages of a long history."""
-        render = _Renderer(tokenizer)
+        render = _Renderer(tokenizer, self.num_images)
         results: list[np.ndarray | None] = []
         for position, messages in enumerate(self.messages(block)):
             column = self.history or self.columns[0] if self.columns else ""
@@ -178,9 +181,9 @@ def _drop_oldest(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
 class _Renderer:
     """Render conversations as token ids. Each distinct text is tokenized once."""
 
-    def __init__(self, tokenizer: TextTokenizer) -> None:
+    def __init__(self, tokenizer: TextTokenizer, num_images: int) -> None:
         self.tokenizer = tokenizer
-        self.template = None if tokenizer.checkpoint is None else ChatTemplate(tokenizer)
+        self.template = None if tokenizer.checkpoint is None else ChatTemplate(tokenizer, num_images)
         self._cache: dict[str, list[int]] = {}
 
     def __call__(self, messages: Sequence[ChatMessage]) -> list[int]:

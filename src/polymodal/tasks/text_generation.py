@@ -28,6 +28,7 @@ from polymodal.metrics.base import Metric
 from polymodal.metrics.text.catalog import TEXT_METRICS, text_metrics
 from polymodal.modalities.checkpoint_tokenizer import max_positions_of
 from polymodal.modalities.text import looks_like_identifiers
+from polymodal.pretrained.multimodal import image_slot
 from polymodal.tasks.base import TaskOptions
 from polymodal.tasks.conversation import Conversation
 from polymodal.tasks.generative import GenerativeTask
@@ -47,6 +48,9 @@ _TRAINED_TOKENIZER = Needs(
 
 
 _PROMPT = needs_any("prompt", "instruction", "history")
+
+
+_CONVERSATION = needs_any("instruction", "history")
 
 
 _SUBWORDS = needs_value("token_type", "subword")
@@ -109,9 +113,12 @@ class TextGenerationTask(GenerativeTask):
         and assistant; or either as JSON text."""
         system: str | None = None
         """System message of a conversation: a text, optionally with column names in braces."""
+        images: Annotated[list[str], _CONVERSATION] = []
+        """Image inputs with a slot before the last user message, for a multimodal language model; set by its
+        decoder."""
         max_prompt_length: Annotated[int, _PROMPT] = Field(default=512, ge=1, le=65_536)
-        """Maximum length of a prompt or conversation in tokens. Lower if the positions of a checkpoint do not suffice
-        for the prompt and the longest target."""
+        """Maximum length of a prompt or conversation in tokens, without those of images. Lower if the positions of a
+        checkpoint do not suffice for the prompt and the longest target."""
         prompt_overflow: Annotated[Overflow, _PROMPT] = "error"
         """Prompts that are too long: `error` records a cell error, and the row has no prediction; `truncate` removes
         the beginning of a prompt, or the oldest messages of a conversation."""
@@ -139,6 +146,10 @@ class TextGenerationTask(GenerativeTask):
             if self.prompt is not None and (self.instruction or self.history or self.system):
                 raise ValueError(
                     "prompt cannot be combined with system, history or instruction; move the prompt to instruction"
+                )
+            if self.images and self.checkpoint is None:
+                raise ValueError(
+                    "images need a checkpoint; set the decoder causal_lm with conditioning: template, which sets both"
                 )
             if self.checkpoint is not None and self.tokenizer is not None:
                 raise ValueError("checkpoint and tokenizer both define the tokens; remove one of them")
@@ -193,7 +204,8 @@ class TextGenerationTask(GenerativeTask):
         if self.options.checkpoint is not None:
             self.tokenizer = TextTokenizer.from_checkpoint(self.options.checkpoint)
             if isinstance(self.prompt, Conversation):
-                self.tokenizer.eos_id = ChatTemplate(self.tokenizer).end_of_turn_id()
+                template = ChatTemplate(self.tokenizer, self.prompt.num_images)
+                self.tokenizer.eos_id = template.end_of_turn_id()
         elif self.options.tokenizer is not None:
             self.tokenizer = TextTokenizer.from_model(self.options.tokenizer)
         else:
@@ -281,9 +293,13 @@ class TextGenerationTask(GenerativeTask):
     def max_prompt_length(self) -> int:
         """Maximum prompt length in tokens: at most the option, and at most the positions that the longest target
         leaves in a checkpoint."""
-        limit = None if self.tokenizer.checkpoint is None else max_positions_of(self.tokenizer.checkpoint)
-        room = self.options.max_prompt_length if limit is None else limit - 1 - self.max_new_tokens
-        return min(self.options.max_prompt_length, room) if room > 0 else self.options.max_prompt_length
+        checkpoint = self.tokenizer.checkpoint
+        limit = None if checkpoint is None else max_positions_of(checkpoint)
+        wanted = self.options.max_prompt_length
+        if checkpoint is not None and self.options.images:
+            wanted += len(self.options.images) * image_slot(checkpoint).length
+        room = wanted if limit is None else limit - 1 - self.max_new_tokens
+        return min(wanted, room) if room > 0 else wanted
 
     @property
     def text_shape(self) -> TextShape:
@@ -337,7 +353,7 @@ def _build_prompt(options: TextGenerationTask.Options) -> Prompt | Conversation 
         return Prompt(options.prompt)
     if options.system is None and options.history is None and options.instruction is None:
         return None
-    return Conversation(options.system, options.history, options.instruction)
+    return Conversation(options.system, options.history, options.instruction, num_images=len(options.images))
 
 
 def _first_text(cell: Any) -> str:

@@ -15,13 +15,15 @@ from polymodal.data.media.image_preprocessing import ImagePreprocessing
 from polymodal.nn.encoders.position_embedding import grid_positions
 from polymodal.nn.encoders.pretrained import PretrainedEncoder, PretrainedOptions
 from polymodal.nn.encoders.token_pooling import average_tokens
+from polymodal.pretrained.multimodal_parts import ImageFeatures
 from polymodal.runtime.host_reads import device_constant
 
 
 @register
 class PretrainedImage(PretrainedEncoder):
     """A pretrained image network: a Transformer over patches (ViT, DeiT, BEiT, DINO, the image tower of CLIP and
-    SigLIP, Swin) or a convolutional network (ResNet, ConvNeXt, EfficientNet).
+    SigLIP, Swin), a convolutional network (ResNet, ConvNeXt, EfficientNet), or the image tower of a multimodal language
+    model with its connector (LLaVA, VipLLaVA, Gemma 3).
 
     Its input is `(x * rescale - mean) / std` of the 8-bit pixels x, as in the image processor of the checkpoint.
 
@@ -56,6 +58,12 @@ class PretrainedImage(PretrainedEncoder):
         self.geometry = geometry = ImagePreprocessing.from_config(self.checkpoint.preprocessor, self.checkpoint.config)
         tower: Any = getattr(self.backbone.model, "tower", self.backbone.model)
         _check_image_size(tower, geometry)
+        if isinstance(self.backbone.model, ImageFeatures) and options.fine_tuning != "freeze":
+            raise RecipeError(
+                "fine_tuning",
+                f"the image tower of {self.checkpoint.name}, a multimodal language model, can only be frozen; set "
+                "fine_tuning: freeze here, and fine-tune its language model with the decoder causal_lm",
+            )
         self.num_patches = _count_patches(tower.config, geometry)
         self.positions = options.position_embedding
         if options.position_embedding != "none" and options.max_tokens is not None:
