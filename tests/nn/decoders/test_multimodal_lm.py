@@ -181,6 +181,37 @@ def test_wrong_images_are_refused(changed: dict[str, Any], problem: str) -> None
         make_network(preparation.recipe, preparation)
 
 
+def seen_and_asked(rows: int, seed: int) -> dict[str, Any]:
+    """The answer is the color of a picture or its side, as the question asks: neither picture nor question tells."""
+    draw = np.random.default_rng(seed)
+    found: dict[str, Any] = {"photo": [], "question": [], "answer": []}
+    for _ in range(rows):
+        color, side, asked = (int(one) for one in draw.integers(0, 2, 3))
+        pixels = draw.integers(110, 140, (40, 40, 3), dtype=np.uint8)
+        pixels[:, 20 * side : 20 * side + 20] = [(230, 0, 0), (0, 0, 230)][color]
+        found["photo"].append(Image.fromarray(pixels))
+        found["question"].append(["color?", "side?"][asked])
+        found["answer"].append([["red", "blue"][color], ["left", "right"][side]][asked])
+    return found
+
+
+def test_it_learns_to_answer_from_picture_and_question() -> None:
+    recipe = recipe_of(multimodal_checkpoint(), ["photo"], fine_tuning="full", lr_multiplier=1.0, layer_decay=1.0)
+    training = {"epochs": 40, "precision": "fp32", "num_threads": 1, "learning_rate": 0.005, "batch_size": 16}
+    evaluation = {"bootstrap_samples": 0, "unimodal_scores": "none"}
+    recipe |= {"hidden_size": 16, "training": training, "evaluation": evaluation}
+    model = polymodal.fit(seen_and_asked(240, 0), "answer", recipe=recipe)
+    new = seen_and_asked(80, 1)
+    asked = {name: new[name] for name in ("photo", "question")}
+
+    def accuracy(**changed: Any) -> float:
+        return float(np.mean([a == b for a, b in zip(model.predict({**asked, **changed}), new["answer"], strict=True)]))
+
+    assert accuracy() >= 0.9
+    assert accuracy(photo=[None] * 80) <= 0.65
+    assert accuracy(question=["color?"] * 80) <= 0.65
+
+
 def test_a_saved_model_generates_the_same_without_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
