@@ -119,6 +119,7 @@ SETS = (
         {"picture": "image"},
         EMOJI,
         seeds=1,
+        folds=3,
     ),
     Dataset(
         "spoken_stamps",
@@ -130,8 +131,20 @@ SETS = (
         {"sound": "sound"},
         ("stamps",),
         seeds=2,
+        folds=3,
     ),
-    Dataset("textiles", "image", "final", "defect", "accuracy", textiles, {"image": "image"}, ("textiles",), seeds=1),
+    Dataset(
+        "textiles",
+        "image",
+        "final",
+        "defect",
+        "accuracy",
+        textiles,
+        {"image": "image"},
+        ("textiles",),
+        seeds=1,
+        folds=3,
+    ),
     Dataset(
         "voices",
         "sound",
@@ -142,5 +155,6 @@ SETS = (
         {"sound": "sound"},
         tuple(f"prompts_{language}" for language in VOICES),
         seeds=2,
+        folds=3,
     ),
 )

@@ -87,6 +87,7 @@ SETS = (
         {"picture": "image", "name": "text", "tags": "text"},
         EMOJI,
         seeds=1,
+        folds=3,
     ),
     Dataset(
         "stamps",
@@ -99,6 +100,7 @@ SETS = (
         ("stamps",),
         group="caption",
         seeds=2,
+        folds=3,
     ),
     Dataset(
         "tweets",
@@ -110,6 +112,7 @@ SETS = (
         {"time": "date", "text": "text"},
         ("orange",),
         seeds=1,
+        folds=3,
     ),
     Dataset(
         "repairs",
@@ -120,6 +123,7 @@ SETS = (
         partial(repairs, 5000),
         {"received": "date", "description": "text", "device": "category", "shop": "category"},
         seeds=1,
+        folds=3,
     ),
     Dataset(
         "clip_art",
@@ -131,6 +135,7 @@ SETS = (
         {"picture": "image", "title": "text", "keywords": "text"},
         ("openclipart_png", "openclipart_svg"),
         seeds=1,
+        folds=3,
     ),
     Dataset(
         "orders",
@@ -141,5 +146,6 @@ SETS = (
         partial(orders, 5000),
         {"ordered": "date", "note": "text", "country": "category", "carrier": "category", "customer": "category"},
         seeds=1,
+        folds=3,
     ),
 )

