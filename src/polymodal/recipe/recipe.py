@@ -135,6 +135,9 @@ class Recipe(SizedModel):
         regression}`."""
         if not isinstance(value, dict):
             return value
+        for name in value:
+            if isinstance(name, str) and any("\ud800" <= character <= "\udfff" for character in name):
+                raise ValueError(f"the name {ascii(name)} holds half a character (a lone surrogate)")
         key = "modality" if info.field_name == "inputs" else "task"
         return {name: {key: spec} if isinstance(spec, str) else spec or {} for name, spec in value.items()}
 
