@@ -137,7 +137,7 @@ class Recipe(SizedModel):
             return value
         for name in value:
             if isinstance(name, str) and any("\ud800" <= character <= "\udfff" for character in name):
-                raise ValueError(f"the name {ascii(name)} holds half a character (a lone surrogate)")
+                raise ValueError(f"the name {name!a} holds half a character (a lone surrogate)")
         key = "modality" if info.field_name == "inputs" else "task"
         return {name: {key: spec} if isinstance(spec, str) else spec or {} for name, spec in value.items()}
 
