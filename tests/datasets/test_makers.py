@@ -35,7 +35,7 @@ def test_every_maker_gives_a_seeded_table_by_its_defaults(name: str, tmp_path: P
     assert plain(make(2, seed=1)) != plain(make(2, seed=2))
 
 
-@pytest.mark.parametrize("name", datasets.__all__)
+@pytest.mark.parametrize("name", [name for name in datasets.__all__ if name.startswith(("make_", "load_"))])
 def test_the_documentation_names_every_column(name: str) -> None:
     function = getattr(datasets, name)
     documentation = inspect.getdoc(function) or ""
