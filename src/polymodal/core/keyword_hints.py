@@ -1,4 +1,4 @@
-"""What a keyword argument of another library is called here."""
+"""Keyword arguments of other libraries, and their names here."""
 
 from __future__ import annotations
 
