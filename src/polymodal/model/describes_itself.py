@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import Any
 
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.model.leaderboard import Leaderboard, leaderboard
 from polymodal.model.run_record import RunRecord
+from polymodal.model.summary import ModelSummary, summarize
 from polymodal.recipe.recipe import Recipe
 
-if TYPE_CHECKING:
-    from polymodal.model.summary import ModelSummary
 
-
-class DescribesItself:
+class DescribesItself(ABC):
     """Base class of `Model`: its short forms, its summary and its members."""
 
     recipe: Recipe
     run: RunRecord
     metrics: dict[str, Any]
+
+    @property
+    @abstractmethod
+    def has_network(self) -> bool:
+        """Whether the model has a network."""
 
     def __repr__(self) -> str:
         return f"<polymodal.Model of {', '.join(self.recipe.inputs)} -> {', '.join(self.recipe.outputs)}>"
@@ -30,9 +34,7 @@ class DescribesItself:
     def summary(self) -> ModelSummary:
         """What the model reads and predicts, how it was trained, and its scores: lines for `print`, and a table in a
         notebook."""
-        from polymodal.model.summary import summarize
-
-        return summarize(self)  # type: ignore[arg-type]  # a Model
+        return summarize(self.recipe, self.run, self.metrics, has_network=self.has_network)
 
     @check_arguments
     def leaderboard(self, output: str | None = None) -> Leaderboard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polymodal.core.formatting import (
     count_noun,
@@ -15,10 +15,9 @@ from polymodal.core.formatting import (
     split_name,
 )
 from polymodal.core.html_table import html_table
-from polymodal.model.size import weights_bytes
-
-if TYPE_CHECKING:
-    from polymodal.model.model import Model
+from polymodal.model.leaderboard import leaderboard
+from polymodal.model.run_record import RunRecord
+from polymodal.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,31 @@ class ModelSummary:
         return html_table(self.facts)
 
 
-def summarize(model: Model) -> ModelSummary:
-    """The summary of a model."""
-    return ModelSummary(tuple(_facts(model)))
+def summarize(recipe: Recipe, run: RunRecord, metrics: dict[str, Any], *, has_network: bool) -> ModelSummary:
+    """The summary of a model.
+
+    metrics: scores by split, output and metric
+    has_network: whether a network is one of its members, or the model
+    """
+    return ModelSummary((*_parts(recipe, has_network), *_training(recipe, run), *_scores(metrics)))
 
 
-def _facts(model: Model) -> Iterator[tuple[str, str]]:
-    recipe, run = model.recipe, model.run
+def _parts(recipe: Recipe, has_network: bool) -> Iterator[tuple[str, str]]:
+    """The inputs, the fusion and the outputs."""
     for name, spec in recipe.inputs.items():
         kind = spec.modality.name if spec.modality else "unknown"
-        encoder = f", encoder {spec.encoder.name}" if spec.encoder is not None and model.has_network else ""
+        encoder = f", encoder {spec.encoder.name}" if spec.encoder is not None and has_network else ""
         yield "input", f"{name}: {kind} ({', '.join(spec.columns)}){encoder}"
-    if model.has_network and recipe.fusion is not None:
+    if has_network and recipe.fusion is not None:
         yield "fusion", recipe.fusion.name
     for name, target in recipe.outputs.items():
         yield "output", f"{name}: {target.task.name if target.task else 'unknown'}"
+
+
+def _training(recipe: Recipe, run: RunRecord) -> Iterator[tuple[str, str]]:
+    """The members with a weight, the training rows, and the parameters of the networks."""
     for name in recipe.outputs:
-        for row in model.leaderboard(name):
+        for row in leaderboard(run, name):
             if row.weight:
                 yield "member", f"{row.member}: {row.weight:.0%} of {name}"
     if "train" in run.splits:
@@ -63,8 +70,6 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
         yield "training", f"{rows} in {seconds}"
     if run.parameters.total:
         yield "parameters", f"{run.parameters.total:,}, of which {run.parameters.trainable:,} were trained"
-    yield "size", f"{weights_bytes(model) / 2**20:,.2f} MiB"
-    yield from _scores(model.metrics)
 
 
 def _scores(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:

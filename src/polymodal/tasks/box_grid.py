@@ -60,7 +60,7 @@ def assign(boxes: Tensor, valid: Tensor, grid: BoxGrid) -> Assignment:
     return Assignment(smallest.isfinite(), index)
 
 
-def cell_centers(grid: BoxGrid, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def cell_centers(grid: BoxGrid, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """x and y of the center of each cell, `[cells]`, as fractions of the picture."""
     cell = torch.arange(grid.rows * grid.columns, device=device)
     return (cell % grid.columns + 0.5) / grid.columns, (cell // grid.columns + 0.5) / grid.rows
