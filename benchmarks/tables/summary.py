@@ -138,6 +138,13 @@ def _noise(results: Results) -> Table:
     return [head, *rows]
 
 
+def _noise_differences(results: Results, name: str) -> list[float]:
+    """The difference of the score with columns of noise from that without them, of each set with noise."""
+    pairs = [(one, one.partition("+")[0]) for one in results.datasets if "+" in one]
+    found = [results.difference(noisy, name, name, base) for noisy, base in pairs]
+    return [one.mean for one in found if one]
+
+
 def _failure(cell: Cell) -> list[str]:
     reason = cell.error.strip().splitlines()[-1][:160] if cell.error.strip() else ""
     return [cell.dataset, cell.contestant, str(cell.seed), str(cell.fold), reason.replace("|", "/")]
@@ -156,17 +163,21 @@ def terminal(cells: list[Cell]) -> str:
 
 
 def study(half: str, cells: list[Cell]) -> Record:
-    """The record of a half: the mean ranks over its sets, the tables, and the measurements of every fold."""
+    """The record of a half: the mean ranks over its sets (or the differences by noise), the tables, and the
+    measurements of every fold."""
     results = Results(cells)
     record = Record(
         name=f"tables_{half}",
         title=TITLES[half],
         method=METHOD,
-        unit="mean rank over the sets",
-        larger_is_better=False,
+        unit="difference of the score" if half == "planted" else "mean rank over the sets",
+        larger_is_better=half == "planted",
         tables=tables(results),
     )
-    record.values = {name: [rank] for name, rank in results.ranks().items()}
+    if half == "planted":
+        record.values = {name: _noise_differences(results, name) for name in results.of_group("ours")}
+    else:
+        record.values = {name: [rank] for name, rank in results.ranks().items()}
     record.facts["repetitions (seeds x folds)"] = {one: _repetitions(results, one) for one in results.datasets}
     own = [cell.version for cell in cells if group_of(cell.contestant) == "ours"]
     record.facts["versions of Polymodal"] = sorted(set(own))
