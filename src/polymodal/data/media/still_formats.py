@@ -107,7 +107,9 @@ def _dicom(data: bytes, limits: LimitOptions, check_size: CheckSize) -> Image.Im
         kind = found.file_meta.TransferSyntaxUID.name
         raise MediaError(f"the DICOM image is compressed by {kind}, which is not read; decompress it") from error
     if pixels.ndim == 3:
-        return Image.fromarray(pixels.astype(np.uint8))
+        if pixels.dtype != np.uint8:
+            raise MediaError(f"the DICOM image has colors of {pixels.dtype.itemsize * 8} bits; 8 bits are read")
+        return Image.fromarray(pixels)
     values = np.asarray(apply_modality_lut(pixels, found), np.float64)
     gray = _windowed(values, found)
     if found.PhotometricInterpretation == "MONOCHROME1":  # the smallest value is white

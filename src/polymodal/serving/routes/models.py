@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from polymodal.serving.served_model import ServedModel
 from polymodal.serving.state import ServiceState
+from polymodal.tasks.base import Task
 
 
 async def models(request: Request) -> JSONResponse:
@@ -43,7 +44,6 @@ def describe(served: ServedModel) -> dict[str, Any]:
         {"name": name, "modality": one.options.name, "columns": one.columns} for name, one in served.modalities.items()
     ]
     outputs = [{"name": name, "task": one.options.name, "columns": one.columns} for name, one in served.tasks.items()]
-    generates = any(task.is_generative for task in served.tasks.values())
     modalities = sorted({one.options.name for one in served.modalities.values()})
     return {
         "id": served.name,
@@ -52,10 +52,17 @@ def describe(served: ServedModel) -> dict[str, Any]:
         "owned_by": "polymodal",
         "architecture": {
             "input_modalities": modalities,
-            "output_modalities": ["text"] if generates else sorted({one["task"] for one in outputs}),
+            "output_modalities": sorted({_modality(task) for task in served.tasks.values()}),
         },
         "inputs": inputs,
         "outputs": outputs,
         "columns": served.columns,
         "loaded": served.is_loaded,
     }
+
+
+def _modality(task: Task) -> str:
+    """`image` or `text` for what is generated, else the name of the task."""
+    if not task.is_generative:
+        return str(task.options.name)
+    return "image" if task.space == "image" else "text"
