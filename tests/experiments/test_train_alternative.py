@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,26 @@ def test_the_members_stay_if_the_network_is_not_better_beyond_doubt() -> None:
     assert model.ensemble is not None
     assert {one.member: one.weight for one in model.leaderboard()} == {"linear": 1.0, NAME: 0.0}
     assert any(NAME in notice and "not better" in notice for notice in model.run.notices)
+
+
+def test_a_surer_network_is_not_better_where_both_are_right_in_all_rows() -> None:
+    """Both models get all 40 validation rows right. The network is surer of them, so its loss is lower in every row."""
+    random = np.random.default_rng(0)
+    first = random.choice([-1, 1], 300) * random.uniform(0.3, 2, 300)
+    wrong = np.arange(300) % 100 == 0  # in the training rows alone
+    signs = np.array(["no", "yes"])[((first > 0) ^ wrong).astype(int)].tolist()
+    parts = ["validation" if row % 20 in (1, 5, 9) and row < 260 else "train" for row in range(300)]
+    table = {"first": first.tolist(), "kind": signs, "part": parts}
+    split = {"data": {"split": {"column": "part"}}, **QUICK}
+    trees = {"members": ["gradient_boosting"], "network": False, "training": COMPUTE, **split}
+    network = {"members": [], "hidden_size": 32, "training": NETWORK | COMPUTE, **split}
+    plan, splits = plan_fit(table, "kind", recipe=trees)
+    plan = replace(plan, alternative=plan_fit(table, "kind", recipe=network)[0].recipe)
+    model = run_plan(plan, splits, RunFolder(None), Progress(False))
+    assert model.ensemble is not None
+    (notice,) = (one for one in model.run.notices if NAME in one)
+    network_loss, trees_loss = map(float, re.findall(r"[\d.e-]+(?= against|\))", notice))
+    assert network_loss < 0.5 * trees_loss
 
 
 def test_equal_runs_are_equal() -> None:

@@ -15,6 +15,7 @@ from polymodal.core.progress import Progress
 from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
 from polymodal.data.table.table import Table
+from polymodal.estimators.base import EstimatorTarget
 from polymodal.experiments.experiment import Experiment, prepare_together
 from polymodal.experiments.fit_calibration import fit_scale, lower_bound, row_losses
 from polymodal.experiments.member_rows import MemberRows
@@ -97,7 +98,8 @@ def train_alternative(
 
     Frozen checkpoints may hide what decides: the color of a drawing, or a relation between a question and an image. The
     network replaces the members only if a paired test over the validation rows finds its loss lower with a confidence
-    of 99 %; the predictions of the members for these rows are out of fold. The record of the returned model names both.
+    of 99 %, by at least the resolution of the rows (`_resolution`); the predictions of the members for these rows are
+    out of fold. The record of the returned model names both.
 
     alternative: the same rows, prepared for the network
     deadline: see `train_network.TrainingJob`
@@ -139,13 +141,13 @@ def train_alternative(
 def _compare(
     experiment: Experiment, members: Mapping[str, np.ndarray], network: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, float], dict[str, float], float]:
-    """The loss of the members and of the network by output, and the lower bound of how much better the network is, in
-    the mean of the outputs.
+    """The loss of the members and of the network by output, and the lower bound of how much better the network is than
+    the members by more than the resolution of the rows, in the mean of the outputs.
 
     members, network: by output, raw predictions `[rows, k]` of the validation rows
     """
     rows = MemberRows((experiment.splits["validation"],), ())
-    theirs, its, differences, weights = {}, {}, [], []
+    theirs, its, differences, weights, least = {}, {}, [], [], 0.0
     for name, task in experiment.preparation.tasks.items():
         positions, target = rows.target(name, task)
         first, second = members[name][positions], network[name][positions]
@@ -155,4 +157,14 @@ def _compare(
         theirs[name], its[name] = (float(np.average(one, weights=target.weight)) for one in losses)
         differences.append(losses[0] - losses[1])
         weights.append(target.weight / target.weight.sum())
-    return theirs, its, lower_bound(np.concatenate(differences), np.concatenate(weights), CONFIDENCE)
+        least += _resolution(target) / len(members)
+    return theirs, its, lower_bound(np.concatenate(differences), np.concatenate(weights), CONFIDENCE) - least
+
+
+def _resolution(target: EstimatorTarget) -> float:
+    """The difference of mean losses that says nothing: for classes and labels, 1 / rows.
+
+    If a model is right in all of n rows, they support no probability above 1 - 1 / n, whose loss is 1 / n; the loss of
+    a network that is surer than that is lower in every row, and a paired test alone would call it better.
+    """
+    return 0.0 if target.space == "real" else 1.0 / max(1, len(target))
