@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from polymodal.core.errors import RecipeError
@@ -93,6 +94,23 @@ def test_each_quality_names_its_members(quality: str) -> None:
     assert recipe.network is (quality == "best")
     assert [one.inputs for one in recipe.members or [] if one.inputs] == [["size"], ["color"]]  # type: ignore[attr-defined]
     assert recipe.ensemble.folds == {"fast": 5, "balanced": 5, "best": 8}[quality]
+
+
+def test_a_text_beside_numbers_is_stacked() -> None:
+    alone = planned(quality="fast")
+    table = as_table({**TABLE, "about": [f"a text of {n} words" for n in range(len(TABLE["size"]))]}, None)
+    assert table is not None
+    assert "stacking" not in names(alone)
+    assert "stacking" in names(make_plan(table, Recipe(quality="fast"), ["kind"], estimators=True).recipe)
+
+
+def test_the_best_quality_trains_no_network_on_a_series_alone() -> None:
+    draw = np.random.default_rng(0)
+    table = as_table({"signal": list(draw.normal(size=(60, 40))), "kind": ["a", "b"] * 30}, None)
+    assert table is not None
+    recipe = make_plan(table, Recipe(quality="best"), ["kind"], estimators=True).recipe
+    assert not recipe.network
+    assert [one.extra_trees for one in recipe.members or [] if one.name == "gradient_boosting"] == [False, True]  # type: ignore[attr-defined]
 
 
 def test_many_rows_are_not_divided_into_folds() -> None:

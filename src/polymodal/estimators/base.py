@@ -36,19 +36,22 @@ class EstimatorTarget:
     size: the number of values of a prediction: classes, labels, or numbers
     values: `[rows]` int64 class indices, or `[rows, size]` float64: labels from 0 to 1, or standardized numbers
     weight: `[rows]` float64, the weight of each row, positive
+    groups: `[rows]` int64; rows of one group are fitted and held out together. None: every row is a group
     """
 
     space: Space
     size: int
     values: np.ndarray
     weight: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.weight)
 
     def take(self, rows: np.ndarray) -> EstimatorTarget:
         """The target of some rows."""
-        return replace(self, values=self.values[rows], weight=self.weight[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        return replace(self, values=self.values[rows], weight=self.weight[rows], groups=groups)
 
     def constant(self) -> np.ndarray:
         """The raw values `[size]` of the best constant prediction: smoothed log-frequencies, logits, or means."""

@@ -48,13 +48,16 @@ class GradientBoosting(Estimator):
         """Largest number of leaves of a tree. Default: 8 for up to 500 training rows, else 15."""
         learning_rate: float | None = Field(default=None, gt=0, le=1)
         """Factor of each tree. Default: 0.05 for up to 1,000 training rows, else 0.1; more if rounds are limited."""
+        extra_trees: bool = False
+        """Draw the threshold of each split at random (Geurts, Ernst and Wehenkel, "Extremely randomized trees",
+        2006)."""
 
     def cross_fit(self, features: FeatureTable, target: EstimatorTarget, folds: Sequence[Fold]) -> np.ndarray:
         features = features.select(self.options.inputs)
         self._columns, self._starts = [], []
         sides: list[tuple[np.ndarray, np.ndarray]] = []
         for fold in folds:
-            columns, train = TreeColumns(self.seed), target.take(fold.train)
+            columns, train = self._new_columns(), target.take(fold.train)
             fitted = columns.fit(features.take(fold.train), train)
             sides.append((fitted, columns.transform(features.take(fold.held_out))))
             self._columns.append(columns)
@@ -99,7 +102,7 @@ class GradientBoosting(Estimator):
         self._starts = list(state.arrays["starts"])
         self._columns = []
         for at in range(len(self._starts)):
-            columns, prefix = TreeColumns(self.seed), f"{at}."
+            columns, prefix = self._new_columns(), f"{at}."
             columns.load(
                 {name.removeprefix(prefix): value for name, value in state.arrays.items() if name.startswith(prefix)}
             )
@@ -107,6 +110,10 @@ class GradientBoosting(Estimator):
         parts = len(state.texts) // len(self._starts)
         self._texts = [[state.texts[f"{at}.{part}"] for part in range(parts)] for at in range(len(self._starts))]
         self._load_boosters()
+
+    def _new_columns(self) -> TreeColumns:
+        """The columns of one fold, not yet fitted."""
+        return TreeColumns(self.seed)
 
     @staticmethod
     def _num_parts(target: EstimatorTarget) -> int:
@@ -138,7 +145,7 @@ class GradientBoosting(Estimator):
             )
         classes = target.size if target.space == "categorical" else 1
         max_rounds = boosting_rounds(classes, len(usable))
-        chosen = self.options.model_dump(include={"num_leaves", "learning_rate"}, exclude_none=True)
+        chosen = self.options.model_dump(include={"num_leaves", "learning_rate", "extra_trees"}, exclude_none=True)
         if target.space == "binary" and not np.isin(values, (0, 1)).all():
             chosen["objective"] = "cross_entropy"  # shares of labels, as a teacher predicts them
         options = boosting_options(target.space, target.size, rows, max_rounds, self.seed, chosen)

@@ -90,8 +90,15 @@ class MemberRows:
             weight = weight * np.asarray(task.weights)[np.maximum(own.values, 0)]  # type: ignore[attr-defined]
         positions = np.flatnonzero(own.known & (weight > 0))
         dtype = np.int64 if task.space == "categorical" else np.float64
-        target = EstimatorTarget(task.space, task.output_size, own.values[positions].astype(dtype), weight[positions])
-        return positions, target
+        values, groups = own.values[positions].astype(dtype), self.groups()
+        groups = None if groups is None else groups[positions]
+        return positions, EstimatorTarget(task.space, task.output_size, values, weight[positions], groups)
+
+    def groups(self) -> np.ndarray | None:
+        """The group of each row; None if the table has no groups, or if training and validation are two tables."""
+        if len(self.parts) > 1 or self.parts[0].table.groups is None:
+            return None
+        return self.parts[0].table.groups[self.parts[0].rows]
 
     def folds_of(self, positions: np.ndarray) -> list[Fold]:
         """The folds as places in `positions`, where a position may occur several times; folds without rows are left

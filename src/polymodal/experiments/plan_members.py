@@ -23,9 +23,9 @@ MAX_LINEAR_ROWS = 5_000
 MAX_FOLD_ROWS: dict[Quality, int] = {"fast": 0, "balanced": 1_000, "best": 5_000}
 #: Estimators by quality.
 ESTIMATORS: dict[Quality, tuple[str, ...]] = {
-    "fast": ("linear", "gradient_boosting"),
-    "balanced": ("linear", "gradient_boosting", "kernel"),
-    "best": ("linear", "gradient_boosting", "kernel"),
+    "fast": ("linear", "gradient_boosting", "stacking"),
+    "balanced": ("linear", "gradient_boosting", "stacking", "kernel"),
+    "best": ("linear", "gradient_boosting", "stacking", "kernel"),
 }
 
 
@@ -153,6 +153,8 @@ def _members(recipe: Recipe, quality: Quality, rows: int) -> list[Options]:
         if quality == "fast" and name == "gradient_boosting" and not kinds & COLUMNS:
             continue  # trees on the components of a text or of media cost much and rarely win
         found.append(known[name].Options())
+        if quality == "best" and name == "gradient_boosting":
+            found.append(known[name].Options(extra_trees=True))
     inputs = [name for name, spec in recipe.inputs.items() if spec.features and not spec.privileged]
     if len(inputs) > 1 and "linear" in known:
         found += [known["linear"].Options(inputs=[name]) for name in inputs]
@@ -160,10 +162,13 @@ def _members(recipe: Recipe, quality: Quality, rows: int) -> list[Options]:
 
 
 def usable_estimators(recipe: Recipe, quality: Quality, rows: int) -> list[str]:
-    """The estimators of a quality that support the outputs and the number of rows."""
+    """The estimators of a quality that support the inputs, the outputs and the number of rows."""
     known = components("estimator")
+    kinds = {spec.modality.name for spec in recipe.inputs.values() if spec.modality is not None}
     spaces = {find("task", spec.task.name).space for spec in recipe.outputs.values() if spec.task is not None}
     found = [name for name in ESTIMATORS[quality] if name in known and spaces <= known[name].spaces]
+    if not (kinds & COLUMNS and kinds - COLUMNS) and "stacking" in found:
+        found.remove("stacking")  # its trees combine columns with the predictions of other inputs
     limits = {name: known[name].max_rows(known[name].Options()) for name in found}
     return [name for name in found if limits[name] is None or rows <= limits[name]]
 
@@ -194,7 +199,13 @@ def _needs_media_network(recipe: Recipe, quality: Quality) -> bool:
         return False
     bare = [spec for spec in _contents(recipe) if not has_frozen_checkpoint(spec)]
     media = any(spec.modality is not None and spec.modality.name not in COMPLETE_FEATURES for spec in bare)
-    return quality == "best" or media or bool(bare and len(_contents(recipe)) > 1)
+    if quality == "best" and not (len(recipe.inputs) == 1 and _has_series(recipe)):
+        return True
+    return media or bool(bare and len(_contents(recipe)) > 1)
+
+
+def _has_series(recipe: Recipe) -> bool:
+    return any(spec.modality is not None and spec.modality.name == "time_series" for spec in recipe.inputs.values())
 
 
 def needs_network(recipe: Recipe, outputs: Mapping[str, OutputSpec]) -> str:

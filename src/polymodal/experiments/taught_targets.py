@@ -51,12 +51,15 @@ class TaughtTargets:
             values = np.where(own.known[:, None], own.values, 0.0)
             mixed = np.where(own.known[:, None], (1 - self.weight) * values + self.weight * taught, taught)
             positions = np.flatnonzero(weight > 0)
-            return positions, EstimatorTarget(task.space, task.output_size, mixed[positions], weight[positions])
+            return positions, EstimatorTarget(
+                task.space, task.output_size, mixed[positions], weight[positions], _taken(rows.groups(), positions)
+            )
         shares = self._shares(own, taught)
         class_weights = np.asarray(task.weights)  # type: ignore[attr-defined]
         positions, classes = np.nonzero(shares * weight[:, None] * class_weights)
         counts = weight[positions] * class_weights[classes] * shares[positions, classes]
-        return positions, EstimatorTarget("categorical", task.output_size, classes.astype(np.int64), counts)
+        groups = _taken(np.arange(len(rows)) if rows.groups() is None else rows.groups(), positions)
+        return positions, EstimatorTarget("categorical", task.output_size, classes.astype(np.int64), counts, groups)
 
     def _shares(self, own: KnownTarget, taught: np.ndarray) -> np.ndarray:
         """The share of each class in the target of each row, `[rows, classes]`."""
@@ -66,3 +69,7 @@ class TaughtTargets:
         shares = np.where(own.known[:, None], (1 - self.weight) * truth + self.weight * taught, taught)
         shares[shares < MIN_SHARE] = 0
         return np.asarray(shares / shares.sum(1, keepdims=True))
+
+
+def _taken(groups: np.ndarray | None, positions: np.ndarray) -> np.ndarray | None:
+    return None if groups is None else groups[positions]
