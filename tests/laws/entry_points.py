@@ -222,6 +222,12 @@ class World:
         one = {name: cells[:1] for name, cells in self.table.items()}
         return self._predicting(model) | {
             "robustness": EntryPoint(model.robustness, data, cost=10),
+            "predict": EntryPoint(model.predict, {**data, "coverage": 0.5, "score": "aps", "within": "all"}),
+            "stream_answers": _drained(
+                model.stream_answers, {"table": model.open(self.table), "cell_errors": CellErrors()}
+            ),
+            "risk_coverage": EntryPoint(model.risk_coverage, {**data, "output": "grade"}),
+            "calibrate": EntryPoint(model.calibrate, data),
             "contributions": EntryPoint(model.contributions, {**data, "output": "grade"}, cost=3),
             "explain": EntryPoint(model.explain, {"data": one, "input": "note", "method": "occlusion"}, cost=5),
             "member_terms": EntryPoint(self.tabular.member_terms, {"data": self.numbers, "output": "price"}, cost=2),

@@ -153,7 +153,8 @@ def convert_model(model: Model, weight_format: WeightFormat) -> Model:
     network = copy.deepcopy(model.network).eval()
     network.load_state_dict(weight_format.from_file(weight_format.to_file(shared_state(network))))
     weight_format.apply_to(network)
-    return Model(model.recipe, model.preparation, network, model.metrics, model.run, weight_format)
+    parts = model.recipe, model.preparation, network, model.metrics, model.run, weight_format
+    return Model(*parts, calibration=model.calibration)
 
 
 def _select(measurements: list[FormatMeasurement], tolerance: float, greater_is_better: bool) -> str:

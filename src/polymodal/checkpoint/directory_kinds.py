@@ -71,7 +71,7 @@ MODEL = DirectoryKind(
     files=(
         *("manifest.json", "model.safetensors", "recipe.yaml", "preparation.json", "metrics.json", "run.json"),
         *("preparation/input*/tokenizer.json", "preparation/output*/tokenizer.json"),
-        *("members.json", "members.safetensors", "members/*.txt"),
+        *("members.json", "members.safetensors", "members/*.txt", "calibration.safetensors"),
         *("README.md", "report.html", "cell_errors.jsonl", "compression.json", "robustness.json", "robustness.html"),
         *("log.jsonl", "checkpoint.safetensors", "tensorboard/events.out.tfevents.*"),
         *("checkpoint/step-*/*.safetensors", "checkpoint/step-*/facts.json"),

@@ -6,6 +6,7 @@ preparation.json        vocabularies, statistics, classes
 preparation/            tokenizer files
 members.json            estimators, weights and temperatures, if the model has estimators
 members.safetensors     their arrays; members/ their text files
+calibration.safetensors errors on rows that training did not use, for conformal sets and abstention
 metrics.json            scores with intervals
 run.json                versions, data fingerprints, column roles, history, cell errors by column
 manifest.json           format version, dtype of the weights, and the SHA-256 of all files above and of its own content
@@ -40,6 +41,8 @@ FORMAT: Final = 5
 MANIFEST = "manifest.json"
 #: The members of a model with estimators, and their arrays.
 MEMBERS, MEMBER_ARRAYS = "members.json", "members.safetensors"
+#: Errors on rows that training did not use; see `uncertainty.calibration_file`.
+CALIBRATION = "calibration.safetensors"
 #: The files of every model.
 REQUIRED = ("model.safetensors", "recipe.yaml", "preparation.json", "metrics.json", "run.json")
 
@@ -73,7 +76,7 @@ def write_model_files(
     write_tensors(folder / "model.safetensors", kept, alias_metadata(aliases))
     write_text(folder / "recipe.yaml", recipe_yaml)
     write_json(folder / "preparation.json", preparation)
-    names = [*REQUIRED, *_preparation_files(folder), *_member_files(folder)]
+    names = [*REQUIRED, *_preparation_files(folder), *_optional_files(folder)]
     manifest = Manifest(weight_format=weight_format, sha256={name: file_sha256(folder / name) for name in names})
     write_signed(folder / MANIFEST, manifest.model_dump())
 
@@ -97,7 +100,9 @@ def verify_model_files(folder: Path) -> WeightFormat:
         )
     manifest = read_record(Manifest, unsigned(values, path), path)
     unlisted = [
-        name for name in (*REQUIRED, *_preparation_files(folder), *_member_files(folder)) if name not in manifest.sha256
+        name
+        for name in (*REQUIRED, *_preparation_files(folder), *_optional_files(folder))
+        if name not in manifest.sha256
     ]
     if unlisted:
         raise ArtifactError(f"{path} does not list {unlisted[0]}, so this file cannot be checked; save the model again")
@@ -129,10 +134,10 @@ def _preparation_files(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in found if path.is_file() and path.name[0] != "."]
 
 
-def _member_files(folder: Path) -> list[str]:
-    """The files of estimators; see `model.ensemble_files`."""
+def _optional_files(folder: Path) -> list[str]:
+    """The files of estimators (`model.ensemble_files`) and of calibration."""
     texts = sorted(path.relative_to(folder).as_posix() for path in (folder / "members").glob("*.txt"))
-    return [*(name for name in (MEMBERS, MEMBER_ARRAYS) if (folder / name).is_file()), *texts]
+    return [*(name for name in (MEMBERS, MEMBER_ARRAYS, CALIBRATION) if (folder / name).is_file()), *texts]
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

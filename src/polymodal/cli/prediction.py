@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import RenderableType
@@ -18,6 +18,14 @@ from polymodal.cli.output import output_file, print_cell_errors, print_result, r
 from polymodal.cli.quick_start import skip_pandas
 from polymodal.cli.sharding import ArrayShards, EngineOption, Sharding, ShardRows, Workers
 from polymodal.core.formatting import count_noun, escape_controls
+
+if TYPE_CHECKING:
+    from polymodal.uncertainty.abstention import Selective
+    from polymodal.uncertainty.conformal_sets import Conformal
+
+#: Choices of `polymodal.uncertainty.conformal_sets`.
+Score = Literal["lac", "aps"]
+Within = Literal["inputs", "classes", "all"]
 
 SINGLE_MODEL_ONLY = "text generation needs one model; give the directory of a member of the ensemble"
 
@@ -37,6 +45,22 @@ def predict(
     shards: ArrayShards = None,
     shard_rows: ShardRows = None,
     probabilities: Annotated[bool, typer.Option(help="Add the probability of each class.")] = False,
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Add sets of classes, or intervals, that hold the truth in this fraction of the rows: 0.9."),
+    ] = None,
+    score: Annotated[
+        Score | None,
+        typer.Option(help="Of sets: lac, the smallest (default), or aps, larger sets for harder rows."),
+    ] = None,
+    within: Annotated[
+        Within | None,
+        typer.Option(help="Where the coverage holds: inputs, rows with the same inputs (default); classes; or all."),
+    ] = None,
+    max_risk: Annotated[
+        float | None,
+        typer.Option(help="Leave out the answers that are not sure enough, so that this fraction is wrong at most."),
+    ] = None,
     escape_formulas: Annotated[
         bool,
         typer.Option(
@@ -49,7 +73,10 @@ def predict(
 ) -> None:
     """Predict the targets of each row of a table."""
     skip_pandas()
+    options = answer_options(coverage, score, within, max_risk)
     if any(given is not None for given in (engine, workers, shards, shard_rows)):
+        if options is not None:
+            raise typer.BadParameter("shards hold plain predictions", param_hint="--coverage, --max-risk")
         if escape_formulas:
             raise typer.BadParameter("shards are Parquet files, without formulas", param_hint="--escape-formulas")
         sharding = Sharding(engine, workers, shards, shard_rows)
@@ -76,17 +103,34 @@ def predict(
     table = open_rows(model, data, root)
     errors = CellErrors(strict)
     if file is None:
-        rows = collect(model, table, errors, probabilities=probabilities)
+        rows = collect(model, table, errors, probabilities=probabilities, options=options)
         value: dict[str, Any] = {"rows": len(rows), "predictions": rows}
         shown: list[RenderableType] = [rows_table(rows)] if rows else []
     else:
         count = write_predictions(
-            model, table, errors, file, probabilities=probabilities, escape_formulas=escape_formulas
+            model,
+            table,
+            errors,
+            file,
+            probabilities=probabilities,
+            escape_formulas=escape_formulas,
+            options=options,
         )
         value, shown = {"rows": count, "out": str(out)}, [f"{count_noun(count, 'prediction')} in {out}"]
     value["cell_errors"] = [vars(error) for error in errors.errors]
     print_result(value, shown, as_json=as_json)
     print_cell_errors(errors.errors, as_json=as_json)
+
+
+def answer_options(
+    coverage: float | None, score: Score | None, within: Within | None, max_risk: float | None
+) -> Conformal | Selective | None:
+    """The options of `Model.predict` as one object; None for plain predictions."""
+    if (coverage, score, within, max_risk) == (None, None, None, None):
+        return None
+    from polymodal.model.measures_uncertainty import uncertainty_options
+
+    return uncertainty_options(coverage, score, within, max_risk)
 
 
 def _predict_shards(

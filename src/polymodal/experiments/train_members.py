@@ -18,6 +18,7 @@ from polymodal.core.registry import build
 from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
 from polymodal.estimators.base import Estimator
+from polymodal.experiments.calibration import member_calibration
 from polymodal.experiments.ensemble_selection import Selection, select_members
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.member_rows import MemberRows
@@ -98,8 +99,11 @@ def train_members(
         candidates += [network] if network is not None else []
         left_out += [NETWORK] if network is None else []
     selections = {name: _select(experiment, rows, candidates, name) for name in experiment.preparation.tasks}
-    held_out = _held_out(experiment, rows, candidates, selections)
+    values = _combined(experiment, candidates, selections)
+    positions = rows.positions_of(experiment.splits["validation"])
+    held_out = {output: one[positions] for output, one in values.items()}
     model = _assemble(experiment, features, encoders, candidates, selections, held_out)
+    model.calibration = member_calibration(experiment.preparation.tasks, rows, values)
     records = tuple(_record(one, selections, experiment) for one in candidates)
     seconds = Durations(round(time.perf_counter() - begun, 3))
     notices = list(model.run.notices)
@@ -259,16 +263,14 @@ def _select(experiment: Experiment, rows: MemberRows, candidates: list[_Candidat
     )
 
 
-def _held_out(
-    experiment: Experiment, rows: MemberRows, candidates: list[_Candidate], selections: dict[str, Selection]
+def _combined(
+    experiment: Experiment, candidates: list[_Candidate], selections: dict[str, Selection]
 ) -> dict[str, np.ndarray]:
-    """By output, the out-of-fold predictions `[rows, k]` of the combination for the validation rows."""
-    positions = rows.positions_of(experiment.splits["validation"])
-    found = {}
-    for output, task in experiment.preparation.tasks.items():
-        values = {one.name: one.values[output][positions] for one in candidates}
-        found[output] = selections[output].combination.combine(values, task.space)
-    return found
+    """By output, the out-of-fold predictions `[rows, k]` of the combination for all pooled rows, NaN without one."""
+    return {
+        output: selections[output].combination.combine({one.name: one.values[output] for one in candidates}, task.space)
+        for output, task in experiment.preparation.tasks.items()
+    }
 
 
 def _assemble(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.explains_predictions import ExplainsPredictions
 from polymodal.model.generates_texts import GeneratesTexts
 from polymodal.model.make_network import compute_config
+from polymodal.model.measures_uncertainty import MeasuresUncertainty, uncertainty_options
 from polymodal.model.model_files import read_model, state_dict_of
 from polymodal.model.rows import open_rows
 from polymodal.model.run_record import RunRecord
@@ -36,6 +37,9 @@ from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import CPU, ComputeConfig, network_device, resolve_device
 from polymodal.tasks.base import Task
+from polymodal.uncertainty.calibration_file import write_calibration
+from polymodal.uncertainty.calibration_rows import CalibrationRows
+from polymodal.uncertainty.conformal_sets import Score, Within
 
 if TYPE_CHECKING:
     from polymodal.evaluation.robustness import Robustness
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from polymodal.nn.objectives.alignment import Alignment
 
 
-class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
+class Model(DescribesItself, GeneratesTexts, ExplainsPredictions, MeasuresUncertainty):
     """A trained model: a complete recipe, the fitted preparation, and a network, estimators, or both. `fit` and `load`
     return it.
 
@@ -51,6 +55,7 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
     run: the record of the training run: versions, column roles, history, unusable cells, as in `run.json`
     weight_format: storage and compute format of the weights
     ensemble: the members and their combination; None for a single network
+    calibration: by output, how wrong the predictions of rows were that training did not use
 
     Example:
         >>> import polymodal
@@ -74,11 +79,13 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
         run: RunRecord | None = None,
         weight_format: WeightFormat | None = None,
         ensemble: FittedEnsemble | None = None,
+        calibration: Mapping[str, CalibrationRows] | None = None,
     ) -> None:
         self.recipe, self.preparation, self._network, self.ensemble = recipe, preparation, network, ensemble
         self.metrics = {} if metrics is None else metrics
         self.run = RunRecord() if run is None else run
         self.weight_format = WeightFormat() if weight_format is None else weight_format
+        self.calibration: dict[str, CalibrationRows] = dict(calibration or {})
 
     @property
     def network(self) -> Network:
@@ -101,11 +108,29 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
         return self._network is not None
 
     @check_arguments
-    def predict(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Any:
+    def predict(
+        self,
+        data: Any,
+        *,
+        coverage: float | None = None,
+        score: Score | None = None,
+        within: Within | None = None,
+        max_risk: float | None = None,
+        root: Path | str | None = None,
+        strict: bool = False,
+    ) -> Any:
         """Predict each row of `data`, in the order of the rows.
 
         data: any source of `open_table`, or one row as a dict of cells. Rows given as dicts may leave out inputs,
             which count as missing, with a `MissingColumnWarning`; a table has the columns of all inputs
+        coverage: return conformal sets that hold the truth in at least this fraction of the rows, such as 0.9: a list
+            of classes, the most probable first; the interval `(low, high)` of a number; a list of labels, which holds
+            all labels of the row
+        score: of sets of classes: `lac`, the smallest sets (the default); `aps`, larger sets for harder rows
+        within: where the coverage holds: `inputs`, among the rows with the same inputs present, as far as calibration
+            rows have them (the default); `classes`, among the rows of each class; `all`, among all rows
+        max_risk: return None in place of a class where the model is not sure enough, so that at most this fraction of
+            the other answers is wrong, with a confidence of 95 %
         root: base folder of media paths in cells; default: the folder of the table file
         strict: raise an error at the first unusable cell; default: treat unusable cells as missing, and list them in a
             `BadCellsWarning`
@@ -116,11 +141,15 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
 
         Raises:
             DataError: an input column is missing, or (strict) a cell is unusable.
+            RecipeError: `coverage` or `max_risk` do not fit the outputs, or there are too few calibration rows.
         """
+        options = uncertainty_options(coverage, score, within, max_risk)
+        cell_errors, table = CellErrors(strict), self.open(data, root)
         answers: dict[str, list[Any]] = {name: [] for name in self.recipe.outputs}
-        for block in self._stream_with_warnings(data, root, strict):
-            for name, distribution in block.items():
-                answers[name] += self.preparation.tasks[name].predict(distribution)
+        for block, _ in self.stream_answers(table, cell_errors, options):
+            for name, values in block.items():
+                answers[name] += values
+        warn_cell_errors(cell_errors.errors)
         return shaped_values(data, answers)
 
     @check_arguments
@@ -300,6 +329,7 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions):
         weights = self.weight_format.to_file(state_dict_of(self._network, self.ensemble))
         write_json(folder / "metrics.json", self.metrics)
         self.run.write(folder)
+        write_calibration(folder, self.tasks, self.calibration)
         if self.ensemble is not None:
             from polymodal.model.ensemble_files import write_ensemble
 

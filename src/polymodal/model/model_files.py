@@ -18,6 +18,8 @@ from polymodal.model.run_record import RunRecord
 from polymodal.nn.network import Network
 from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
+from polymodal.uncertainty.calibration_file import read_calibration
+from polymodal.uncertainty.calibration_rows import CalibrationRows
 
 if TYPE_CHECKING:
     from polymodal.inference.ensemble_predictor import FittedEnsemble
@@ -34,6 +36,7 @@ class ModelParts:
     run: RunRecord
     weight_format: WeightFormat
     ensemble: FittedEnsemble | None
+    calibration: dict[str, CalibrationRows]
 
 
 def read_model(folder: Path, device: str) -> ModelParts:
@@ -57,10 +60,12 @@ def read_model(folder: Path, device: str) -> ModelParts:
             networks, ensemble = read_ensemble(folder, recipe, preparation, weights)
         else:
             networks, ensemble = [saved_network(recipe, preparation, weights)], None
+    calibration = read_calibration(folder, preparation.tasks, len(preparation.modalities))
     for network in networks:
         network.eval().to(device)
         weight_format.apply_to(network)
-    return ModelParts(recipe, preparation, networks[0] if networks else None, metrics, run, weight_format, ensemble)
+    first = networks[0] if networks else None
+    return ModelParts(recipe, preparation, first, metrics, run, weight_format, ensemble, calibration)
 
 
 def state_dict_of(network: Network | None, ensemble: FittedEnsemble | None) -> dict[str, Tensor]:

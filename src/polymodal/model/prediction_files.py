@@ -11,12 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from polymodal.checkpoint.output_file import OutputFile
-from polymodal.core.errors import DataError, OutputError, did_you_mean
+from polymodal.core.errors import DataError, OutputError, RecipeError, did_you_mean
 from polymodal.core.formatting import escape_formula
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.model.prediction_columns import ANSWER, CONFIDENCE, prediction_columns
+from polymodal.model.measures_uncertainty import MeasuresUncertainty
+from polymodal.model.prediction_columns import ANSWER, CONFIDENCE, HIGH, LOW, SET, prediction_columns
 from polymodal.model.protocol import PredictsRows
+from polymodal.model.uncertainty import Block
+from polymodal.uncertainty.abstention import Selective
+from polymodal.uncertainty.conformal_sets import Conformal
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".arrow")
 #: Formats that spreadsheet programs open, with formulas in cells.
@@ -25,9 +29,19 @@ SPREADSHEETS = (".csv", ".tsv")
 ERRORS_KEY = "polymodal.cell_errors"
 
 
-def collect(model: PredictsRows, table: Table, cell_errors: CellErrors, *, probabilities: bool) -> list[dict[str, Any]]:
-    """The predictions of every row as dicts: the predicted value by output and, for classes, its probability."""
-    return [row for block in _blocks(model, table, cell_errors, probabilities) for row in block]
+def collect(
+    model: PredictsRows,
+    table: Table,
+    cell_errors: CellErrors,
+    *,
+    probabilities: bool,
+    options: Conformal | Selective | None = None,
+) -> list[dict[str, Any]]:
+    """The predictions of every row as dicts: the predicted value by output and, for classes, its probability.
+
+    options: with conformal sets, or without the answers that are not sure enough
+    """
+    return [row for block in _blocks(model, table, cell_errors, probabilities, options) for row in block]
 
 
 def write_predictions(
@@ -38,12 +52,14 @@ def write_predictions(
     *,
     probabilities: bool,
     escape_formulas: bool = False,
+    options: Conformal | Selective | None = None,
 ) -> int:
     """Stream the predictions of `table` to a file, in the format of its suffix; return the number of rows.
 
     The file is renamed into place when it is complete.
 
     escape_formulas: write an apostrophe before a text that a spreadsheet program would compute (.csv and .tsv)
+    options: as in `collect`
 
     Raises:
         DataError: the suffix is not supported, or `escape_formulas` is set for a format without formulas.
@@ -55,8 +71,9 @@ def write_predictions(
             f"predictions cannot be written as {path.suffix!r}; {did_you_mean(path.suffix, SUFFIXES)}", file=str(path)
         )
     if escape_formulas:
-        _check_escaped(path, list(prediction_columns(model.tasks, probabilities=probabilities).values()))
-    blocks = _blocks(model, table, cell_errors, probabilities)
+        sets = isinstance(options, Conformal)
+        _check_escaped(path, list(prediction_columns(model.tasks, probabilities=probabilities, sets=sets).values()))
+    blocks = _blocks(model, table, cell_errors, probabilities, options)
     timelines = {name for name, task in model.tasks.items() if task.has_several_predictions}
     with out.writing() as part:
         if path.suffix == ".jsonl":
@@ -112,22 +129,50 @@ def _check_escaped(path: Path, names: list[str]) -> None:
 
 
 def _blocks(
-    model: PredictsRows, table: Table, cell_errors: CellErrors, probabilities: bool
+    model: PredictsRows,
+    table: Table,
+    cell_errors: CellErrors,
+    probabilities: bool,
+    options: Conformal | Selective | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     tasks = model.tasks
-    columns = prediction_columns(tasks, probabilities=probabilities)
-    for rows, predicted in model.stream(table, cell_errors):
-        answers: list[dict[str, Any]] = [{} for _ in rows]
+    has_sets = isinstance(options, Conformal)
+    columns = prediction_columns(tasks, probabilities=probabilities, sets=has_sets)
+    for answers, predicted in _answers(model, table, cell_errors, options):
+        rows: list[dict[str, Any]] = [{} for _ in next(iter(predicted.values()))]
         for column, title in columns.items():
-            distribution = predicted[column.output]
+            own, distribution = answers[column.output], predicted[column.output]
             if column.label == ANSWER:
-                for row, answer in zip(answers, tasks[column.output].predict(distribution), strict=True):
-                    row[title] = answer
+                values = tasks[column.output].predict(distribution) if has_sets else own
+            elif column.label in (SET, LOW, HIGH):
+                values = own if column.label == SET else [_end(one, column.label == HIGH) for one in own]
             else:
-                _add(
-                    answers, title, distribution.max(1) if column.label == CONFIDENCE else distribution[:, column.label]
-                )
-        yield answers
+                _add(rows, title, distribution.max(1) if column.label == CONFIDENCE else distribution[:, column.label])
+                continue
+            for row, value in zip(rows, values, strict=True):
+                row[title] = value
+        yield rows
+
+
+def _answers(
+    model: PredictsRows, table: Table, cell_errors: CellErrors, options: Conformal | Selective | None
+) -> Iterator[Block]:
+    """The answers and distributions of each block, by output."""
+    if isinstance(model, MeasuresUncertainty):
+        yield from model.stream_answers(table, cell_errors, options)
+        return
+    if options is not None:
+        path = "coverage" if isinstance(options, Conformal) else "max_risk"
+        raise RecipeError(path, "needs one model; an ensemble or a few-shot head has no calibration rows")
+    for _, predicted in model.stream(table, cell_errors):
+        yield {name: model.tasks[name].predict(one) for name, one in predicted.items()}, predicted
+
+
+def _end(interval: Any, high: bool) -> Any:
+    """The low or high end of an interval, or of each interval of several columns; None without a prediction."""
+    if interval is None:
+        return None
+    return interval[high] if isinstance(interval, tuple) else [one[high] for one in interval]
 
 
 def _add(rows: list[dict[str, Any]], name: str, values: np.ndarray) -> None:

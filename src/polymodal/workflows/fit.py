@@ -28,6 +28,7 @@ from polymodal.experiments.arguments import (
     with_objectives,
     without_known_targets,
 )
+from polymodal.experiments.calibration import network_calibration
 from polymodal.experiments.experiment import Experiment, prepare_together
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import Plan, make_plan
@@ -242,6 +243,9 @@ def run_plan(
             plan = replace(plan, recipe=model.recipe, notes=())  # they are about the checkpoints of the members
         scored = score_model(experiment, model, progress=progress, deadline=until)
         plan, experiment, model, scored = with_better_input(plan, experiment, model, scored, progress)
+        if model.ensemble is None:
+            held_out = scored.splits["validation"]
+            model.calibration = network_calibration(model.tasks, held_out.split, held_out.predictions)
         record = _complete_record(plan, experiment, model, scored.splits, data)
         record = replace(record, training_rows=facts.training_rows, data_notes=facts.notes)
         spent = Durations(model.run.seconds.training, round(prepared - begun, 3), round(time.perf_counter() - begun, 3))
