@@ -127,7 +127,7 @@ def test_sets_are_columns_of_files_and_keep_the_form_of_the_rows(network: Model)
 
 
 def test_a_combination_of_inputs_that_calibration_lacks_is_a_warning(network: Model) -> None:
-    with pytest.warns(PolymodalWarning, match="1 row of 2 have a combination of present inputs"):
+    with pytest.warns(PolymodalWarning, match="the inputs present in 1 row of 2 are a combination"):
         network.predict({"x": [0.1, 0.2], "kind": ["a", None]}, coverage=0.9)
 
 
