@@ -16,7 +16,7 @@ from polymodal.model.protocol import PredictsRows
 PREDICT: list[type[PredictsRows]] = [Model, Ensemble, FewShot, ZeroShot]
 MEMBERS = [name for name in vars(PredictsRows) if not name.startswith("_")]
 #: Options of a model alone, which has calibration rows.
-MORE = {(Model, "predict"): {"coverage", "score", "within", "max_risk"}}
+MORE: dict[tuple[type[PredictsRows], str], set[str]] = {(Model, "predict"): {"coverage", "score", "within", "max_risk"}}
 
 
 def test_the_members_of_the_protocol() -> None:

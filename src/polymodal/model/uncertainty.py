@@ -62,8 +62,8 @@ class Uncertain:
             yield answers, distributions
         if pooled.any():
             warn_caller(
-                f"the inputs present in {count_noun(int(pooled.sum()), 'row')} of {len(pooled):,} are a combination that "
-                "too few calibration rows have: the coverage of these rows is not known. Add such rows with "
+                f"the inputs present in {count_noun(int(pooled.sum()), 'row')} of {len(pooled):,} are a combination "
+                "that too few calibration rows have: the coverage of these rows is not known. Add such rows with "
                 "Model.calibrate",
                 PolymodalWarning,
             )
