@@ -1,4 +1,4 @@
-"""Two processes, and then three, compute all cases; the tests read their results."""
+"""Launches of several processes compute all cases; the tests read their results."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from polymodal.distributed.world import SINGLE, World
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.training import sharded_training
 
-Case = Callable[[World], dict[str, float]]
+Case = Callable[[World], "dict[str, float] | Comparison"]
 ROWS = 12
 TASKS = ["classification", "multilabel_classification", "regression", "metric_learning", "text_generation"]
 #: Objectives without random draws, with the options under which they have none.
@@ -62,8 +63,29 @@ def with_gaps(columns: dict[str, list[Any]], recipe: dict[str, Any]) -> dict[str
     return changed
 
 
-def compared(step: Step, world: World, steps: int = 1, *, sharded: bool = True) -> dict[str, float]:
-    """The step of all processes against that of process 0 alone, which the others need not compute again.
+@dataclass(frozen=True)
+class Comparison:
+    """A step of all processes, which one of them compares with its own step on the whole batch.
+
+    result: what all processes know already
+    found, divided: the step as replicas, and with a network that the processes divide (None: not computed)
+    """
+
+    result: dict[str, float]
+    step: Step
+    steps: int
+    found: dict[str, Any]
+    divided: dict[str, Any] | None
+
+    def finish(self) -> dict[str, float]:
+        """The differences. It needs no other process."""
+        wanted = self.step.run(SINGLE, self.step.rows, steps=self.steps)
+        sharded = {} if self.divided is None else difference(self.divided, wanted)
+        return self.result | difference(self.found, wanted) | {f"sharded {name}": one for name, one in sharded.items()}
+
+
+def compared(step: Step, world: World, steps: int = 1, *, sharded: bool = True) -> Comparison:
+    """The step of all processes, for the comparison with that of one process.
 
     sharded: whether the step is also computed with a network that the processes divide
     """
@@ -71,11 +93,7 @@ def compared(step: Step, world: World, steps: int = 1, *, sharded: bool = True) 
     result = {"processes": float(len(set(world.gather(fingerprint(found)))) > 1)}
     with small_layers():
         divided = step.run(world, steps=steps, sharded=True) if sharded else None
-    if not world.is_first:
-        return result
-    wanted = step.run(SINGLE, step.rows, steps=steps)
-    sharded_result = {} if divided is None else difference(divided, wanted)
-    return result | difference(found, wanted) | {f"sharded {name}": one for name, one in sharded_result.items()}
+    return Comparison(result, step, steps, found, divided)
 
 
 @contextmanager
@@ -98,7 +116,7 @@ def prepared_outputs(tasks: list[str] | None = None, **keys: Any) -> tuple[Prepa
 
 
 def of_outputs(rows: list[int] | None = None, **keys: Any) -> Case:
-    def case(world: World) -> dict[str, float]:
+    def case(world: World) -> Comparison:
         balance = keys.get("balance", "fixed")
         given = {name: value for name, value in keys.items() if name not in ("balance", "sharded")}
         chosen = list(range(ROWS)) if rows is None else rows
@@ -111,7 +129,7 @@ def of_outputs(rows: list[int] | None = None, **keys: Any) -> Case:
 def of_uneven_outputs(kind: str) -> Case:
     """A process without rows, without rows that have an input, or without rows that have a target."""
 
-    def case(world: World) -> dict[str, float]:
+    def case(world: World) -> Comparison:
         columns, recipe = sample_table(["text", "number", "category"], TASKS, rows=ROWS)
         lacking = [4, 5, 6] if kind != "rows" else []
         emptied = recipe["inputs"]["in_text"]["columns"] if kind == "input" else list(recipe["outputs"])
@@ -126,7 +144,7 @@ def of_uneven_outputs(kind: str) -> Case:
 
 
 def of_decoder(name: str) -> Case:
-    def case(world: World) -> dict[str, float]:
+    def case(world: World) -> Comparison:
         task = "text_generation" if name in TEXT_DECODERS else "metric_learning" if name == "embed" else "regression"
         with world.in_turn():  # the first process makes the checkpoint
             decoder = {f"y_{task}": {"decoder": light({"name": name})}}
@@ -135,13 +153,13 @@ def of_decoder(name: str) -> Case:
     return case
 
 
-def of_events(world: World) -> dict[str, float]:
+def of_events(world: World) -> Comparison:
     columns, recipe = sample_table(["time_series"], ["event_detection"], rows=ROWS)
     columns = with_gaps(columns, recipe)
     return compared(Step(*prepare(columns, **recipe), list(range(ROWS))), world)
 
 
-def of_boxes(world: World) -> dict[str, float]:
+def of_boxes(world: World) -> Comparison:
     columns, recipe = sample_table(["image", "text"], ["object_detection"], rows=ROWS)
     recipe["inputs"]["in_image"]["encoder"] = {"name": "vit", "num_layers": 1, **STILL.get("vit", {})}
     columns = with_gaps(columns, recipe)
@@ -151,7 +169,7 @@ def of_boxes(world: World) -> dict[str, float]:
 def of_encoder(modality: str, name: str) -> Case:
     """An encoder with batch normalization or layers, of which one process has no item."""
 
-    def case(world: World) -> dict[str, float]:
+    def case(world: World) -> Comparison:
         rows = 8
         columns, recipe = sample_table([modality, "number"], ["regression"], rows=rows)
         recipe["inputs"][f"in_{modality}"]["encoder"] = light({"name": name, **STILL.get(name, {})})
@@ -174,9 +192,11 @@ def prepared_objective(options: dict[str, Any], rows: int = ROWS) -> tuple[Prepa
 
 
 def of_objective(name: str, options: dict[str, Any]) -> Case:
-    def case(world: World) -> dict[str, float]:
+    """Two steps, so that memory banks and statistics of the first count. The uneven case divides the network."""
+
+    def case(world: World) -> Comparison:
         step = Step(*prepared_objective({"name": name, **options}), list(range(ROWS)))
-        return compared(step, world, steps=2, sharded=name != "dino")
+        return compared(step, world, steps=2, sharded=False)
 
     return case
 
@@ -184,7 +204,7 @@ def of_objective(name: str, options: dict[str, Any]) -> Case:
 def of_uneven_objective(name: str, options: dict[str, Any]) -> Case:
     """A process without a text, and with three processes one without rows."""
 
-    def case(world: World) -> dict[str, float]:
+    def case(world: World) -> Comparison:
         columns, inputs = inputs_of(ROWS)
         del inputs["in_image"], columns["image"]
         for column in ("text", "more"):
@@ -200,7 +220,7 @@ def of_uneven_objective(name: str, options: dict[str, Any]) -> Case:
 def of_uneven_masking(modality: str) -> Case:
     """Masked parts of an input that one process does not have."""
 
-    def case(world: World) -> dict[str, float]:
+    def case(world: World) -> Comparison:
         columns, recipe = sample_table([modality, "number"], [], rows=6)
         for column in recipe["inputs"][f"in_{modality}"]["columns"]:
             columns[column] = [None if row in (2, 3) else cell for row, cell in enumerate(columns[column])]

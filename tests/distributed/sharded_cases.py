@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def train(
             raise Stopped
 
     given = job(folder / f"data{world.rank}", world, training, seen)
-    run = folder / "run" if world.is_first else None
+    run = folder / "run" if world.is_first and (resume or stop_after is not None) else None
     if run is not None:
         run.mkdir(parents=True, exist_ok=True)
     trainer = given.trainer(given.experiment.recipe, given.experiment.splits["train"], run, "train")
@@ -137,18 +137,41 @@ def sharded(world: World) -> dict[str, float]:
         }
 
 
-def sharded_copies(world: World) -> dict[str, float]:
-    """A copy of the network on each process, as on machines of one process: the other dimension of the mesh."""
-    os.environ[SHARDS_VARIABLE] = "1"
+@contextmanager
+def shards(count: int) -> Iterator[None]:
+    """This number of processes holds a copy of the network."""
+    os.environ[SHARDS_VARIABLE] = str(count)
     try:
-        with shared_folder(world) as folder:
-            found, held = train(folder, world, **FULL)
-            result = {"held": float(held != 1.0)}
-            if world.is_first:
-                result["weights"] = apart(found, train(folder / "alone", SINGLE)[0])
-            return result
+        yield
     finally:
         del os.environ[SHARDS_VARIABLE]
+
+
+def sharded_copies(world: World) -> dict[str, float]:
+    """A copy of the network on each process, as on machines of one process: the other dimension of the mesh."""
+    with shards(1), shared_folder(world) as folder:
+        found, held = train(folder, world, **FULL)
+        result = {"held": float(held != 1.0)}
+        if world.is_first:
+            result["weights"] = apart(found, train(folder / "alone", SINGLE)[0])
+        return result
+
+
+def hybrid(world: World) -> dict[str, float]:
+    """Four processes hold two copies of the network, each divided in two. The weights are those of one process, and a
+    stopped run continues to the bit."""
+    with shards(2), shared_folder(world) as folder:
+        found, held = train(folder / "a", world, **FULL)
+        train(folder / "b", world, stop_after=8, **FULL)
+        continued, _ = train(folder / "b", world, resume=True, **FULL)
+        result = {
+            "held": float(not 0.4 < held < 0.65),
+            "processes": float(len(set(world.gather(fingerprint(found)))) > 1),
+            "bits": float(fingerprint(continued) != fingerprint(found)),
+        }
+        if world.is_first:
+            result["weights"] = apart(found, train(folder / "alone", SINGLE)[0])
+        return result
 
 
 def sharded_model(world: World) -> dict[str, float]:

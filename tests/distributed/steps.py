@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from laws.samples import network_of
 from polymodal.core.types import Batch
 from polymodal.data.partition import Split
-from polymodal.distributed.divided import is_divided, whole_tensor
+from polymodal.distributed.divided import is_divided, own_part
 from polymodal.distributed.world import World
 from polymodal.nn.layers.shared_batch import share_statistics
 from polymodal.nn.network import Network
@@ -107,7 +107,7 @@ class Step:
         shards = shard(network, world) if sharded else None
         parameters = [one for one in [*network.parameters(), *loss.parameters()] if one.requires_grad]
         assert any(map(is_divided, parameters)) == sharded
-        found: dict[str, Any] = {}
+        losses: Losses | None = None
         with share_statistics(network, world):
             for _ in range(steps):
                 for one in parameters:
@@ -125,17 +125,16 @@ class Step:
                     shards.finish_gradients([one for one in parameters if not is_divided(one)])
                 for objective in network.objectives.values():
                     objective.after_step(network)
-                total, parts = whole_losses(losses, world)
-                found = {
-                    "total": float(total),
-                    "parts": {name: float(value) for name, value in parts.items()},
-                    "baselines": losses.baselines,
-                    "gradients": {
-                        name: None if one.grad is None else whole_tensor(one.grad)
-                        for name, one in named_parameters(network, loss)
-                        if one.requires_grad
-                    },
-                }
+            assert losses is not None
+            total, parts = whole_losses(losses, world)
+        named = {name: one for name, one in named_parameters(network, loss) if one.requires_grad}
+        gradients = whole_tensors({name: one.grad for name, one in named.items()}, world)
+        found: dict[str, Any] = {
+            "total": float(total),
+            "parts": {name: float(value) for name, value in parts.items()},
+            "baselines": losses.baselines,
+            "gradients": gradients,
+        }
         network = network if shards is None else shards.finish()
         found["state"] = {name: one for name, one in network.state_dict().items() if one.is_floating_point()}
         found["state"] |= {f"loss.{name}": one for name, one in loss.state_dict().items()}
@@ -149,6 +148,23 @@ class Step:
 
     def _again(self, source: ProcessRows, rows: np.ndarray) -> Batch:
         return doubled(source.batch(rows, augment=False))
+
+
+def whole_tensors(tensors: dict[str, Tensor | None], world: World) -> dict[str, Tensor | None]:
+    """Tensors that the processes divide along their rows, each as a whole. One exchange is faster than one for each."""
+    divided = {name: one for name, one in tensors.items() if one is not None and is_divided(one)}
+    own = [own_part(one).reshape(-1) for one in divided.values()]
+    flat = world.gather_tensors(torch.cat(own)) if own else []
+    found, starts = dict(tensors), [0] * world.size
+    for name, one in divided.items():
+        parts = torch.chunk(torch.arange(len(one)), world.size)
+        rows: list[Tensor] = []
+        for rank, part in enumerate(parts):
+            count = len(part) * one.shape[1:].numel()
+            rows.append(flat[rank][starts[rank] : starts[rank] + count])
+            starts[rank] += count
+        found[name] = torch.cat(rows).view(one.shape)
+    return found
 
 
 def named_parameters(network: Network, loss: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -1,4 +1,4 @@
-"""The laws of several processes (docs/how-to/several-processes.md), with 2 and 3 of them.
+"""The laws of several processes (docs/how-to/several-processes.md), with 2, 3 and 4 of them.
 
 The cases are in `world_cases`, `training_cases` and `gradient_cases`. All cases of a launch share one process group.
 """
@@ -54,10 +54,17 @@ def test_a_training_equals_that_of_one_process(results: Results, name: str) -> N
     check(results, "training", name)
 
 
+@pytest.mark.parametrize("results", [4], indirect=True)
+def test_copies_of_a_divided_network(results: Results) -> None:
+    check(results, "training", "training hybrid")
+
+
 @SIZES
 @pytest.mark.parametrize("name", NAMES["gradients"])
 def test_the_gradients_of_a_batch_are_those_of_one_process(results: Results, name: str) -> None:
     check(results, "gradients", name)
+    if not name.startswith("random"):
+        assert sum("gradients" in found for found in results[name]) == 1  # one process compares
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("fusion", "fusion"), ("decoder", "decoder"), ("objective", "objective")])

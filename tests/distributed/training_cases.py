@@ -57,7 +57,8 @@ def prepared(folder: Path, world: World, training: dict[str, Any]) -> Experiment
 def train(
     folder: Path, world: World, *, stop_after: int | None = None, resume: bool = False, **training: Any
 ) -> tuple[Trainer, list[str]]:
-    """A training, and the hash of the weights after each step. Only process 0 has a folder of checkpoints."""
+    """A training, and the hash of the weights after each step. If it is stopped or continues, process 0 has a folder of
+    checkpoints."""
     hashes: list[str] = []
 
     def seen(done: int) -> None:
@@ -67,7 +68,8 @@ def train(
 
     own = prepared(folder / f"data{world.rank}", world, training)
     job = TrainingJob(own, None, None, resume, Watch(seen), "train", False)
-    checkpoints = folder / "run" if world.is_first else None
+    is_kept = resume or stop_after is not None
+    checkpoints = folder / "run" if world.is_first and is_kept else None
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
     trainer = job.trainer(own.recipe, own.splits["train"], checkpoints, "train")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from polymodal.core.errors import PolymodalError, RecipeError
 from polymodal.engines.choose import make_engine
 from polymodal.engines.local import LocalEngine
-from polymodal.engines.shards import ArrayShare, Shard, WorkSpec
+from polymodal.engines.shards import ArrayShare, Shard, ShardRetryWarning, WorkSpec
 
 SHARDS = [Shard(number, 10 * number, 10 * number + 10, f"{number}.txt") for number in range(6)]
 
@@ -38,7 +39,13 @@ def test_a_loop_and_processes_run_every_shard_once(tmp_path: Path) -> None:
     for workers, killed in ((1, {}), (2, {"3": 1})):
         folder, done = tmp_path / str(workers), list[int]()
         folder.mkdir()
-        LocalEngine(workers).run(spec(folder, killed), SHARDS, lambda shard, done=done: done.append(shard.number))
+        with warnings.catch_warnings(record=True) as caught:
+            LocalEngine(workers).run(spec(folder, killed), SHARDS, lambda shard, done=done: done.append(shard.number))
+        told = [str(one.message) for one in caught if one.category is ShardRetryWarning]
+        again = (
+            "rows 30 to 39: its process was killed by signal 9; it may have run out of memory; attempt 2 of 3 begins"
+        )
+        assert told == [again] * len(killed)
         assert sorted(done) == list(range(6))
         assert rows(folder) == list(range(60))
         assert (folder / "killed-3-0").exists() == bool(killed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from polymodal.applications.batch_preparation.prepare import prepare
 from polymodal.core.errors import PolymodalError
 from polymodal.engines import ray_cluster
 from polymodal.engines.ray_cluster import RayEngine
-from polymodal.engines.shards import Shard, WorkSpec
+from polymodal.engines.shards import Shard, ShardRetryWarning, WorkSpec
 from polymodal.tuning.results import TuningResult
 
 SHARDS = [Shard(number, 10 * number, 10 * number + 10, f"{number}.txt") for number in range(6)]
@@ -52,7 +53,11 @@ def every_shard_once_after_a_kill(folder: Path) -> None:
     folder.mkdir()
     done: list[int] = []
     numbers = {"kind": "numbers", "folder": str(folder), "killed": {"1": 1, "4": 1}}
-    RayEngine(2).run(WorkSpec("shard_work", numbers), SHARDS, lambda shard: done.append(shard.number))
+    with warnings.catch_warnings(record=True) as caught:
+        RayEngine(2).run(WorkSpec("shard_work", numbers), SHARDS, lambda shard: done.append(shard.number))
+    told = sorted(str(one.message) for one in caught if one.category is ShardRetryWarning)
+    assert [text.partition(":")[0] for text in told] == ["rows 10 to 19", "rows 40 to 49"]
+    assert all("ActorDiedError" in text and text.endswith("; attempt 2 of 3 begins") for text in told)
     assert sorted(done) == list(range(6))
     found = [int(line) for shard in SHARDS for line in (folder / shard.name).read_text().splitlines()]
     assert found == list(range(60))

@@ -10,7 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from polymodal.engines.shards import MAX_ATTEMPTS, Done, Shard, WorkSpec, killed_too_often, shard_to_json
+from polymodal.engines.shards import (
+    MAX_ATTEMPTS,
+    Done,
+    Shard,
+    WorkSpec,
+    killed_too_often,
+    shard_to_json,
+    warn_of_retry,
+)
 from polymodal.runtime.executors import LocalExecutor
 from polymodal.runtime.thread_limit import max_threads
 
@@ -23,7 +31,7 @@ JOB = "job.json"
 class LocalEngine:
     """Shards in this process, one after the other, or in several processes that share the processors.
 
-    A process that is killed is replaced, and its shard is begun again.
+    A process that is killed is replaced, and its shard is begun again, with a `ShardRetryWarning`.
     """
 
     workers: int = 1
@@ -55,6 +63,7 @@ def _run_processes(folder: Path, spec: WorkSpec, shards: Sequence[Shard], done: 
             killed[number] += 1
             if killed[number] >= MAX_ATTEMPTS:
                 raise killed_too_often(by_number[number])
+            warn_of_retry(by_number[number], killed[number], MAX_ATTEMPTS, reason)
         return True
 
     threads = max(1, max_threads() // workers)

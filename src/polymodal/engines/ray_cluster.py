@@ -7,14 +7,22 @@ no media pass through Ray's object store.
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from polymodal.core.errors import MissingExtraError, PolymodalError
-from polymodal.engines.shards import MAX_ATTEMPTS, Done, Shard, WorkSpec, killed_too_often, shard_to_json
+from polymodal.engines.shards import (
+    MAX_ATTEMPTS,
+    Done,
+    Shard,
+    WorkSpec,
+    killed_too_often,
+    shard_to_json,
+    warn_of_retry,
+)
 from polymodal.runtime.thread_limit import num_cores
 
 #: The variable with the address of a cluster; without it, Ray is started on this machine for the run.
@@ -56,7 +64,7 @@ class RayEngine:
     cpus, gpus: what each actor occupies
     attempts: times that a shard is begun before the run fails, if its actor dies
 
-    Ray restarts an actor that dies and begins its shard again.
+    An actor that dies is replaced, and its shard begins again, with a `ShardRetryWarning`.
     """
 
     workers: int | None = None
@@ -72,7 +80,7 @@ class RayEngine:
             actors = [self._start(ray, spec) for _ in range(self._count(ray, len(shards)))]
             try:
                 _check_started(ray, actors, self)
-                _run(ray, actors, shards, done, self.attempts)
+                self._run(ray, spec, actors, shards, done)
             finally:
                 for actor in actors:
                     ray.kill(actor)
@@ -85,13 +93,36 @@ class RayEngine:
         return max(1, min(shards, self.workers or fitting))
 
     def _start(self, ray: Any, spec: WorkSpec) -> Any:
-        options = {
-            "num_cpus": self.cpus,
-            "num_gpus": self.gpus,
-            "max_restarts": -1,
-            "max_task_retries": self.attempts - 1,
-        }
+        options = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         return ray.remote(ShardActor).options(**options).remote(spec.module, spec.arguments)
+
+    def _run(self, ray: Any, spec: WorkSpec, actors: list[Any], shards: Sequence[Shard], done: Done) -> None:
+        """Give each actor a shard whenever it is free. Dead actors in the list are replaced."""
+        died = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError)
+        waiting, running, killed = deque(shards), dict[Any, tuple[Any, Shard]](), Counter[int]()
+        idle = list(actors)
+        while waiting or running:
+            while waiting and idle:
+                actor, shard = idle.pop(), waiting.popleft()
+                running[actor.run.remote(shard_to_json(shard))] = (actor, shard)
+            (ready, *_), _ = ray.wait(list(running), num_returns=1)
+            actor, shard = running.pop(ready)
+            try:
+                problem = ray.get(ready)
+            except died as error:
+                killed[shard.number] += 1
+                if killed[shard.number] >= self.attempts:
+                    raise killed_too_often(shard, self.attempts) from None
+                reason = f"its actor has ended ({type(error).__name__}); it may have run out of memory"
+                warn_of_retry(shard, killed[shard.number], self.attempts, reason)
+                actors[actors.index(actor)] = replacement = self._start(ray, spec)
+                waiting.appendleft(shard)
+                idle.append(replacement)
+                continue
+            if problem:
+                raise PolymodalError(problem)
+            done(shard)
+            idle.append(actor)
 
 
 def require_ray() -> Any:
@@ -151,22 +182,3 @@ def _check_started(ray: Any, actors: list[Any], engine: RayEngine) -> None:
             f"the Ray cluster has started no worker with {engine.cpus:g} CPUs and {engine.gpus:g} GPUs in "
             f"{START_SECONDS:.0f} seconds; it has {ray.cluster_resources()}"
         )
-
-
-def _run(ray: Any, actors: list[Any], shards: Sequence[Shard], done: Done, attempts: int) -> None:
-    """Give each actor a shard whenever it is free."""
-    waiting, running, idle = deque(shards), dict[Any, tuple[Any, Shard]](), list(actors)
-    while waiting or running:
-        while waiting and idle:
-            actor, shard = idle.pop(), waiting.popleft()
-            running[actor.run.remote(shard_to_json(shard))] = (actor, shard)
-        (ready, *_), _ = ray.wait(list(running), num_returns=1)
-        actor, shard = running.pop(ready)
-        try:
-            problem = ray.get(ready)
-        except ray.exceptions.RayActorError:
-            raise killed_too_often(shard, attempts) from None
-        if problem:
-            raise PolymodalError(problem)
-        done(shard)
-        idle.append(actor)

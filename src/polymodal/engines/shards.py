@@ -8,10 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from polymodal.core.errors import PolymodalError, RecipeError
+from polymodal.core.caller import warn_caller
+from polymodal.core.errors import PolymodalError, PolymodalWarning, RecipeError
 
 #: Times that a shard is begun before the run fails, if the process that works on it is killed.
 MAX_ATTEMPTS = 3
+
+
+class ShardRetryWarning(PolymodalWarning):
+    """A process was killed in the middle of a shard, which begins again."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,16 @@ def killed_too_often(shard: Shard, attempts: int = MAX_ATTEMPTS) -> PolymodalErr
         f"the process that works on {shard.title} was killed {attempts} times; it may run "
         "out of memory: use fewer workers or smaller shards"
     )
+
+
+def warn_of_retry(shard: Shard, killed: int, attempts: int, reason: str) -> None:
+    """Warn that a shard begins again.
+
+    killed: times that its process was killed
+    attempts: times that it is begun at most
+    reason: the end of its process, a sentence
+    """
+    warn_caller(f"{shard.title}: {reason}; attempt {killed + 1} of {attempts} begins", ShardRetryWarning)
 
 
 def shard_to_json(shard: Shard) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from polymodal.pretrained import layer_split, weights
 from polymodal.pretrained.architecture import example_inputs, find_layers, hidden_width
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.shape_trace import TRACE_BATCH, ShapeTrace, trace_shapes
+from polymodal.runtime.meta_parameters import meta_parameters
 
 #: Attention implementation by part. Texts and images are short sequences, for which explicit matrix products are faster
 #: on a CPU than the fused kernel (training in bf16: 1.3-1.4 times the speed of fp32, fused 0.24-0.75 times, at 65-197
@@ -29,10 +31,19 @@ class Backbone(nn.Module):
     embedding_dim: dimension of its projection into a space shared with another modality; None without one
     """
 
-    def __init__(self, checkpoint: CheckpointConfig, part: str) -> None:
+    def __init__(self, checkpoint: CheckpointConfig, part: str, *, is_quantized: bool = False) -> None:
+        """
+        is_quantized: whether `apply_fine_tuning` quantizes layers. The parameters have no memory until then, so that
+            all of them never need it in fp32
+        """
         super().__init__()
         self.checkpoint, self.part = checkpoint, part
-        self.model: Any = weights.build_network(checkpoint, part, ATTENTION_IMPLEMENTATIONS.get(part))
+        with meta_parameters() if is_quantized else nullcontext():
+            self.model: Any = weights.build_network(checkpoint, part, ATTENTION_IMPLEMENTATIONS.get(part))
+        if not is_quantized:
+            values = weights.InitialValues()
+            for name, parameter in self.model.named_parameters():
+                values.fill(name, parameter)
         self.model.requires_grad_(False)
         self.width: int = hidden_width(self.model.config)
         self._layers = find_layers(self.model)

@@ -11,6 +11,8 @@ from polymodal.core.errors import RecipeError
 from polymodal.core.options import StrictModel
 from polymodal.pretrained.adapters import add_adapters
 from polymodal.pretrained.quantized_linear import Quantization, quantize_frozen_layers
+from polymodal.pretrained.weights import InitialValues
+from polymodal.runtime.meta_parameters import fill_meta_parameters
 
 if TYPE_CHECKING:
     from polymodal.pretrained.backbone import Backbone
@@ -103,8 +105,13 @@ def apply_fine_tuning(backbone: Backbone, options: FineTuningOptions) -> None:
 
 
 def _quantize(backbone: Backbone, options: FineTuningOptions) -> None:
-    if options.quantization != "none" and not quantize_frozen_layers(backbone.model, options.quantization):
+    """Quantize the frozen layers of a network whose parameters have no memory, and give all their first values."""
+    if options.quantization == "none":
+        return
+    values = InitialValues()
+    if not quantize_frozen_layers(backbone.model, options.quantization, values.fill):
         raise RecipeError("quantization", f"{backbone.checkpoint.name} has no frozen linear layer")
+    fill_meta_parameters(backbone.model, values.fill)
 
 
 def lr_multipliers(backbone: Backbone, options: FineTuningOptions) -> dict[nn.Parameter, float]:

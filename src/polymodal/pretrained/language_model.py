@@ -40,8 +40,9 @@ class LanguageModel(Backbone):
             so that it does not support rows of different lengths.
     """
 
-    def __init__(self, checkpoint: CheckpointConfig) -> None:
-        super().__init__(checkpoint, "multimodal" if is_multimodal(checkpoint) else "language")
+    def __init__(self, checkpoint: CheckpointConfig, *, is_quantized: bool = False) -> None:
+        part = "multimodal" if is_multimodal(checkpoint) else "language"
+        super().__init__(checkpoint, part, is_quantized=is_quantized)
         config = self.model.config
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
         self.vocab_size: int = config.vocab_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polymodal.checkpoint.int8 import dequantize, quantize
+from polymodal.runtime.meta_parameters import fill_meta_parameters
 
 Quantization = Literal["none", "int8", "nf4"]
 #: NormalFloat4 (Dettmers et al., "QLoRA: Efficient Finetuning of Quantized LLMs", 2023, appendix E): quantiles of the
@@ -35,6 +36,8 @@ NF4_VALUES = (
 )
 #: Neighboring weights that share a scale in 4 bits.
 NF4_BLOCK = 64
+#: Weights that are quantized at once, a multiple of two blocks.
+CHUNK = 2**15
 
 
 class QuantizedLinear(nn.Linear):
@@ -87,13 +90,34 @@ class _Product(torch.autograd.Function):
 
 
 def quantize_weight(weight: Tensor, kind: Literal["int8", "nf4"]) -> tuple[Tensor, Tensor]:
-    """The codes and the scale of a weight `[out, in]`."""
-    return quantize(weight) if kind == "int8" else quantize_nf4(weight)
+    """The codes and the scale of a weight `[out, in]`. It needs the memory of the result and of `CHUNK` weights."""
+    return _quantize_int8(weight) if kind == "int8" else quantize_nf4(weight)
+
+
+def _quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    codes, scale = weight.new_empty(weight.shape, dtype=torch.int8), weight.new_empty(len(weight), dtype=torch.float32)
+    rows = max(1, CHUNK // max(1, weight[:1].numel()))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        codes[part], scale[part] = quantize(weight[part])
+    return codes, scale
 
 
 def quantize_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The codes, two in a byte, and the scales of the blocks of a weight, whose last block is filled with zeros."""
-    flat = weight.detach().float().reshape(-1)
+    flat = weight.detach().reshape(-1)
+    blocks = -(-len(flat) // (2 * NF4_BLOCK)) * 2
+    codes = flat.new_empty(blocks * NF4_BLOCK // 2, dtype=torch.uint8)
+    scale = flat.new_empty(blocks, dtype=torch.float32)
+    for start in range(0, len(flat), CHUNK):
+        block = start // NF4_BLOCK
+        own_codes, own_scale = _quantize_blocks(flat[start : start + CHUNK].float())
+        codes[start // 2 : start // 2 + len(own_codes)] = own_codes
+        scale[block : block + len(own_scale)] = own_scale
+    return codes, scale
+
+
+def _quantize_blocks(flat: Tensor) -> tuple[Tensor, Tensor]:
     blocks = functional.pad(flat, (0, -len(flat) % (2 * NF4_BLOCK))).view(-1, NF4_BLOCK)
     scale = blocks.abs().amax(1)
     values = torch.tensor(NF4_VALUES, device=flat.device)
@@ -111,18 +135,31 @@ def dequantize_nf4(codes: Tensor, scale: Tensor) -> Tensor:
     return (values[both].view(-1, NF4_BLOCK) * scale[:, None]).view(-1)
 
 
-def quantize_frozen_layers(network: nn.Module, kind: Literal["int8", "nf4"]) -> int:
+def quantize_frozen_layers(
+    network: nn.Module,
+    kind: Literal["int8", "nf4"],
+    fill: Callable[[str, nn.Parameter], None] | None = None,
+) -> int:
     """Replace the frozen linear layers of a network, and return how many there are. Layers that share their weight, as
-    a head does with the embeddings, stay as they are."""
+    a head does with the embeddings, stay as they are.
+
+    fill: gives a weight on the meta device, which has no memory, its values before it is quantized
+    """
     uses = Counter(id(one) for module in network.modules() for one in module.parameters(recurse=False))
-    made: dict[int, QuantizedLinear] = {}
-    for module in list(network.modules()):
+    places: dict[int, list[tuple[nn.Module, str]]] = {}  # a module can have several
+    for module in network.modules():
         for name, child in module.named_children():
             if type(child) is nn.Linear and not child.weight.requires_grad and uses[id(child.weight)] == 1:
-                if id(child) not in made:
-                    made[id(child)] = QuantizedLinear(child, kind)
-                setattr(module, name, made[id(child)])
-    return len(made)
+                places.setdefault(id(child), []).append((module, name))
+    for owners in places.values():
+        layer = getattr(*owners[0])
+        if fill is not None:
+            fill_meta_parameters(layer, fill)
+        quantized = QuantizedLinear(layer, kind)
+        for owner, name in owners:
+            setattr(owner, name, quantized)
+        del layer  # frees its weight
+    return len(places)
 
 
 def quantized_layers(network: nn.Module) -> dict[str, Literal["int8", "nf4"]]:

@@ -26,8 +26,10 @@ class Seq2SeqDecoder(Backbone):
     suppressed_tokens, begin_suppressed_tokens: tokens that are never generated, or not as the first token
     """
 
-    def __init__(self, checkpoint: CheckpointConfig, language: str | None = None) -> None:
-        super().__init__(checkpoint, seq2seq_part(checkpoint))
+    def __init__(
+        self, checkpoint: CheckpointConfig, language: str | None = None, *, is_quantized: bool = False
+    ) -> None:
+        super().__init__(checkpoint, seq2seq_part(checkpoint), is_quantized=is_quantized)
         config = self.model.config
         limits = [getattr(config, name, None) for name in ("max_target_positions", "max_position_embeddings")]
         self.max_positions: int | None = next((limit for limit in limits if limit), None)

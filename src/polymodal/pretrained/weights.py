@@ -17,6 +17,7 @@ from polymodal.pretrained.adapters import reset_dora_magnitudes, with_base_layer
 from polymodal.pretrained.architecture import auto_class, select_part
 from polymodal.pretrained.checkpoint_config import CheckpointConfig
 from polymodal.pretrained.quantized_linear import quantized_layers, with_quantized_layers
+from polymodal.pretrained.quantized_loading import copy_weight, read_quantized
 from polymodal.pretrained.resolve import weights_folder
 from polymodal.runtime.random_state import isolated_random_state
 
@@ -39,11 +40,36 @@ _NOTHING: Mapping[str, Literal["int8", "nf4"]] = MappingProxyType({})
 _weight_cache: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
 
-def build_network(checkpoint: CheckpointConfig, part: str, attention: str | None) -> Any:
-    """Build the network for a part of a checkpoint, without its weights: matrices hold small random values, norms are
-    the identity.
+class InitialValues:
+    """The values of the parameters before the weights are loaded: small random numbers in matrices; norms are the
+    identity.
 
     The regular initialization of 100 million weights takes seconds, and these values are never trained.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 3)
+        >>> InitialValues().fill("bias", layer.bias)
+        >>> layer.bias.tolist()
+        [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self) -> None:
+        self._noise = torch.randn(NOISE_SIZE) * 0.02
+
+    def fill(self, name: str, parameter: nn.Parameter) -> None:
+        """Fill a parameter with this name."""
+        with torch.no_grad():
+            if parameter.ndim > 1:
+                flat = parameter.view(-1)
+                whole = len(flat) // NOISE_SIZE * NOISE_SIZE
+                flat[:whole].view(-1, NOISE_SIZE).copy_(self._noise)
+                flat[whole:].copy_(self._noise[: len(flat) - whole])
+            else:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+def build_network(checkpoint: CheckpointConfig, part: str, attention: str | None) -> Any:
+    """Build the network for a part of a checkpoint, whose parameters have no defined values.
 
     attention: the attention implementation, as named in transformers; None: the default of transformers
 
@@ -51,6 +77,11 @@ def build_network(checkpoint: CheckpointConfig, part: str, attention: str | None
         MissingExtraError: transformers is not installed.
         RecipeError: transformers does not support the model type, or the network encodes another modality.
     """
+    return select_part(_build_whole(checkpoint, part, attention), part, checkpoint)
+
+
+def _build_whole(checkpoint: CheckpointConfig, part: str, attention: str | None) -> Any:
+    """The network of all parts of a checkpoint."""
     try:
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
@@ -70,14 +101,11 @@ def build_network(checkpoint: CheckpointConfig, part: str, attention: str | None
             if hasattr(config, name):
                 setattr(config, name, value)
         with _quiet_transformers(), no_init_weights():
-            whole = auto_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
+            return auto_class(part).from_config(config, dtype=torch.float32, attn_implementation=attention)
     except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise RecipeError(
             "checkpoint", f"transformers cannot build {checkpoint.name} (model type {kind}): {error}"
         ) from error
-    model = select_part(whole, part, checkpoint)
-    _fill_with_noise(model)
-    return model
 
 
 def load_weights(model: nn.Module, checkpoint: CheckpointConfig, part: str) -> None:
@@ -122,7 +150,9 @@ def checkpoint_state(
     key = (part, str(folder), json.dumps(checkpoint.to_dict(), sort_keys=True), *facts, *quantized.items())
     found = _weight_cache.pop(key, None)
     if found is None or any(tensor._version for tensor in found.values()):
-        found = with_quantized_layers(_load_from_folder(folder, checkpoint, part), quantized)
+        found = _read_quantized(files, checkpoint, part, quantized) if quantized else None
+        if found is None:
+            found = with_quantized_layers(_load_from_folder(folder, checkpoint, part), quantized)
     if keep:
         _weight_cache[key] = found
     while (
@@ -131,6 +161,21 @@ def checkpoint_state(
     ):
         del _weight_cache[next(iter(_weight_cache))]
     return found
+
+
+def _read_quantized(
+    files: list[Path], checkpoint: CheckpointConfig, part: str, quantized: Mapping[str, Literal["int8", "nf4"]]
+) -> dict[str, Tensor] | None:
+    """The weights of the files, read one by one; None if transformers has to convert them."""
+    with torch.device("meta"), isolated_random_state():
+        whole = _build_whole(checkpoint, part, None)
+    named: dict[int, list[str]] = {}
+    for name, held in [*whole.named_parameters(remove_duplicate=False), *whole.named_buffers(remove_duplicate=False)]:
+        named.setdefault(id(held), []).append(name)
+    own = select_part(whole, part, checkpoint).state_dict(keep_vars=True)
+    with torch.inference_mode(False):
+        names = {name: named[id(one)] for name, one in own.items()}
+        return read_quantized(files, own, names, f"{whole.base_model_prefix}.", quantized)
 
 
 def _load_from_folder(folder: Path, checkpoint: CheckpointConfig, part: str) -> dict[str, Tensor]:
@@ -154,31 +199,13 @@ def _load_from_folder(folder: Path, checkpoint: CheckpointConfig, part: str) -> 
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise RecipeError("checkpoint", f"{checkpoint.name} has no weights for {', '.join(missing[:5])}{more}")
     with torch.inference_mode(False):
-        own = {id(tensor): _copy(tensor) for tensor in weights.values()}
+        own = {id(tensor): copy_weight(tensor) for tensor in weights.values()}
     return {name: own[id(tensor)] for name, tensor in weights.items()}
 
 
 def _is_computed(network: nn.Module, name: str) -> bool:
     """Whether a parameter is computed from its shape, so that checkpoints do not contain it (positions of Marian)."""
     return "Sinusoidal" in type(network.get_submodule(name.rpartition(".")[0])).__name__
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    """A copy in memory; convolutions over images in channels-last format, as in `Network`."""
-    return tensor.detach().clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
-
-
-def _fill_with_noise(model: nn.Module) -> None:
-    noise = torch.randn(NOISE_SIZE) * 0.02
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                flat = parameter.view(-1)
-                whole = len(flat) // NOISE_SIZE * NOISE_SIZE
-                flat[:whole].view(-1, NOISE_SIZE).copy_(noise)
-                flat[whole:].copy_(noise[: len(flat) - whole])
-            else:
-                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
 
 
 @contextmanager

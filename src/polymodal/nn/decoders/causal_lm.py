@@ -108,7 +108,9 @@ class CausalLanguageModel(TextDecoder):
         if bool(options.images) != (options.conditioning == "template"):
             raise RecipeError("images", "conditioning: template needs images, and other values do not use them")
         self.options = options
-        self.language = LanguageModel(CheckpointConfig.from_dict(self.text.checkpoint))
+        self.language = LanguageModel(
+            CheckpointConfig.from_dict(self.text.checkpoint), is_quantized=options.quantization != "none"
+        )
         self.slots = ImageSlots(options.images, self.language) if options.images else None
         if problem := self.too_long(0 if self.slots else options.resampler_tokens or 0, 0, self.text.max_target_length):
             raise RecipeError("", problem)

@@ -82,7 +82,11 @@ class EncoderDecoder(TextDecoder):
                 "the task has no checkpoint; remove checkpoint from the task, because this decoder sets it",
             )
         self.options, self.input = options, options.input
-        self.sequence = Seq2SeqDecoder(CheckpointConfig.from_dict(self.text.checkpoint), options.language)
+        self.sequence = Seq2SeqDecoder(
+            CheckpointConfig.from_dict(self.text.checkpoint),
+            options.language,
+            is_quantized=options.quantization != "none",
+        )
         needed = len(self.sequence.start_tokens) + self.text.max_prompt_length + self.text.max_target_length - 1
         if self.sequence.max_positions is not None and needed > self.sequence.max_positions:
             problem = f"{self.sequence.checkpoint.name} has {self.sequence.max_positions} positions"

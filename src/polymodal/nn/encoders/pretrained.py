@@ -56,7 +56,7 @@ class PretrainedEncoder(Encoder):
         super().__init__(options, shape=shape, width=width)
         fine_tuning.check_options(options)
         self.options, self.checkpoint, self.shape = options, CheckpointConfig.from_dict(shape["checkpoint"]), shape
-        self.backbone = Backbone(self.checkpoint, self.modality)
+        self.backbone = Backbone(self.checkpoint, self.modality, is_quantized=options.quantization != "none")
         fine_tuning.apply_fine_tuning(self.backbone, options)
         embedding = self.backbone.embedding_dim if options.max_tokens == 1 else None
         self.width = embedding or self.backbone.width
