@@ -224,3 +224,19 @@ def test_a_bad_label_costs_one_row_and_labels_of_other_types_are_the_same(model:
     with pytest.warns(UserWarning, match="'\\?' is not a number"):
         found = model.evaluate(write_csv(bad, tmp_path / "b.csv"))["y"]["accuracy"]["value"]
     assert found == model.evaluate(rest)["y"]["accuracy"]["value"]
+
+
+def test_a_few_words_among_numbers_are_bad_cells_in_every_format(tmp_path: Path) -> None:
+    """Three of 80 cells are words: the column is one of numbers, and predictions are those of a table without them."""
+    draw = np.random.default_rng(0)
+    size = [f"{one:.2f}" for one in draw.normal(size=80)]
+    spoiled: list[str | None] = ["abc" if row in (7, 30, 51) else one for row, one in enumerate(size)]
+    columns: dict[str, list[Any]] = {"size": spoiled, "kind": ["ab"[float(one) > 0] for one in size]}
+    blank = [None if one == "abc" else one for one in spoiled]
+    wanted: set[str] = set()
+    for form, source in {**every_format(columns, tmp_path), "without": columns | {"size": blank}}.items():
+        model = fit(source, "kind", quality="fast", settings={"evaluation.bootstrap_samples": 0})
+        assert model.recipe.inputs["size"].modality.name == "number", form  # type: ignore[union-attr]
+        assert model.run.cell_errors.by_column.get("size", 0) == (0 if form == "without" else 3), form
+        wanted.add(repr(model.predict_proba({"size": [-1.0, 0.01, 2.0]}).tolist()))
+    assert len(wanted) == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import polymodal
+from command_line import run_command
 from polymodal.model.model import Model
 
 TABLE = {
@@ -64,3 +67,17 @@ def test_short_forms_are_short(model: Model) -> None:
     assert len(repr(model.recipe)) < 120
     assert "kind & sort" in str(model.recipe)
     assert model.classes_ == model.classes == ["<b>short</b>", "long"]
+
+
+def test_columns_that_no_input_reads_are_named_with_the_reason(tmp_path: Path) -> None:
+    table = {**TABLE, "key": [f"K-{one:04}" for one in range(40)], "same": ["x"] * 40, "unused": [0.5, 1.5] * 20}
+    settings = {**SETTINGS, "members": [], "data.ignore_columns": ["unused"], "evaluation.unimodal_scores": "none"}
+    summary = polymodal.fit(table, "kind & sort", settings=settings).summary()
+    assert [text.split(":")[0] for name, text in summary.facts if name == "left out"] == ["key", "same"]
+    pd.DataFrame(table).to_csv(tmp_path / "table.csv", index=False)
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    done = run_command("fit", "table.csv", "--target", "kind & sort", *words, "--out", "run", cwd=tmp_path)
+    shown = " ".join(done.stdout.split())
+    assert "left out key: identifiers such as 'K-0000'" in shown
+    assert "left out same: the same value in every sampled row" in shown
+    assert "unused" not in shown

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from polymodal.model.model import Model
     from polymodal.model.run_record import ParameterCounts
 
+#: The most columns that the result of a training names as left out.
+MAX_LEFT_OUT = 5
+
 
 def fit(
     data: Data,
@@ -181,6 +184,8 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
     run, seconds, errors = model.run, model.run.seconds, model.run.cell_errors
     value = {"out": str(out), "metrics": model.metrics, "seconds": vars(seconds), "notices": run.notices}
     value["cell_errors"] = vars(errors)
+    left_out = [role for role in run.roles if role.is_left_out]
+    value["left_out"] = {role.column: role.reason for role in left_out}
     shown: list[RenderableType] = [
         model_score_table(model),
         "",
@@ -191,6 +196,8 @@ def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[st
                 ("total", f"{format_duration(seconds.total)} with preparation and scoring"),
                 ("model", str(out)),
                 ("report", str(out / "report.html")),
+                *(("left out", f"{role.column}: {role.reason}") for role in left_out[:MAX_LEFT_OUT]),
+                *([("", f"and {len(left_out) - MAX_LEFT_OUT} more columns")] if len(left_out) > MAX_LEFT_OUT else []),
             ]
         ),
     ]

@@ -22,7 +22,7 @@ from polymodal.experiments.plan_members import complete_members, member_notes, w
 from polymodal.experiments.preserved_time import with_time_preserved
 from polymodal.experiments.table_defaults import with_table_defaults
 from polymodal.experiments.unmatched import why_unmatched
-from polymodal.model.run_record import ColumnRole
+from polymodal.model.run_record import IGNORED_BY_NAME, NOT_LISTED, ColumnRole
 from polymodal.recipe.recipe import DEFAULT_FUSION, InputSpec, OutputSpec, Recipe
 from polymodal.runtime.compute import resolve_device
 from polymodal.training.source_model import SourceModel
@@ -100,7 +100,7 @@ def make_plan(
             roles.append(ColumnRole(column, path.split(".")[-1], "", f"named in {path}"))
     for column in recipe.data.ignore_columns:
         samples.check(column, "data.ignore_columns")
-        roles.append(ColumnRole(column, "ignored", "", "named in data.ignore_columns"))
+        roles.append(ColumnRole(column, "ignored", "", IGNORED_BY_NAME))
     for name, spec in outputs.items():
         _reserve_prompts(name, spec, samples, roles)
     taken = {role.column for role in roles}
@@ -109,7 +109,7 @@ def make_plan(
             name: _complete_input(name, given, recipe, samples, roles, start) for name, given in recipe.inputs.items()
         }
         used = {role.column for role in roles}
-        roles += [ColumnRole(c, "ignored", "", "not an input of the recipe") for c in table.columns if c not in used]
+        roles += [ColumnRole(c, "ignored", "", NOT_LISTED) for c in table.columns if c not in used]
     else:
         inputs = _infer_inputs(recipe, samples, taken, roles, start)
     if start is not None:

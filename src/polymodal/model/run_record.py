@@ -37,6 +37,10 @@ class Environment:
         return cls(__version__, str(torch.__version__), platform.python_version(), processor_name())
 
 
+#: Why a column is ignored if the user left it out.
+IGNORED_BY_NAME, NOT_LISTED = "named in data.ignore_columns", "not an input of the recipe"
+
+
 @dataclass(frozen=True, config=RECORD_CONFIG)
 class ColumnRole:
     """The role of a column.
@@ -52,6 +56,11 @@ class ColumnRole:
     kind: str
     reason: str
     used_by: str = ""
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the column is ignored though the user did not leave it out."""
+        return self.role == "ignored" and self.reason not in (IGNORED_BY_NAME, NOT_LISTED)
 
 
 @dataclass(frozen=True, config=RECORD_CONFIG)

@@ -44,7 +44,8 @@ def summarize(recipe: Recipe, run: RunRecord, metrics: dict[str, Any], *, has_ne
     metrics: scores by split, output and metric
     has_network: whether a network is one of its members, or the model
     """
-    return ModelSummary((*_parts(recipe, has_network), *_training(recipe, run), *_scores(metrics)))
+    left_out = (("left out", f"{role.column}: {role.reason}") for role in run.roles if role.is_left_out)
+    return ModelSummary((*_parts(recipe, has_network), *left_out, *_training(recipe, run), *_scores(metrics)))
 
 
 def _parts(recipe: Recipe, has_network: bool) -> Iterator[tuple[str, str]]:
