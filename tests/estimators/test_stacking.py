@@ -87,15 +87,3 @@ def test_terms_name_the_input_of_each_column() -> None:
     terms = model.terms(table)
     assert [tuple(key) for key in terms.keys] == [("about", 0, -1), ("size", 0, 0)]
     np.testing.assert_allclose(terms.start + terms.values.sum(axis=1), model.predict(table), atol=1e-4)
-
-
-def test_trees_with_random_thresholds_are_other_trees_that_learn_the_same() -> None:
-    table = two_inputs(0)
-    score = table.blocks["size"][0].values.astype(np.float64)
-    target = EstimatorTarget("real", 1, np.sign(score), np.ones(ROWS))
-    found = [
-        estimator("gradient_boosting", extra_trees=one).cross_fit(table, target, folds_of(ROWS))
-        for one in (False, True)
-    ]
-    assert not np.array_equal(*found)
-    assert all(np.mean(np.square(one - target.values)) < 0.2 for one in found)

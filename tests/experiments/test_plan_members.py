@@ -110,7 +110,6 @@ def test_the_best_quality_trains_no_network_on_a_series_alone() -> None:
     assert table is not None
     recipe = make_plan(table, Recipe(quality="best"), ["kind"], estimators=True).recipe
     assert not recipe.network
-    assert [one.extra_trees for one in recipe.members or [] if one.name == "gradient_boosting"] == [False, True]  # type: ignore[attr-defined]
 
 
 def test_many_rows_are_not_divided_into_folds() -> None:

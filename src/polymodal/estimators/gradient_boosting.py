@@ -48,9 +48,6 @@ class GradientBoosting(Estimator):
         """Largest number of leaves of a tree. Default: 8 for up to 500 training rows, else 15."""
         learning_rate: float | None = Field(default=None, gt=0, le=1)
         """Factor of each tree. Default: 0.05 for up to 1,000 training rows, else 0.1; more if rounds are limited."""
-        extra_trees: bool = False
-        """Draw the threshold of each split at random (Geurts, Ernst and Wehenkel, "Extremely randomized trees",
-        2006)."""
 
     def cross_fit(self, features: FeatureTable, target: EstimatorTarget, folds: Sequence[Fold]) -> np.ndarray:
         features = features.select(self.options.inputs)
@@ -145,7 +142,7 @@ class GradientBoosting(Estimator):
             )
         classes = target.size if target.space == "categorical" else 1
         max_rounds = boosting_rounds(classes, len(usable))
-        chosen = self.options.model_dump(include={"num_leaves", "learning_rate", "extra_trees"}, exclude_none=True)
+        chosen = self.options.model_dump(include={"num_leaves", "learning_rate"}, exclude_none=True)
         if target.space == "binary" and not np.isin(values, (0, 1)).all():
             chosen["objective"] = "cross_entropy"  # shares of labels, as a teacher predicts them
         options = boosting_options(target.space, target.size, rows, max_rounds, self.seed, chosen)

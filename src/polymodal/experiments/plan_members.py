@@ -153,8 +153,6 @@ def _members(recipe: Recipe, quality: Quality, rows: int) -> list[Options]:
         if quality == "fast" and name == "gradient_boosting" and not kinds & COLUMNS:
             continue  # trees on the components of a text or of media cost much and rarely win
         found.append(known[name].Options())
-        if quality == "best" and name == "gradient_boosting":
-            found.append(known[name].Options(extra_trees=True))
     inputs = [name for name, spec in recipe.inputs.items() if spec.features and not spec.privileged]
     if len(inputs) > 1 and "linear" in known:
         found += [known["linear"].Options(inputs=[name]) for name in inputs]
