@@ -84,6 +84,10 @@ ARGUMENTS: dict[str, list[tuple[list[str], bool]]] = {
         ([f"none{CLEAR}", TABLE], False),
     ],
     "evaluate": [([MODEL, BAD], True), ([MODEL, BAD, "--json"], True), ([MODEL, BAD, "--strict"], False)],
+    "diagnose": [
+        ([MODEL, BAD, "--reference", TABLE], True),
+        ([MODEL, TABLE, "-c", f"no{CLEAR}"], False),
+    ],
     "explain": [
         ([MODEL, BAD], True),
         ([MODEL, TABLE, "--input", TEXT, "--json"], True),

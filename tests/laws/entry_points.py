@@ -228,6 +228,8 @@ class World:
             ),
             "risk_coverage": EntryPoint(model.risk_coverage, {**data, "output": "grade"}),
             "calibrate": EntryPoint(model.calibrate, data),
+            "slices": EntryPoint(model.slices, {**data, "output": "grade", "columns": ["maker"]}, cost=2),
+            "drift": EntryPoint(model.drift, {**data, "reference": self.table}, cost=4),
             "contributions": EntryPoint(model.contributions, {**data, "output": "grade"}, cost=3),
             "explain": EntryPoint(model.explain, {"data": one, "input": "note", "method": "occlusion"}, cost=5),
             "member_terms": EntryPoint(self.tabular.member_terms, {"data": self.numbers, "output": "price"}, cost=2),

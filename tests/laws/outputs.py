@@ -60,7 +60,7 @@ OUTPUTS = {
 }
 #: Commands that write nothing, or only into the cache.
 WITHOUT_OUTPUT = {"plan", "list", "recipes", "compare", "search", "index-delete", "cache", "schema", "weights"}
-WITHOUT_OUTPUT |= {"serve"}
+WITHOUT_OUTPUT |= {"serve", "diagnose"}
 WITHOUT_OUTPUT |= {"tune-worker"}  # of a search that is there
 
 

@@ -28,6 +28,7 @@ CALLS: dict[str, list[str]] = {
     "predict": ["model", "table.csv"],
     "prepare": [*TRAINING, "--out", "store"],
     "evaluate": ["model", "table.csv"],
+    "diagnose": ["model", "table.csv", "--reference", "table.csv"],
     "explain": ["model", "table.csv", "--target", "large"],
     "plan": TRAINING,
     "list": ["fusion"],

@@ -26,6 +26,7 @@ from polymodal.model.answer_forms import shaped_probabilities, shaped_values
 from polymodal.model.describes_itself import DescribesItself
 from polymodal.model.distributions import unwrap_single_output
 from polymodal.model.explains_predictions import ExplainsPredictions
+from polymodal.model.finds_weaknesses import FindsWeaknesses
 from polymodal.model.generates_texts import GeneratesTexts
 from polymodal.model.make_network import compute_config
 from polymodal.model.measures_uncertainty import MeasuresUncertainty, uncertainty_options
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from polymodal.nn.objectives.alignment import Alignment
 
 
-class Model(DescribesItself, GeneratesTexts, ExplainsPredictions, MeasuresUncertainty):
+class Model(DescribesItself, GeneratesTexts, ExplainsPredictions, MeasuresUncertainty, FindsWeaknesses):
     """A trained model: a complete recipe, the fitted preparation, and a network, estimators, or both. `fit` and `load`
     return it.
 
