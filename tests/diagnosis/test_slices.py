@@ -11,11 +11,11 @@ import pytest
 from polymodal import Model, fit
 from polymodal.core.errors import RecipeError
 from polymodal.diagnosis.multiple_tests import holm
-from polymodal.diagnosis.slice_candidates import Candidate, column_candidates
+from polymodal.diagnosis.slice_candidates import SliceCandidate, column_candidates
 from polymodal.diagnosis.slices import find_slices
 
 
-def candidates(draw: np.random.Generator, rows: int) -> tuple[dict[str, list[Any]], Iterator[Candidate]]:
+def candidates(draw: np.random.Generator, rows: int) -> tuple[dict[str, list[Any]], Iterator[SliceCandidate]]:
     """Six columns, and their candidates: 10 makers, numbers, a missing cell, texts."""
     table: dict[str, list[Any]] = {
         "maker": draw.choice(list("abcdefghij"), rows).tolist(),

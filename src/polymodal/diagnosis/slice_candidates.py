@@ -20,7 +20,7 @@ MAX_CATEGORIES = 100
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SliceCandidate:
     """Rows that may be a slice.
 
     name: such as `maker is 'acme'`
@@ -31,17 +31,17 @@ class Candidate:
     rows: np.ndarray
 
 
-def column_candidates(column: str, cells: Sequence[Any]) -> Iterator[Candidate]:
+def column_candidates(column: str, cells: Sequence[Any]) -> Iterator[SliceCandidate]:
     """The candidates of the cells `[rows]` of a column. Media and nested cells have only that of missing cells."""
     missing = np.array([_is_missing(cell) for cell in cells], dtype=bool)
     known = [cell for cell, gone in zip(cells, missing, strict=True) if not gone]
-    yield Candidate(f"{column} is missing", missing)
+    yield SliceCandidate(f"{column} is missing", missing)
     if known and all(isinstance(cell, bool | np.bool_ | str) or _is_whole(cell) for cell in known):
         texts = np.array(["" if gone else str(cell) for cell, gone in zip(cells, missing, strict=True)], dtype=object)
         counts = Counter(texts[~missing].tolist())
         if len(counts) <= MAX_CATEGORIES and 2 * len(counts) <= len(known):
             for value, _ in counts.most_common(MAX_VALUES):
-                yield Candidate(f"{column} is {value[:60]!r}", (texts == value) & ~missing)
+                yield SliceCandidate(f"{column} is {value[:60]!r}", (texts == value) & ~missing)
             return
     if known and all(isinstance(cell, str) for cell in known):
         words = np.array([np.nan if gone else len(cell.split()) for cell, gone in zip(cells, missing, strict=True)])
@@ -52,21 +52,21 @@ def column_candidates(column: str, cells: Sequence[Any]) -> Iterator[Candidate]:
         yield from _ranges(column, np.array(numbers))
 
 
-def cluster_candidates(vectors: np.ndarray, clusters: int, seed: int) -> Iterator[Candidate]:
+def cluster_candidates(vectors: np.ndarray, clusters: int, seed: int) -> Iterator[SliceCandidate]:
     """The candidates of clusters of embeddings `[rows, dim]` (k-means: Lloyd, 1982)."""
     from sklearn.cluster import KMeans  # slow to import
 
     found = KMeans(min(clusters, len(vectors)), n_init=2, random_state=seed).fit_predict(vectors.astype(np.float64))
     for number in range(found.max(initial=-1) + 1):
-        yield Candidate(f"cluster {number} of the embedding", found == number)
+        yield SliceCandidate(f"cluster {number} of the embedding", found == number)
 
 
-def _ranges(name: str, numbers: np.ndarray) -> Iterator[Candidate]:
+def _ranges(name: str, numbers: np.ndarray) -> Iterator[SliceCandidate]:
     edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, RANGES + 1)))
     for at, (low, high) in enumerate(pairwise(edges)):
         last = at == len(edges) - 2
         inside = (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-        yield Candidate(f"{name} from {low:.4g} to {high:.4g}", inside)
+        yield SliceCandidate(f"{name} from {low:.4g} to {high:.4g}", inside)
 
 
 def _is_missing(cell: Any) -> bool:

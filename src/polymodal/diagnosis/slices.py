@@ -10,7 +10,7 @@ import numpy as np
 
 from polymodal.core.html_table import html_table
 from polymodal.diagnosis.multiple_tests import holm, p_larger
-from polymodal.diagnosis.slice_candidates import Candidate
+from polymodal.diagnosis.slice_candidates import SliceCandidate
 
 #: Rows that a slice needs in each half.
 MIN_ROWS = 20
@@ -72,7 +72,13 @@ class Slices(Sequence[Slice]):
 
 
 def find_slices(
-    loss: np.ndarray, candidates: Iterable[Candidate], *, output: str, unit: str, seed: int = 0, level: float = LEVEL
+    loss: np.ndarray,
+    candidates: Iterable[SliceCandidate],
+    *,
+    output: str,
+    unit: str,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> Slices:
     """The candidates whose rows have a larger loss than the others.
 
@@ -83,7 +89,7 @@ def find_slices(
     loss: `[rows]`
     """
     first = np.random.default_rng(seed).random(len(loss)) < 0.5
-    kept: list[tuple[float, Candidate]] = []
+    kept: list[tuple[float, SliceCandidate]] = []
     looks = 0
     for one in candidates:
         sizes = [min(int((one.rows & half).sum()), int((~one.rows & half).sum())) for half in (first, ~first)]

@@ -14,7 +14,7 @@ from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.diagnosis.drift import Drift, drift_tests
-from polymodal.diagnosis.slice_candidates import Candidate, cluster_candidates, column_candidates
+from polymodal.diagnosis.slice_candidates import SliceCandidate, cluster_candidates, column_candidates
 from polymodal.diagnosis.slices import Slices, find_slices
 from polymodal.evaluation.targets import OutputTargets
 from polymodal.features.feature_table import FeatureBlock
@@ -50,7 +50,7 @@ def row_losses(task: Task, distribution: np.ndarray, truth: np.ndarray) -> tuple
     ), "absolute error in standard deviations"
 
 
-def table_candidates(table: Table, columns: Sequence[str], rows: np.ndarray) -> Iterator[Candidate]:
+def table_candidates(table: Table, columns: Sequence[str], rows: np.ndarray) -> Iterator[SliceCandidate]:
     """The candidates of columns of a table, in `rows`."""
     for column in columns:
         yield from column_candidates(column, _cells(table, column, rows))
@@ -85,7 +85,7 @@ def table_slices(
     if not len(known):
         raise DataError(f"no row has a usable target of the output {output!r}", file=table.name)
 
-    def candidates() -> Iterator[Candidate]:
+    def candidates() -> Iterator[SliceCandidate]:
         yield from table_candidates(table, named, known)
         if vectors and columns is None and len(known) > CLUSTERS:
             yield from cluster_candidates(np.concatenate(vectors), CLUSTERS, preparation.recipe.seed)
