@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from polymodal.checkpoint.output_file import check_outside
 from polymodal.core.errors import OutputError
 from polymodal.data.objects import as_root
 from polymodal.data.shard_folder import ShardFolder
-from polymodal.data.table.locations import is_address
 from polymodal.data.table.table import Table
 from polymodal.engines.shards import Shard
 
@@ -98,11 +96,6 @@ class ShardOutput:
 def content_name(text: str) -> str:
     """A short hash of what a file depends on, for its name."""
     return xxhash.xxh3_64_hexdigest(text.encode())
-
-
-def absolute_source(source: Path | str) -> str:
-    """A path that other processes can open; addresses do not change."""
-    return str(source) if is_address(str(source)) else os.path.abspath(source)
 
 
 def delete_unfinished(folder: ShardFolder) -> None:

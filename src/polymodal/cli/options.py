@@ -43,7 +43,7 @@ InitFrom = Annotated[
     Path | None, typer.Option("--init-from", help="Start from this saved model: preprocessing and weights.")
 ]
 PreparedRows = Annotated[
-    str | None, typer.Option("--prepared", help="Store of `polymodal prepare` for this table: nothing is decoded.")
+    str | None, typer.Option("--prepared", help="Store of `polymodal prepare` for this table: no media are decoded.")
 ]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out from its last checkpoint.")]
 Overwrite = Annotated[

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from polymodal.cli.inputs import as_seconds
-from polymodal.cli.options import Data, Folds, Json, Overwrite, Root, Settings, Storage, Target
+from polymodal.cli.options import Data, Folds, Json, Overwrite, PreparedRows, Root, Settings, Storage, Target
 from polymodal.cli.output import print_next, print_note, print_result
 from polymodal.core.formatting import metric_name
 from polymodal.core.terminal import labeled_lines
@@ -43,6 +43,7 @@ def tune(
         str, typer.Option(help="local, or ray: the cluster at RAY_ADDRESS, or Ray on this machine.")
     ] = "local",
     storage: Storage = None,
+    prepared: PreparedRows = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", "-r", help="Recipe file; the keys in it are not searched.")
     ] = None,
@@ -69,6 +70,7 @@ def tune(
         jobs=jobs,
         engine=engine,  # type: ignore[arg-type]  # checked against the names
         storage=storage,
+        prepared=prepared,
         out=out,
         resume=resume,
         overwrite=overwrite,

@@ -18,6 +18,7 @@ from polymodal.data.table.cell_errors import CellError, CellErrors
 from polymodal.data.table.table import Table
 from polymodal.distributed.world import SINGLE, World
 from polymodal.evaluation.targets import check_targets
+from polymodal.experiments.stored_inputs import StoredInputs
 from polymodal.experiments.stored_rows import StoredRows
 from polymodal.nn.network import Network
 from polymodal.preparation.feature_cache import FeatureCache
@@ -115,7 +116,7 @@ def prepare_experiment(
     folder: Path,
     cache: Path | None,
     progress: Progress,
-    stored: StoredRows | None = None,
+    stored: StoredRows | StoredInputs | None = None,
     shared: Path | None = None,
 ) -> Experiment:
     """Fit the preparation on the training split, then prepare every table once.
@@ -124,7 +125,7 @@ def prepare_experiment(
 
     folder: folder for prepared tensors
     cache: folder for decoded media and features; None disables caching across runs
-    stored: a store with the fitted preparation and the prepared rows of the training table
+    stored: a store with the fitted preparation and the prepared rows of the training table, or with its inputs
     shared: with several processes, the `folder` of the first process of this machine, which prepares the inputs; the
         others map its files
 
@@ -138,7 +139,8 @@ def prepare_experiment(
         )
     _check_teachable(recipe, tables["validation"].table)
     with progress.task("learn vocabularies and statistics", None):
-        preparation = _fitted(recipe, tables["train"], cache) if stored is None else stored.preparation()
+        own = stored.preparation() if isinstance(stored, StoredRows) else None
+        preparation = own or _fitted(recipe, tables["train"], cache)
     student = recipe.with_inputs([name for name in recipe.inputs if name not in recipe.privileged])
     bare = preparation.for_recipe(student) if recipe.privileged else preparation
     cell_errors, prepared = CellErrors(recipe.data.strict), {}
@@ -188,7 +190,7 @@ def prepare_together(
     cache: Path | None,
     progress: Progress,
     world: World,
-    stored: StoredRows | None = None,
+    stored: StoredRows | StoredInputs | None = None,
 ) -> Experiment:
     """The result of `prepare_experiment` in all processes. The first process of each machine prepares the inputs."""
     first = world.gather(str(folder))[world.rank - world.local_rank]

@@ -40,12 +40,7 @@ class StoredRows:
         """
         train, facts = splits["train"], store.facts
         where = store.folder.root
-        if train.table.source_key() != facts.source:
-            raise DataError(
-                f"the store {where} holds the rows of another table, or of an earlier version of this one (there "
-                f"{facts.table!r} with {facts.rows:,} rows, here {len(train.table):,} rows): prepare this table",
-                file=train.table.name,
-            )
+        check_table(store, train.table)
         before, now = store.preparation.recipe(), recipe
         check_same(dict(_prepared_keys(before)), dict(_prepared_keys(now)), str(where))
         if hash_rows(train.rows) != facts.training_rows:
@@ -83,6 +78,21 @@ class StoredRows:
         if self.store.num_groups <= most:
             return self.store.load(preparation, table, folder)
         return self.store.stream(preparation, table, most)
+
+
+def check_table(store: PreparedStore, table: Table) -> None:
+    """Check that a store holds the rows of a table.
+
+    Raises:
+        DataError: it holds another table.
+    """
+    facts = store.facts
+    if table.source_key() != facts.source:
+        raise DataError(
+            f"the store {store.folder.root} holds the rows of another table, or of an earlier version of this one "
+            f"(there {facts.table!r} with {facts.rows:,} rows, here {len(table):,} rows): prepare this table",
+            file=table.name,
+        )
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:

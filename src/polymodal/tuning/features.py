@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from polymodal.core.progress import Progress
 from polymodal.core.registry import build, find
 from polymodal.data.store.items import PreparedInput
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.experiments.stored_inputs import is_features
 from polymodal.features.base import FeatureSource
 from polymodal.features.embedding import EmbeddingFeatures
+from polymodal.features.feature_set import selected_items
 from polymodal.features.media_statistics import STATISTICS, summary_statistics
 from polymodal.modalities.base import Modality
 from polymodal.modalities.category import FIRST_LABEL
@@ -22,13 +25,16 @@ from polymodal.modalities.text import parse_text
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.encoders.pretrained import PretrainedEncoder
 from polymodal.nn.encoders.windowed import build_encoder
-from polymodal.preparation.feature_cache import FeatureSettings
+from polymodal.preparation.feature_cache import FeatureItems, FeatureSettings, feature_hash
 from polymodal.recipe.recipe import InputSpec
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.tuning.folds import Folds
 
 #: Maximum number of values in the TF-IDF matrix of a text input, and the limits of its number of columns.
 MAX_VALUES, COLUMNS = 50_000_000, (256, 4_096)
+
+#: Why an input of a store of prepared rows has no features.
+OTHER_LAYERS = "the store of prepared rows holds the output of other layers, so baselines do not use it"
 
 #: Prefix of the name of the TF-IDF features of a text input that also has a pretrained encoder.
 WORDS_PREFIX = "words of "
@@ -76,11 +82,10 @@ class FrozenFeatures:
         for name, spec in folds.recipe.inputs.items():
             if name in folds.recipe.privileged:
                 self.notes.append(f"input {name!r} is privileged, so baselines do not use it")
-            elif self._read(name, spec):
-                self.inputs.append(name)
+            elif reason := self._read(name, spec):
+                self.notes.append(f"input {name!r}: {reason}")
             else:
-                kind = spec.modality.name if spec.modality else "?"
-                self.notes.append(f"input {name!r}: there are no frozen features for the modality {kind!r}")
+                self.inputs.append(name)
 
     def matrix(self, name: str, fold: int) -> np.ndarray:
         """The matrix of an input for all rows of the table, fitted on the training and validation rows of `fold`."""
@@ -101,20 +106,23 @@ class FrozenFeatures:
         modality = self._modality(name)
         table, limits = self.folds.table, self.folds.recipe.data.limits
         modality.fit(table.blocks(fit_rows, modality.columns, errors=CellErrors(), limits=limits))
-        values, present = self._per_row(modality, _encode_cells)
+        values, present = self._per_row(name, modality, _encode_cells)
         return (
             _standardize(values, present, fit_rows)
             if modality.options.name in ("number", "datetime")
             else _with_flag(values, present)
         )
 
-    def _read(self, name: str, spec: InputSpec) -> bool:
-        """Compute the features that do not depend on the fold; False if the input has no features."""
+    def _read(self, name: str, spec: InputSpec) -> str:
+        """Compute the features that do not depend on the fold; the reason if the input has no features."""
         kind = spec.modality.name if spec.modality else ""
         encoder = find("encoder", spec.encoder.name) if spec.encoder else Encoder
         if issubclass(encoder, PretrainedEncoder):
             with self.progress.task(f"features of {name}", None):
-                self._fold_free[name] = self._pretrained(name, spec)
+                found = self._pretrained(name, spec)
+            if found is None:
+                return OTHER_LAYERS
+            self._fold_free[name] = found
             if kind == "text":
                 self._raw_texts[WORDS_PREFIX + name] = [text.lower() for text in self._cells(spec)]
                 self.words.append(WORDS_PREFIX + name)
@@ -123,8 +131,11 @@ class FrozenFeatures:
                 modality = self._modality(name)
                 self._fit_on_all(modality)
                 shape = modality.shape()
+                if is_features(self._stored(name, modality)):
+                    return OTHER_LAYERS
                 self._fold_free[name] = _FeatureMatrix(
                     *self._per_row(
+                        name,
                         modality,
                         lambda prepared, _: summary_statistics(
                             prepared.items, np.arange(len(prepared.items)), kind, shape
@@ -134,17 +145,18 @@ class FrozenFeatures:
         elif kind == "text":
             lowercase, texts = getattr(spec.modality, "lowercase", False), self._cells(spec)
             self._raw_texts[name] = [text.lower() for text in texts] if lowercase else texts
-        else:
-            return kind in ("number", "category", "datetime")
-        return True
+        elif kind not in ("number", "category", "datetime"):
+            return f"there are no frozen features for the modality {kind!r}"
+        return ""
 
     def _cells(self, spec: InputSpec) -> list[str]:
         """The text of each row, "" if missing."""
         cells = self.folds.table.values(spec.columns[0], np.arange(len(self.folds.table)))
         return [parse_text(cell) or "" for cell in (cells if isinstance(cells, list) else cells.to_pylist())]
 
-    def _pretrained(self, name: str, spec: InputSpec) -> _FeatureMatrix:
-        """The pooled output of the frozen pretrained encoder for each item, also if the recipe fine-tunes it."""
+    def _pretrained(self, name: str, spec: InputSpec) -> _FeatureMatrix | None:
+        """The pooled output of the frozen pretrained encoder for each item, also if the recipe fine-tunes it. None if
+        there is a store of prepared rows with the output of other layers."""
         assert spec.encoder is not None
         modality = self._modality(name)
         self._fit_on_all(modality)
@@ -160,10 +172,14 @@ class FrozenFeatures:
         except RecipeError as error:
             raise error.with_prefix(path) from None
 
+        stored = self._stored(name, modality)
+        items = None if stored is None else stored.items
+        if isinstance(items, FeatureItems) and items.frozen_layers != feature_hash(encoder, items.dtype):
+            return None
         settings = FeatureSettings(recipe.training.feature_cache, recipe.data.limits)
         source = FeatureSource(modality, encoder, settings, media_cache_folder())
         embedding = EmbeddingFeatures(EmbeddingFeatures.Options(), source=source)
-        values, present = self._per_row(modality, lambda prepared, _: embedding.transform(prepared).values)
+        values, present = self._per_row(name, modality, lambda prepared, _: embedding.transform(prepared).values)
         return _FeatureMatrix(values, present, is_pretrained=True)
 
     def _modality(self, name: str) -> Modality:
@@ -178,19 +194,40 @@ class FrozenFeatures:
 
     def _blocks(self, modality: Modality, rows: np.ndarray, cell_errors: CellErrors | None = None) -> Any:
         table, limits = self.folds.table, self.folds.recipe.data.limits
-        size = int(np.clip(256 * 2**20 / max(modality.row_bytes(), 1.0), 16, 4096))
+        size = self._block_rows(modality)
         return table.blocks(
             rows, modality.columns, size, errors=cell_errors or CellErrors(), limits=limits, cache=media_cache_folder()
         )
 
-    def _per_row(self, modality: Modality, extract: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _block_rows(self, modality: Modality) -> int:
+        return int(np.clip(256 * 2**20 / max(modality.row_bytes(), 1.0), 16, 4096))
+
+    def _stored(self, name: str, modality: Modality) -> PreparedInput | None:
+        """The rows of an input in the store of prepared rows, if the fitted modality prepares the same."""
+        stored = self.folds.stored
+        return None if stored is None else stored.input(name, modality, self.folds.recipe.data.limits)
+
+    def _prepared(self, name: str, modality: Modality) -> Iterator[PreparedInput]:
+        """All rows of an input in blocks, from the store of prepared rows or from the table."""
+        stored = self._stored(name, modality)
+        if stored is None or self.folds.stored is None:
+            yield from map(modality.prepare, self._blocks(modality, np.arange(len(self.folds.table)), self.cell_errors))
+            return
+        self.folds.stored.add_errors(set(modality.columns), self.cell_errors)
+        for start in range(0, len(stored.index), self._block_rows(modality)):
+            rows = stored.index[start : start + self._block_rows(modality)]
+            items, places = np.unique(rows[rows >= 0], return_inverse=True)
+            index = np.full(len(rows), -1)
+            index[rows >= 0] = places
+            yield replace(selected_items(stored, items), index=index)
+
+    def _per_row(self, name: str, modality: Modality, extract: Any) -> tuple[np.ndarray, np.ndarray]:
         """The features `extract(prepared, modality)` of each row, and whether the row has the input."""
         parts, present_rows = [], []
-        for block in self._blocks(modality, np.arange(len(self.folds.table)), self.cell_errors):
-            prepared = modality.prepare(block)
+        for prepared in self._prepared(name, modality):
             present = prepared.index >= 0
             features = extract(prepared, modality)
-            values = np.zeros((len(block), features.shape[1]), np.float32)
+            values = np.zeros((len(prepared.index), features.shape[1]), np.float32)
             if present.any():
                 values[present] = features[prepared.index[present]]
             parts.append(values)

@@ -9,6 +9,7 @@ import numpy as np
 from polymodal.data.partition import Split, make_fold_splits
 from polymodal.data.table.table import Table
 from polymodal.evaluation.ground_truth import GroundTruth
+from polymodal.experiments.stored_inputs import StoredInputs
 from polymodal.metrics.base import Metric
 from polymodal.recipe.recipe import Recipe
 from polymodal.tasks.base import Task
@@ -22,17 +23,18 @@ class Folds:
         `complete_schedule`)
     parts: by fold, `train`, `validation` and `test` (`test` contains the rows of the fold, which are predicted out of
         fold)
+    stored: the inputs of a store of prepared rows of the table; None without one
     reference: the targets of the whole table
     fold_of: the fold of each row, `[rows]`
     """
 
-    def __init__(self, table: Table, recipe: Recipe, count: int) -> None:
+    def __init__(self, table: Table, recipe: Recipe, count: int, stored: StoredInputs | None = None) -> None:
         """Divide `table` into `count` folds, grouped and stratified by `data.split`.
 
         Raises:
             DataError: there are more folds than rows or groups, or a split would be empty.
         """
-        self.table, self.recipe = table, recipe
+        self.table, self.recipe, self.stored = table, recipe, stored
         self.splits: list[dict[str, Split[Table]]] = make_fold_splits(recipe, table, count)
         self.reference = GroundTruth(recipe, table)
         self.fold_of = np.full(len(table), -1)

@@ -77,7 +77,7 @@ def _train(
     end = math.inf if deadline is None else time.perf_counter() + deadline - time.time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadCellsWarning)  # `tune` has warned of the same cells
-        return run_plan(plan, splits, RunFolder(folder, overwrite=True), progress, deadline=end)
+        return run_plan(plan, splits, RunFolder(folder, overwrite=True), progress, deadline=end, stored=folds.stored)
 
 
 def _fit_combiner(selection: EnsembleSelection, folds: Folds) -> Combiner:

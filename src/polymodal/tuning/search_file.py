@@ -12,13 +12,15 @@ import pyarrow as pa
 from polymodal.checkpoint.model_directory import json_ready, read_json, unsigned, write_signed
 from polymodal.checkpoint.reading import parsing
 from polymodal.core.errors import DataError, PolymodalError, RecipeError
-from polymodal.core.paths import cache_folder
+from polymodal.core.paths import cache_folder, media_cache_folder
 from polymodal.core.record import read_record
 from polymodal.core.writing import atomic_path
 from polymodal.data.objects import as_root
 from polymodal.data.table.locations import is_address
 from polymodal.data.table.table import Table, open_table
 from polymodal.experiments.plan import make_plan
+from polymodal.experiments.stored_inputs import StoredInputs
+from polymodal.preparation.prepared_store import PreparedStore
 from polymodal.recipe.recipe import Recipe
 from polymodal.tuning.folds import Folds
 from polymodal.tuning.space import SearchSpace
@@ -36,6 +38,7 @@ class SearchSpec:
     space: as in `SearchSpace.read`
     objectives: `score`, `latency`, `memory`, `size` or `seconds`; the first one selects the best recipe
     fingerprint: fingerprint of the table; source, root: path of the table for other processes
+    prepared: path of a store of prepared rows of the table
     storage, study: the database with the trials, without its password, and the name of the search in it
     """
 
@@ -47,6 +50,7 @@ class SearchSpec:
     fingerprint: str
     source: str | None = None
     root: str | None = None
+    prepared: str | None = None
     storage: str | None = None
     study: str = STUDY_NAME
 
@@ -65,7 +69,7 @@ class SearchSpec:
 
     def difference(self, other: SearchSpec) -> str | None:
         """The first field that differs from another search; None if the searches are the same."""
-        same: dict[str, Any] = {"source": None, "root": None, "storage": None, "study": ""}
+        same: dict[str, Any] = {"source": None, "root": None, "prepared": None, "storage": None, "study": ""}
         mine, theirs = (json_ready(asdict(replace(spec, **same))) for spec in (self, other))
         return next((key for key in mine if mine[key] != theirs[key]), None)
 
@@ -74,7 +78,11 @@ class SearchSpec:
         baselines, uses the frozen pretrained encoders of the space."""
         space = SearchSpace.read(self.space, Recipe.read(self.recipe))
         base = space.recipe(space.frozen_encoders)
-        return Folds(table, make_plan(table, base, estimators=bool(base.members)).recipe, self.folds), space
+        recipe, stored = make_plan(table, base, estimators=bool(base.members)).recipe, None
+        if self.prepared is not None:
+            stored = StoredInputs(PreparedStore.open(self.prepared), table, media_cache_folder())
+            stored.check(recipe)
+        return Folds(table, recipe, self.folds, stored), space
 
     def record(self, folder: Path, url: str | None) -> StudyStorage:
         """The record of the trials.

@@ -73,7 +73,10 @@ class TrialRunner:
     def _prepared(self, recipe: Recipe, fold: int, progress: Progress) -> tuple[Experiment, Path]:
         self._num_prepared += 1
         folder, parts = self.folder / f"prepared-{self._num_prepared}", self.folds.splits[fold]
-        return prepare_experiment(recipe, parts, folder=folder, cache=media_cache_folder(), progress=progress), folder
+        found = prepare_experiment(
+            recipe, parts, folder=folder, cache=media_cache_folder(), progress=progress, stored=self.folds.stored
+        )
+        return found, folder
 
     def _evict(self) -> None:
         sizes = {key: _bytes(folder) for key, (_, folder) in self._cache.items()}

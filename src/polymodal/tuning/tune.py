@@ -19,15 +19,25 @@ from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.core.registry import find
 from polymodal.data.table.cell_errors import CellErrors
+from polymodal.data.table.locations import absolute_source
 from polymodal.data.table.table import Table
 from polymodal.engines.choose import EngineName
 from polymodal.engines.ray_cluster import require_ray
-from polymodal.experiments.arguments import RecipeLike, TargetLike, as_recipe, as_table, as_targets
+from polymodal.experiments.arguments import (
+    RecipeLike,
+    TargetLike,
+    as_recipe,
+    as_table,
+    as_targets,
+    without_known_targets,
+)
 from polymodal.experiments.experiment import prepare_experiment
 from polymodal.experiments.live_options import check_live_options
 from polymodal.experiments.plan import make_plan
+from polymodal.experiments.stored_inputs import StoredInputs
 from polymodal.experiments.time_limit import encoding_seconds, warn_of_limit
 from polymodal.model.make_encoders import make_encoders
+from polymodal.preparation.prepared_store import PreparedStore
 from polymodal.preparation.usable_cells import warn_bad_columns
 from polymodal.recipe.recipe import Recipe, read_mapping
 from polymodal.recipe.run_context import RunContext
@@ -74,6 +84,7 @@ def tune(
     jobs: int = 1,
     engine: EngineName = "local",
     storage: str | None = None,
+    prepared: Path | str | None = None,
     out: Path | str,
     resume: bool = False,
     overwrite: bool = False,
@@ -96,6 +107,8 @@ def tune(
         `out` and `data` under the same paths
     storage: URL of a database for the record of the trials, `postgresql://` or `mysql://`, so that other machines can
         join the search by `tune_worker`; default: a journal in `out`
+    prepared: folder or address of the store of prepared rows that `prepare` has made of `data`. The trials read its
+        decoded media, tokens and features. Without `recipe`, its inputs, outputs and split are those of the store
     out: folder for trials, leaderboard and models; only one process can write it
     resume: continue the search in `out` for another `time_limit`
     overwrite: replace the search in `out` when the new one is complete
@@ -123,6 +136,9 @@ def tune(
     table = as_table(data, root)
     if table is None:
         raise DataError("there is no training data")
+    if prepared is not None and recipe is None:
+        store = StoredInputs(PreparedStore.open(prepared), table, None)
+        recipe, target = store.search_recipe(), without_known_targets(store.recipe, target)
     given = as_recipe(recipe, settings)
     plan = _plan(table, given, target)
     search_space = _search_space(space, given, plan, len(table), time_limit)
@@ -135,6 +151,7 @@ def tune(
         seed=seed,
         objectives=list(optimize),
         fingerprint=table.fingerprint(),
+        prepared=None if prepared is None else absolute_source(prepared),
         storage=None if storage is None else public_url(storage),
         study=new_study_name(storage),
     )
@@ -201,7 +218,12 @@ def _check_cells(folds: Folds, deadline: float | None) -> set[str]:
     """
     with scratch_folder() as folder:
         experiment = prepare_experiment(
-            folds.recipe, folds.splits[0], folder=folder, cache=media_cache_folder(), progress=Progress(False)
+            folds.recipe,
+            folds.splits[0],
+            folder=folder,
+            cache=media_cache_folder(),
+            progress=Progress(False),
+            stored=folds.stored,
         )
         warn_bad_columns(experiment.bad_columns)
         if deadline is not None:

@@ -94,7 +94,9 @@ def _plan(trials: Sequence[Candidate], runner: TrialRunner) -> list[tuple[str, R
     plan = [(f"network 1: {name}", unimodal[0]) for name, unimodal in recipes.items() if unimodal]
     for name, unimodal in recipes.items():
         few = len(runner.folds.table) <= MAX_ADAPTED_ROWS
-        frozen = [one for one in unimodal if few and _adaptable(one.inputs[name])]
+        stored = runner.folds.stored
+        has_items = stored is None or name not in stored.features  # adapters change the frozen layers
+        frozen = [one for one in unimodal if few and has_items and _adaptable(one.inputs[name])]
         plan += [
             (f"adapters {index + 1}: {name}", _with_adapters(one, name))
             for index, one in enumerate(frozen[:NUM_ADAPTED])

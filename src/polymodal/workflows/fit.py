@@ -36,6 +36,7 @@ from polymodal.experiments.row_facts import RowsWarning, row_facts
 from polymodal.experiments.score import SplitScores, score_model
 from polymodal.experiments.self_training import check_pseudo_labels, with_unlabeled
 from polymodal.experiments.single_input import with_better_input
+from polymodal.experiments.stored_inputs import StoredInputs
 from polymodal.experiments.stored_rows import StoredRows
 from polymodal.experiments.train import training_of
 from polymodal.experiments.train_alternative import RunFiles, Trained, choose_alternative, members_deadline
@@ -190,15 +191,15 @@ def run_plan(
     progress: Progress,
     *,
     deadline: float = math.inf,
-    stored: StoredRows | None = None,
+    stored: StoredRows | StoredInputs | None = None,
 ) -> Model:
     """Prepare, train, score and write the model of a complete plan.
 
     With several processes, all do the same on the same rows, but train together, and process 0 writes.
 
     deadline: the time (`time.perf_counter()`) at which the training should end, beside the time limit of the recipe
-    stored: the prepared rows of the training table. An alternative network, which reads other prepared rows, is then
-        not trained
+    stored: the prepared rows or inputs of the training table. An alternative network, which reads other prepared rows,
+        is then not trained
     """
     if stored is not None:
         plan = replace(plan, alternative=None)

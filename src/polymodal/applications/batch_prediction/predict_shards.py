@@ -11,12 +11,13 @@ from typing import Any
 from polymodal._version import __version__
 from polymodal.applications.batch_prediction.work import open_work
 from polymodal.applications.few_shot.loading import load_predictor
-from polymodal.applications.shard_output import ShardOutput, absolute_source, content_name, delete_unfinished
+from polymodal.applications.shard_output import ShardOutput, content_name, delete_unfinished
 from polymodal.checkpoint.directory_kinds import ENSEMBLE, FEW_SHOT, MODEL
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError
 from polymodal.core.progress import Progress
 from polymodal.data.shard_folder import ShardFolder
+from polymodal.data.table.locations import absolute_source
 from polymodal.engines.choose import EngineName, make_engine
 from polymodal.engines.shards import ArrayShare, Shard, WorkSpec
 from polymodal.model.prediction_columns import prediction_columns

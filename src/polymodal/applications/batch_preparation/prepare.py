@@ -12,12 +12,13 @@ import numpy as np
 
 from polymodal._version import __version__
 from polymodal.applications.batch_preparation.work import open_work
-from polymodal.applications.shard_output import ShardOutput, absolute_source, content_name, delete_unfinished
+from polymodal.applications.shard_output import ShardOutput, content_name, delete_unfinished
 from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import OutputError, RecipeError
 from polymodal.core.progress import Progress
 from polymodal.data.group_file import GroupFile
 from polymodal.data.shard_folder import ShardFolder
+from polymodal.data.table.locations import absolute_source
 from polymodal.engines.choose import EngineName, make_engine
 from polymodal.engines.shards import ArrayShare, Shard, WorkSpec
 from polymodal.experiments.arguments import (

@@ -111,3 +111,8 @@ def unknown_format(path: Path, known: frozenset[str]) -> DataError:
         )
     problem = f"the suffix {suffix!r} is not a supported table format ({formats})"
     return DataError(f"{problem}; {step}" if step else problem, file=str(path))
+
+
+def absolute_source(source: Path | str) -> str:
+    """A path that other processes can open; addresses do not change."""
+    return str(source) if is_address(str(source)) else os.path.abspath(source)
