@@ -126,6 +126,29 @@ def test_every_output_is_shown(several: tuple[Model, Page, str, Path]) -> None:
     assert f"name: {model.recipe.fusion.name}" in page.words
 
 
+def test_the_evidence_is_shown(several: tuple[Model, Page, str, Path]) -> None:
+    _, page, html, _ = several
+    assert page.words.count("Contributions of the inputs") == 3
+    assert page.words.count("Sets and abstention") >= 1
+    assert "Risk of colour over coverage, test rows" in html
+    assert "Risk of price" not in html
+    assert page.words.count("Smallest errors") >= 1
+    assert any(table.get("class") == "reasons" for table in page.all("table"))
+
+
+def test_slices_and_coverage_of_many_rows(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x, site, rows = draw.normal(size=1500), draw.choice(["north", "south"], 1500), 1500
+    right = np.where(site == "north", draw.random(rows) < 0.5, x > 0)
+    data = {"x": x.tolist(), "maker": draw.choice(["a", "b"], rows).tolist(), "site": site.tolist()}
+    data["grade"] = np.where(right, "high", "low").tolist()
+    settings = ["data.split.test_size=0.4", "data.ignore_columns=[site]", "training.learning_rate=0.02", "members=[]"]
+    _, page, html = run(tmp_path / "m", data, "grade", *settings)
+    check_self_contained(page, html)
+    assert "site is 'north'" in page.words
+    assert re.search(r"90%\s*9[0-9]\.\d%|90%\s*8[6-9]\.\d%", page.words)
+
+
 def test_hostile_text_is_text(several: tuple[Model, Page, str, Path]) -> None:
     _, page, html, _ = several
     assert HOSTILE in page.words

@@ -94,20 +94,23 @@ class InputContributions:
 
 
 def input_contributions(
-    predictor: PredictsSplits, blocks: Iterable[PreparedTable], explained: ExplainedValue, notes: Sequence[str] = ()
+    predictor: PredictsSplits,
+    blocks: Iterable[Split[PreparedTable]],
+    explained: ExplainedValue,
+    notes: Sequence[str] = (),
 ) -> InputContributions:
     """The contributions of all inputs to the predictions of prepared rows; see `InputContributions`.
 
     blocks: each is encoded once, and all its predictions are in memory at once
 
-     Only the fusion and the decoders run for every subset of inputs.
+    Only the fusion and the decoders run for every subset of inputs.
     """
     started = time.perf_counter()
     inputs = tuple(predictor.preparation.modalities)
     found: list[ShapleyValues] = []
     positions: list[np.ndarray] = []
-    for prepared in blocks:
-        some, own = _block(predictor, Split.all_rows(prepared), explained)
+    for rows in blocks:
+        some, own = _block(predictor, rows, explained)
         found.append(some)
         positions.append(own)
     labels = explained.task.class_labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polymodal.core.errors import RecipeError, did_you_mean
+from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.explanation.explained_value import ExplainedValue
@@ -24,7 +25,8 @@ def explain_inputs(
     cell_errors = CellErrors(strict)
     preparation = predictor.preparation
     blocks = preparation.blocks(table, cell_errors, size=BLOCK_ROWS)
-    found = input_contributions(predictor, (preparation.prepare_block(block) for block in blocks), explained, notes)
+    splits = (Split.all_rows(preparation.prepare_block(block)) for block in blocks)
+    found = input_contributions(predictor, splits, explained, notes)
     warn_cell_errors(cell_errors.errors)
     return found
 

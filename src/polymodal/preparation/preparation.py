@@ -226,18 +226,21 @@ class Preparation:
         table: Table,
         cell_errors: CellErrors,
         *,
+        rows: np.ndarray | None = None,
         cache: Path | None = None,
         targets: bool = False,
         size: int = BLOCK_ROWS,
     ) -> Iterator[RowBlock]:
-        """All rows of `table` in blocks with the columns of the inputs, and optionally of targets and sample weights.
+        """Rows of `table` in blocks with the columns of the inputs, and optionally of targets and sample weights.
 
+        rows: row numbers `[n]`; default: all
         size: maximum number of rows of a block; smaller for large items
         """
         columns = self.input_columns
         if targets:
             columns = _unique([*columns, *self.target_columns, *filter(None, [self.recipe.data.weight_column])])
-        return self._blocks(table, np.arange(len(table)), columns, cell_errors, cache, size)
+        chosen = np.arange(len(table)) if rows is None else rows
+        return self._blocks(table, chosen, columns, cell_errors, cache, size)
 
     def prepare_block(self, block: RowBlock, *, targets: bool = False) -> PreparedTable:
         """Prepare one block in memory."""

@@ -17,6 +17,7 @@ from polymodal.experiments.score import SplitScores
 from polymodal.modalities.base import Modality
 from polymodal.preparation.feature_cache import FeatureItems
 from polymodal.preparation.preparation import Preparation
+from polymodal.report.best_rows import best_rows
 from polymodal.report.box_drawing import draw_boxes
 from polymodal.report.example_text import (
     describe_error,
@@ -26,6 +27,7 @@ from polymodal.report.example_text import (
     event_errors,
     text_errors,
 )
+from polymodal.report.explanations import SignedBar
 from polymodal.tasks.base import Task
 from polymodal.tasks.event_detection import EventDetectionTask
 from polymodal.tasks.image_generation import ImageGenerationTask
@@ -55,6 +57,8 @@ class Example:
     #: The true and the predicted image as data URLs; empty if the output is no image.
     truth_image: str = ""
     prediction_image: str = ""
+    #: How much each input contributes to the prediction; empty if this is not computed.
+    reasons: tuple[SignedBar, ...] = ()
 
 
 def worst_examples(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:
@@ -66,6 +70,16 @@ def worst_examples(preparation: Preparation, scored: SplitScores, output: str, m
     return _examples(
         preparation, scored, output, distribution, truth, worst_rows(task, distribution, truth, counted)[:max_examples]
     )
+
+
+def best_examples(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:
+    """Up to `max_examples` rows of a scored split that are right, the surest first."""
+    split, task = scored.split, preparation.tasks[output]
+    distribution = task.distribution(scored.predictions[output].values)
+    value, present = (array[split.rows] for array in split.table.targets[output])
+    truth = task.truth(value)
+    positions = best_rows(task, distribution, truth, present)[:max_examples]
+    return _examples(preparation, scored, output, distribution, truth, positions)
 
 
 def typical_texts(preparation: Preparation, scored: SplitScores, output: str, max_examples: int) -> list[Example]:

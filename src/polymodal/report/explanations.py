@@ -91,7 +91,7 @@ def _contribution_rows(found: InputContributions) -> list[ExplainedRow]:
             float(found.predicted[at]),
             float(found.empty[at]),
             Markup(),
-            _bars(found.inputs, found.values[at]),
+            signed_bars(found.inputs, found.values[at]),
         )
         for at in range(min(len(found), MAX_ROWS))
     ]
@@ -105,11 +105,12 @@ def _explained_row(one: Explanation) -> ExplainedRow:
     elif one.modality == "text":
         drawing = _words(one.labels, flat)
     largest = np.argsort(-np.abs(flat), kind="stable")[: 5 if drawing else MAX_BARS]
-    bars = _bars([one.labels[at] for at in largest], flat[largest])
+    bars = signed_bars([one.labels[at] for at in largest], flat[largest])
     return ExplainedRow(one.row, str(one.target), one.predicted, one.empty, drawing, bars)
 
 
-def _bars(names: Any, values: np.ndarray) -> list[SignedBar]:
+def signed_bars(names: Any, values: np.ndarray) -> list[SignedBar]:
+    """A bar for each number; the longest is of the largest size."""
     most = max(float(np.abs(values).max(initial=0.0)), 1e-12)
     found = []
     for name, value in zip(names, values.tolist(), strict=True):

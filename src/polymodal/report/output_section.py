@@ -15,7 +15,8 @@ from polymodal.experiments.score import SplitScores
 from polymodal.model.model import Model
 from polymodal.report.calibration import calibration_error, confidence_and_correctness, reliability_bins
 from polymodal.report.charts import ChartLine, Range, interval_bar, line_chart, reliability_chart, scatter_chart
-from polymodal.report.examples import Example, spread_images, typical_texts, worst_examples
+from polymodal.report.evidence import Evidence, output_evidence, with_reasons
+from polymodal.report.examples import Example, best_examples, spread_images, typical_texts, worst_examples
 from polymodal.report.model_summary import ScoreRow, chosen_epochs, score_rows, verdict
 from polymodal.tasks.base import Task
 from polymodal.training.records import Epoch
@@ -26,6 +27,8 @@ MAX_IN_MATRIX, MAX_IN_TABLE = 30, 100
 TYPICAL_TEXTS = 6
 #: Rows whose generated images are shown.
 SPREAD_IMAGES = 12
+#: Rows that are shown as the best.
+BEST_ROWS = 6
 #: Charts of predicted over true numbers for one output.
 MAX_SCATTERS = 6
 
@@ -70,7 +73,9 @@ class OutputSection:
     scatters: list[Markup]
     calibration: Markup | None
     calibration_error: str
+    evidence: Evidence | None
     examples: list[Example]
+    best: list[Example]
     generated: list[Example]
     images: list[Example]
     notes: list[str]
@@ -86,6 +91,7 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
     bins = reliability_bins(*confidence_and_correctness(distribution, truth)) if task.has_probabilities else []
     order = _by_frequency(detail)
     lead = score_rows(model, part, name)[:1]
+    best = best_examples(model.preparation, scored, name, min(examples, BEST_ROWS))
     return OutputSection(
         name=name,
         kind=task.options.name,
@@ -102,7 +108,9 @@ def output_section(model: Model, scored: SplitScores, name: str, part: str, exam
         else [],
         calibration=_calibration(bins, task, name) if bins else None,
         calibration_error=format_score(calibration_error(bins)),
-        examples=worst_examples(model.preparation, scored, name, examples),
+        evidence=output_evidence(model, scored, name, part),
+        examples=with_reasons(model, scored, name, worst_examples(model.preparation, scored, name, examples)),
+        best=with_reasons(model, scored, name, best),
         generated=typical_texts(model.preparation, scored, name, TYPICAL_TEXTS) if task.space == "text" else [],
         images=spread_images(model.preparation, scored, name, SPREAD_IMAGES) if task.space == "image" else [],
         notes=list(task.notes),
