@@ -141,3 +141,34 @@ def test_wrong_methods_and_inputs_are_errors(network: Model, linear: Model) -> N
         linear.explain(rows, input="numbers", method="integrated_gradients")
     with pytest.raises(RecipeError, match="have no gradient"):
         network.explain(rows, input="text", method="integrated_gradients")
+
+
+@pytest.mark.parametrize("method", ["occlusion", "shapley"])
+@pytest.mark.parametrize("kind", ["network", "linear"])
+def test_rows_are_explained_together_in_two_predictions(
+    kind: str, method: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the scores read and one that judges them, whatever the lengths of the texts; with the scores of each row
+    alone."""
+    model: Model = request.getfixturevalue(kind)
+    rows = table(16, 3)
+    rows["text"] = [" ".join(text.split()[: 1 + at % 5]) for at, text in enumerate(rows["text"])]
+    alone = [
+        model.explain({name: cells[at : at + 1] for name, cells in rows.items()}, input="text", method=method)
+        for at in range(16)
+    ]
+    calls: list[int] = []
+    kind_of_predictor = type(model.row_predictor)
+    predict = kind_of_predictor.predict
+
+    def counting(self: Any, split: Any, **options: Any) -> Any:
+        calls.append(len(split))
+        return predict(self, split, **options)
+
+    monkeypatch.setattr(kind_of_predictor, "predict", counting)
+    together = model.explain(rows, input="text", method=method)
+    assert len(calls) <= 2
+    for one, (other,) in zip(together, alone, strict=True):
+        assert np.allclose(one.scores, other.scores, atol=1e-5)
+        assert one.num_predictions == other.num_predictions
+        assert one.completeness_gap == pytest.approx(other.completeness_gap, abs=1e-5)

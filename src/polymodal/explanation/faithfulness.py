@@ -50,11 +50,8 @@ def measure_faithfulness(
         >>> measure_faithfulness(value, np.array([1.0, 0.0, 0.0, 0.0]), "blank").gain > 0
         True
     """
-    draw = np.random.default_rng(seed)
-    orders = [np.argsort(-scores, kind="stable"), *(draw.permutation(len(scores)) for _ in range(RANDOM_ORDERS))]
-    counts = np.unique(np.linspace(0, len(scores), CURVE_STEPS + 1).round().astype(int))
-    removed = np.stack([np.argsort(order) < count for order in orders for count in counts])
-    curves = value(np.concatenate([~removed, removed])).reshape(2, len(orders), len(counts))
+    removed, counts = _removed(scores, seed)
+    curves = value(np.concatenate([~removed, removed])).reshape(2, -1, len(counts))
     deletion, insertion = np.trapezoid(curves, counts / len(scores), axis=2)
     return Faithfulness(
         imputation,
@@ -63,6 +60,21 @@ def measure_faithfulness(
         float(deletion[1:].mean()),
         float(insertion[1:].mean()),
     )
+
+
+def judging_subsets(scores: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The subsets of parts that `measure_faithfulness` reads for these scores, `[n, parts]` bool."""
+    removed, _ = _removed(scores, seed)
+    return np.concatenate([~removed, removed])
+
+
+def _removed(scores: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which parts are removed, `[orders * steps, parts]` bool, and the number of them at each step: in the order of the
+    scores, then in random orders."""
+    draw = np.random.default_rng(seed)
+    orders = [np.argsort(-scores, kind="stable"), *(draw.permutation(len(scores)) for _ in range(RANDOM_ORDERS))]
+    counts = np.unique(np.linspace(0, len(scores), CURVE_STEPS + 1).round().astype(int))
+    return np.stack([np.argsort(order) < count for order in orders for count in counts]), counts
 
 
 #: Fewer rows than this do not tell whether a method is better than a random order.

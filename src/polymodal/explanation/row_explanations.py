@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import PIL.Image
 
 from polymodal.data.table.block import RowBlock
 from polymodal.explanation.explained_value import ExplainedValue, Scale
-from polymodal.explanation.faithfulness import Faithfulness, GainOverRandom, gains_over_random, measure_faithfulness
+from polymodal.explanation.faithfulness import (
+    Faithfulness,
+    GainOverRandom,
+    gains_over_random,
+    judging_subsets,
+    measure_faithfulness,
+)
 from polymodal.explanation.methods.gradients import gradient_x_input, integrated_gradients
-from polymodal.explanation.methods.part_scores import PartScores, occlusion, part_shapley_values
-from polymodal.explanation.part_value import PartValue
+from polymodal.explanation.methods.part_scores import (
+    PartScores,
+    occlusion,
+    occlusion_subsets,
+    part_shapley_subsets,
+    part_shapley_values,
+)
+from polymodal.explanation.part_value import PartValue, Wanted, predict_together
 from polymodal.explanation.parts.base import Parts
 from polymodal.explanation.parts.make_parts import make_parts
 
@@ -30,6 +42,8 @@ METHODS: dict[str, Callable[[PartValue], PartScores]] = {
     "integrated_gradients": integrated_gradients,
     "gradient_x_input": gradient_x_input,
 }
+#: The subsets of parts that a method reads, `[n, parts]` bool, by the number of parts.
+SUBSETS: dict[str, Callable[[int], np.ndarray]] = {"occlusion": occlusion_subsets, "shapley": part_shapley_subsets}
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Explanation:
     empty: the prediction from which the scores start: that without any part, and for gradients that of a blank item
     faithfulness: under two imputations; under one if there is no other row with the input. Empty for a single part
     num_predictions: the number of predictions of edited rows, without those that measured the faithfulness
-    seconds: the time of the scores
+    seconds: the time of the scores, of rows that are computed together in equal parts
     modality: of the input
     preview: an image of the item on which scores can be drawn; None for words and columns
     """
@@ -117,6 +131,18 @@ def explain_blocks(
     )
 
 
+#: Rows that are explained together: their edited rows are predicted at once.
+ROWS_TOGETHER = 16
+
+
+class _Explained(NamedTuple):
+    """A row that is explained: its predictions, its number in the table, and the parts of another row."""
+
+    value: PartValue
+    number: int
+    donor: Parts | None
+
+
 def _explain_block(
     predictor: PredictsSplits, block: RowBlock, input: str, method: Method, explained: ExplainedValue
 ) -> list[Explanation]:
@@ -124,29 +150,53 @@ def _explain_block(
     prepared = preparation.prepare_block(block)
     parts = make_parts(input, preparation.modalities[input], block, prepared.inputs[input])
     known = [row for row, one in enumerate(parts) if one is not None]
-    found = []
+    rows = []
     for position, row in enumerate(known):
         own, donor = parts[row], parts[known[(position + 1) % len(known)]]
         assert own is not None
         value = PartValue(predictor, explained, prepared.inputs, row, input, own)
-        found.append(_explain(value, int(block.rows[row]), method, donor if len(known) > 1 else None))
-    return found
+        rows.append(_Explained(value, int(block.rows[row]), donor if len(known) > 1 else None))
+    together = [rows[start : start + ROWS_TOGETHER] for start in range(0, len(rows), ROWS_TOGETHER)]
+    return [one for some in together for one in _explain(some, method)]
 
 
-def _explain(value: PartValue, number: int, method: Method, donor: Parts | None) -> Explanation:
+def _explain(rows: Sequence[_Explained], method: Method) -> list[Explanation]:
+    """The explanations of some rows, whose edited rows are predicted together: first those that the method reads, then
+    those that judge it."""
     started = time.perf_counter()
-    scored = METHODS[method](value)
-    count = len(value.parts)
-    predicted, without = value(np.array([[True], [False]]).repeat(count, axis=1))
-    num_predictions, seconds = value.num_predictions, time.perf_counter() - started
+    predict_together([Wanted(one.value, subsets) for one in rows for subsets in _subsets(method, len(one.value.parts))])
+    scored = [METHODS[method](one.value) for one in rows]
+    counts = [one.value.num_predictions for one in rows]
+    seconds = (time.perf_counter() - started) / len(rows)
+    judged = [(one, found) for one, found in zip(rows, scored, strict=True) if len(one.value.parts) > 1]
+    wanted = []
+    for one, found in judged:
+        subsets = judging_subsets(found.values)
+        wanted += [Wanted(one.value, subsets)] + ([] if one.donor is None else [Wanted(one.value, subsets, one.donor)])
+    predict_together(wanted)
+    return [_explanation(one, found, count, seconds) for one, found, count in zip(rows, scored, counts, strict=True)]
+
+
+def _subsets(method: Method, count: int) -> list[np.ndarray]:
+    """The subsets of `count` parts, `[n, parts]` bool each, that a method reads, with all parts and without any."""
+    both = np.array([[True], [False]]).repeat(count, axis=1)
+    if method not in SUBSETS:
+        return [both]
+    return [both, SUBSETS[method](count)]
+
+
+def _explanation(row: _Explained, scored: PartScores, num_predictions: int, seconds: float) -> Explanation:
+    """The explanation of one row, all of whose predictions are computed."""
+    value = row.value
+    predicted, without = value(np.array([[True], [False]]).repeat(len(value.parts), axis=1))
     faithfulness: list[Faithfulness] = []
-    if count > 1:
+    if len(value.parts) > 1:
         faithfulness.append(measure_faithfulness(value, scored.values, "blank"))
-        if donor is not None:
-            faithfulness.append(measure_faithfulness(partial(value, donor=donor), scored.values, "other_row"))
+        if row.donor is not None:
+            faithfulness.append(measure_faithfulness(partial(value, donor=row.donor), scored.values, "other_row"))
     shape, errors = value.parts.shape, scored.standard_errors
     return Explanation(
-        row=number,
+        row=row.number,
         target=value.explained.task.class_labels[value.position],
         labels=value.parts.labels,
         scores=scored.values.reshape(shape),

@@ -59,6 +59,11 @@ def shapley_values(value: SubsetValues, players: int, *, permutations: int = 64,
     return _sampled(value, players, permutations, seed)
 
 
+def read_subsets(players: int, *, permutations: int = 64, seed: int = 0) -> np.ndarray:
+    """The subsets whose values `shapley_values` reads, `[n, players]` bool; they do not depend on the values."""
+    return all_subsets(players) if players <= MAX_EXACT else _subsets_of(_orders(players, permutations, seed))[0]
+
+
 def _exact(value: SubsetValues, players: int) -> ShapleyValues:
     """phi_i = sum over S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S)), and the interaction index of Grabisch
     and Roubens, "An axiomatic approach to the concept of interaction among players in cooperative games", 1999."""
@@ -85,12 +90,8 @@ def _weights(players: int, sizes: np.ndarray) -> np.ndarray:
 
 
 def _sampled(value: SubsetValues, players: int, permutations: int, seed: int) -> ShapleyValues:
-    draw = np.random.default_rng(seed)
-    orders = [draw.permutation(players) for _ in range(permutations // 2)]
-    orders = [order for forward in orders for order in (forward, forward[::-1])]
-    # joined[p, k, i]: whether player i is among the first k of order p
-    joined = np.stack([np.arange(players + 1)[:, None] > np.argsort(order) for order in orders])
-    subsets, which = np.unique(joined.reshape(-1, players), axis=0, return_inverse=True)
+    orders = _orders(players, permutations, seed)
+    subsets, which = _subsets_of(orders)
     found = value(subsets)
     at = which.reshape(len(orders), players + 1)
     steps = np.stack([found[one[1:]] - found[one[:-1]] for one in at])  # [orders, position, rows]
@@ -99,3 +100,18 @@ def _sampled(value: SubsetValues, players: int, permutations: int, seed: int) ->
     errors = pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs))
     empty, full = found[at[0, 0]], found[at[0, -1]]
     return ShapleyValues(each.mean(axis=0).T, empty, full, errors.T, None, len(subsets))
+
+
+def _orders(players: int, permutations: int, seed: int) -> list[np.ndarray]:
+    """Random orders of the players, each followed by its reverse."""
+    draw = np.random.default_rng(seed)
+    forward = [draw.permutation(players) for _ in range(permutations // 2)]
+    return [order for one in forward for order in (one, one[::-1])]
+
+
+def _subsets_of(orders: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct sets of the first players of the orders, and which of them the first k of each order are."""
+    players = len(orders[0])
+    # joined[p, k, i]: whether player i is among the first k of order p
+    joined = np.stack([np.arange(players + 1)[:, None] > np.argsort(order) for order in orders])
+    return np.unique(joined.reshape(-1, players), axis=0, return_inverse=True)

@@ -116,6 +116,8 @@ def _examples(
     positions: np.ndarray,
 ) -> list[Example]:
     """The rows at these positions of a split."""
+    if not len(positions):
+        return []
     split, task = scored.split, preparation.tasks[output]
     answers = task.predict(distribution[positions])
     seen = _seen(preparation, scored, output, split.rows[positions])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polymodal.explanation.part_value import PartValue
-from polymodal.explanation.shapley import shapley_values
+from polymodal.explanation.shapley import read_subsets, shapley_values
 
 #: Sampled orders of more than 8 parts. Each costs as many predictions as there are parts.
 PERMUTATIONS = 16
@@ -30,9 +30,18 @@ class PartScores:
 def occlusion(value: PartValue) -> PartScores:
     """How much the prediction falls if this part alone is removed: f(all) - f(all without i), as in Zeiler and Fergus,
     "Visualizing and Understanding Convolutional Networks", 2014. It costs one prediction for each part."""
-    count = len(value.parts)
-    found = value(np.concatenate([np.ones((1, count), bool), ~np.eye(count, dtype=bool)]))
+    found = value(occlusion_subsets(len(value.parts)))
     return PartScores(found[0] - found[1:])
+
+
+def occlusion_subsets(parts: int) -> np.ndarray:
+    """The subsets of parts that `occlusion` reads, `[parts + 1, parts]` bool: all, and all without one."""
+    return np.concatenate([np.ones((1, parts), bool), ~np.eye(parts, dtype=bool)])
+
+
+def part_shapley_subsets(parts: int) -> np.ndarray:
+    """The subsets of parts that `part_shapley_values` reads, `[n, parts]` bool."""
+    return read_subsets(parts, permutations=PERMUTATIONS)
 
 
 def part_shapley_values(value: PartValue) -> PartScores:
