@@ -186,7 +186,7 @@ def _subsets(method: Method, count: int) -> list[np.ndarray]:
 
 
 def _explanation(row: _Explained, scored: PartScores, num_predictions: int, seconds: float) -> Explanation:
-    """The explanation of one row, all of whose predictions are computed."""
+    """The explanation of one row, after its predictions were computed."""
     value = row.value
     predicted, without = value(np.array([[True], [False]]).repeat(len(value.parts), axis=1))
     faithfulness: list[Faithfulness] = []
