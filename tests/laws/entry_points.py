@@ -222,6 +222,7 @@ class World:
         one = {name: cells[:1] for name, cells in self.table.items()}
         return self._predicting(model) | {
             "robustness": EntryPoint(model.robustness, data, cost=10),
+            "feature_importance": EntryPoint(model.feature_importance, data | {"num_repeats": 2}, cost=10),
             "predict": EntryPoint(model.predict, {**data, "coverage": 0.5, "score": "aps", "within": "all"}),
             "stream_answers": _drained(
                 model.stream_answers, {"table": model.open(self.table), "cell_errors": CellErrors()}

@@ -43,6 +43,7 @@ from polymodal.uncertainty.calibration_rows import CalibrationRows
 from polymodal.uncertainty.conformal_sets import Score, Within
 
 if TYPE_CHECKING:
+    from polymodal.evaluation.feature_importance import FeatureImportance
     from polymodal.evaluation.robustness import Robustness
     from polymodal.inference.ensemble_predictor import FittedEnsemble, PredictsSplits
     from polymodal.nn.objectives.alignment import Alignment
@@ -213,6 +214,36 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions, MeasuresUncert
 
         table = self.open(data, root, targets=True)
         return measure_table_robustness(self.row_predictor, self.recipe, table, strict, progress)
+
+    @check_arguments
+    def feature_importance(
+        self,
+        data: Any,
+        *,
+        output: str | None = None,
+        num_repeats: int = 5,
+        root: Path | str | None = None,
+        strict: bool = False,
+    ) -> FeatureImportance:
+        """How much worse the score of labeled rows is if the cells of a column are exchanged between the rows
+        (permutation importance), for every column, the most important first. `contributions` explains single
+        predictions, and needs no labels.
+
+        output: default: the first output
+        num_repeats: permutations of each column, at least 2
+
+        For other arguments and errors, see `evaluate`.
+
+        Raises:
+            RecipeError: there is no such output, or too few repeats.
+        """
+        from polymodal.model.scored_tables import measure_feature_importance
+
+        name = self._output_name(output)
+        if num_repeats < 2:
+            raise RecipeError("num_repeats", f"{num_repeats} is too few for a standard deviation; give 2 or more")
+        table = self.open(data, root, targets=True)
+        return measure_feature_importance(self.row_predictor, self.recipe, table, name, num_repeats, strict)
 
     @check_arguments
     def stream(self, table: Table, cell_errors: CellErrors) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from polymodal.checkpoint.int8 import Int8Linear
 from polymodal.core.paths import media_cache_folder, scratch_folder
 from polymodal.core.progress import Progress
 from polymodal.data.partition import Split
 from polymodal.data.store.items import PreparedInput
+from polymodal.data.table.block import RowBlock
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.evaluate import evaluate
+from polymodal.evaluation.feature_importance import FeatureImportance, feature_importance
 from polymodal.evaluation.objective_scores import score_objectives
 from polymodal.evaluation.robustness import Robustness, count_passes, measure_robustness
 from polymodal.evaluation.targets import add_to_scores, check_targets
@@ -55,6 +59,21 @@ def measure_table_robustness(
     ):
         split = with_features(predictor, raw, recipe)
         return measure_robustness(predictor, split, recipe.evaluation, seed=recipe.seed, raw=raw, advance=advance)
+
+
+def measure_feature_importance(
+    predictor: PredictsSplits, recipe: Recipe, table: Table, output: str, num_repeats: int, strict: bool
+) -> FeatureImportance:
+    """The importance of the columns of `Model.feature_importance`."""
+    preparation = predictor.preparation
+
+    def cells(columns: list[str]) -> RowBlock:
+        rows, known = np.arange(len(table)), table.read_with(preparation.column_kinds)
+        return known.block(rows, columns, errors=CellErrors(), limits=recipe.data.limits)
+
+    with _prepared(preparation, table, strict) as raw:
+        split = with_features(predictor, raw, recipe)
+        return feature_importance(predictor, split, cells, output, num_repeats=num_repeats, seed=recipe.seed)
 
 
 def with_features(predictor: PredictsSplits, split: Split[PreparedTable], recipe: Recipe) -> Split[PreparedTable]:
