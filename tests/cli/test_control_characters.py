@@ -26,7 +26,7 @@ TEXT, PICTURE, TARGET = f"text{CLEAR}", f"photo{COLOR}", f"y{BIDI}"
 LABELS = [f"p{TITLE}", f"q{COLOR}{BIDI}"]
 MODEL, TABLE, BAD = f"model{COLOR}", f"table{CLEAR}.jsonl", f"bad{TITLE}.jsonl"
 #: Commands that print neither cells nor names of the user's files, or only after minutes; `demo` prints like `fit`.
-WITHOUT_CELLS = {"list", "recipes", "schema", "cache", "demo"}
+WITHOUT_CELLS = {"list", "recipes", "schema", "cache", "demo", "doctor"}
 SETTINGS = [
     *("training.epochs=1", "hidden_size=8", "evaluation.bootstrap_samples=0", "training.precision=fp32"),
     *("evaluation.unimodal_scores=none",),
@@ -70,6 +70,7 @@ def command(place: Path, *words: str) -> Done:
 ARGUMENTS: dict[str, list[tuple[list[str], bool]]] = {
     "fit": [([TABLE, "--target", f"no{CLEAR}", "--out", "x"], False), ([f"no{TITLE}.csv", "--out", "x"], False)],
     "plan": [([TABLE, "--target", TARGET], True), ([TABLE, "--target", TARGET, "--yaml"], True)],
+    "init": [([TABLE, "--target", TARGET], True), ([TABLE, "--target", TARGET, "--out", f"x{CLEAR}.yaml"], True)],
     "pretrain": [([TABLE, "--objective", f"no{CLEAR}", "--out", "x"], False)],
     "predict": [
         ([MODEL, TABLE, "--probabilities"], True),

@@ -40,6 +40,7 @@ OUTPUTS = {
     "prepare": Output(("table.csv", "--target", "kind", *QUICK), "directory", "out", runs=False),
     "evaluate": Output(("model", "table.csv", "--robustness"), "reports", "out"),
     "explain": Output(("model", "table.csv"), "reports", "out", BOTH),
+    "init": Output(("table.csv", "--target", "kind"), "file", "out.yaml"),
     "cross-validate": Output(("table.csv", "--target", "kind", "--folds", "2", *QUICK), "reports", "out"),
     "curate": Output(("table.csv", "--model", "model"), "reports", "out"),
     "few-shot": Output(("model", "table.csv", "--target", "kind"), "directory", "out", BOTH),
@@ -60,7 +61,7 @@ OUTPUTS = {
 }
 #: Commands that write nothing, or only into the cache.
 WITHOUT_OUTPUT = {"plan", "list", "recipes", "compare", "search", "index-delete", "cache", "schema", "weights"}
-WITHOUT_OUTPUT |= {"serve", "diagnose"}
+WITHOUT_OUTPUT |= {"serve", "diagnose", "doctor"}
 WITHOUT_OUTPUT |= {"tune-worker"}  # of a search that is there
 
 

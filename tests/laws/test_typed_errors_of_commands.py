@@ -31,6 +31,7 @@ CALLS: dict[str, list[str]] = {
     "diagnose": ["model", "table.csv", "--reference", "table.csv"],
     "explain": ["model", "table.csv", "--target", "large"],
     "plan": TRAINING,
+    "init": ["table.csv", "--target", "grade", "--out", "recipe.yaml"],
     "list": ["fusion"],
     "recipes": [],
     "cross-validate": [*TRAINING, "--folds", "2"],
@@ -53,6 +54,7 @@ CALLS: dict[str, list[str]] = {
     "compress": ["model", "nothing.csv", "--out", "small", "--dtype", "bf16", "--tolerance", "0.1"],
     "cache": ["--keep", "1"],
     "schema": [],
+    "doctor": [],
     "demo": ["--set", "no_such_key=1", "--out", "demo"],
     "weights": ["fetch", "no-such-checkpoint"],
 }
@@ -66,7 +68,19 @@ WORDS = [
     ".", "grade", "lenght", "color == 'red' or", "((", "note",
 ]  # fmt: skip
 CASES, CASES_OF_TRAINING = 16, 6
-DEAR = ("schema", "recipes", "cache", "fit", "pretrain", "cross-validate", "multitask-gain", "tune", "compress", "demo")
+DEAR = (
+    "schema",
+    "doctor",
+    "recipes",
+    "cache",
+    "fit",
+    "pretrain",
+    "cross-validate",
+    "multitask-gain",
+    "tune",
+    "compress",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

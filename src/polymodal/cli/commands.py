@@ -19,6 +19,7 @@ from polymodal.cli import (
     curate,
     demo,
     diagnose,
+    doctor,
     evaluation,
     explain,
     few_shot,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain.explain,
     "diagnose": diagnose.diagnose,
     "plan": training.plan,
+    "init": training.init,
     "list": components.list_components,
     "recipes": catalog.recipes,
     "cross-validate": evaluation.cross_validate,
@@ -69,6 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cache": catalog.cache,
     "schema": catalog.schema,
     "demo": demo.demo,
+    "doctor": doctor.doctor,
 }
 
 #: The commands that several processes run together.

@@ -59,10 +59,10 @@ def print_next(commands: Sequence[Sequence[str]]) -> None:
     if commands:
         console.print("\nnext", style="bold")
     for words in commands:
-        console.print(plain_text(f"  polymodal {_shell(words)}", "cyan", keep=""), soft_wrap=True)
+        console.print(plain_text(f"  polymodal {shell_line(words)}", "cyan", keep=""), soft_wrap=True)
 
 
-def _shell(words: Sequence[str]) -> str:
+def shell_line(words: Sequence[str]) -> str:
     """Words of a command line; those in capitals stand for what the user has to fill in and are not quoted."""
     return " ".join(word if word.isupper() else shlex.quote(word) for word in words)
 

@@ -1,4 +1,4 @@
-"""The commands `fit`, `pretrain` and `plan`."""
+"""The commands `fit`, `pretrain`, `plan` and `init`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from polymodal.cli.options import (
     Json,
     ModelOut,
     Overwrite,
+    OverwriteFile,
     PreparedRows,
     Quality,
     RecipeFile,
@@ -29,7 +30,7 @@ from polymodal.cli.options import (
     Test,
     Validation,
 )
-from polymodal.cli.output import print_next, print_note, print_result, rows_table
+from polymodal.cli.output import print_next, print_note, print_result, rows_table, shell_line
 from polymodal.distributed.launch import is_first_process
 
 if TYPE_CHECKING:
@@ -172,6 +173,41 @@ def plan(
     print_result(
         value, shown, as_json=as_json, then=[["fit", *given, "--out", "NEW_FOLDER"], ["plan", *given, "--yaml"]]
     )
+
+
+def init(
+    data: Data,
+    target: Target = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write, such as recipe.yaml.")] = None,
+    quality: Quality = None,
+    additional_data: AdditionalData = None,
+    root: Root = None,
+    overwrite: OverwriteFile = False,
+    as_json: Json = False,
+) -> None:
+    """Write a short recipe to start from: the inferred inputs and outputs, with the reasons as comments."""
+    from polymodal.cli.output import open_text, output_file
+    from polymodal.experiments.starting_recipe import starting_recipe
+    from polymodal.workflows.fit import plan_fit
+
+    file = output_file(out, overwrite, [data, *(additional_data or [])])
+    planned, _ = plan_fit(
+        all_tables(data, additional_data),
+        target,
+        quality=cast("Literal['fast', 'balanced', 'best'] | None", quality),
+        root=root,
+    )
+    tables = [word for table in additional_data or [] for word in ("--additional-data", table)]
+    name = "RECIPE" if out is None else str(out)
+    words = ["fit", data, *tables, "--recipe", name, *(["--root", str(root)] if root else []), "--out", "NEW_FOLDER"]
+    text = starting_recipe(planned, f"polymodal {shell_line(words)}")
+    if file is not None:
+        with open_text(file) as stream:
+            stream.write(text)
+    elif not as_json:
+        sys.stdout.write(text)
+        return
+    print_result({"out": None if out is None else str(out), "recipe": text}, [], as_json=as_json, then=[words])
 
 
 def print_run(model: Model, out: Path, as_json: bool, then: Sequence[Sequence[str]] = ()) -> None:
