@@ -21,8 +21,9 @@ def doctor(as_json: Json = False) -> None:
         labeled_lines(found.machine.items()),
         "",
         labeled_lines(versions),
-        *(["", labeled_lines(extras)] if extras else []),
     ]
+    if extras:
+        shown += ["", labeled_lines(extras)]
     print_result(vars(found), shown, as_json=as_json)
     if not as_json:
         for problem in found.problems:

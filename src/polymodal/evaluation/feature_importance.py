@@ -76,7 +76,7 @@ def feature_importance(
         return float(score_metric(metric, task, task.distribution(values), targets))
 
     unchanged, sign = score({}), 1.0 if metric.greater_is_better else -1.0
-    found = []
+    found: list[ColumnImportance] = []
     for name, modality in predictor.preparation.modalities.items():
         block = cells(modality.columns) if len(modality.columns) > 1 else None
         for column in modality.columns:
