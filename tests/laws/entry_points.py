@@ -234,6 +234,8 @@ class World:
             "contributions": EntryPoint(model.contributions, {**data, "output": "grade"}, cost=3),
             "explain": EntryPoint(model.explain, {"data": one, "input": "note", "method": "occlusion"}, cost=5),
             "member_terms": EntryPoint(self.tabular.member_terms, {"data": self.numbers, "output": "price"}, cost=2),
+            "counterfactuals": EntryPoint(model.counterfactuals, {**data, "output": "grade"}, cost=2),
+            "nearest_rows": EntryPoint(model.nearest_rows, {**data, "reference": self.table, "count": 2}, cost=2),
             "leaderboard": EntryPoint(model.leaderboard, {"output": None}),
             "summary": EntryPoint(model.summary, {}),
             "embed": EntryPoint(model.embed, {**data, "input": "note", "dim": 4}),

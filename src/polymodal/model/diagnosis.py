@@ -104,7 +104,7 @@ def table_drift(predictor: PredictsSplits, reference: Table, table: Table, stric
         if name not in ("number", "category", "datetime"):
             first, second = ([None if cell is None else b"" for cell in side] for side in (first, second))
         cells[column] = first, second
-    before, after = (_table_features(predictor, one, strict) for one in both)
+    before, after = (table_features(predictor, one, strict) for one in both)
     for name in preparation.modalities:
         if name in before and preparation.modalities[name].options.name not in ("number", "category"):
             features[name] = before[name], after[name]
@@ -113,7 +113,7 @@ def table_drift(predictor: PredictsSplits, reference: Table, table: Table, stric
     return drift_tests(cells, features, preparation.recipe.seed)
 
 
-def _table_features(predictor: PredictsSplits, table: Table, strict: bool) -> dict[str, np.ndarray]:
+def table_features(predictor: PredictsSplits, table: Table, strict: bool) -> dict[str, np.ndarray]:
     """The features of each input, `[rows, columns]`, NaN if missing: of the estimators, or embeddings of a network."""
     preparation, cell_errors = predictor.preparation, CellErrors(strict)
     parts: dict[str, list[np.ndarray]] = {}

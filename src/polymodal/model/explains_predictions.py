@@ -12,10 +12,12 @@ from polymodal.preparation.preparation import Preparation
 from polymodal.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
+    from polymodal.explanation.counterfactuals import Counterfactuals
     from polymodal.explanation.input_contributions import InputContributions
     from polymodal.explanation.member_terms import MemberTerms
     from polymodal.explanation.row_explanations import Explanations
     from polymodal.inference.ensemble_predictor import FittedEnsemble, PredictsSplits
+    from polymodal.model.nearest_rows import NearestRows
 
 
 class ExplainsPredictions(ABC):
@@ -122,3 +124,50 @@ class ExplainsPredictions(ABC):
 
         name = checked_output(self.preparation.tasks, output)
         return explain_member(self.row_predictor, self.open(data, root), name, member, strict)
+
+    @check_arguments
+    def counterfactuals(
+        self, data: Any, *, output: str | None = None, root: Path | str | None = None, strict: bool = False
+    ) -> Counterfactuals:
+        """What the model would predict for each row without each of its inputs, and the fewest inputs whose removal
+        changes the answer: among all sets of up to 6 inputs, and among single inputs and pairs of more.
+
+        output: default: the first output
+
+        For other arguments and errors, see `predict`.
+
+        Raises:
+            RecipeError: there is no such output, or it has no class, label or number.
+        """
+        from polymodal.explanation.explained_value import checked_output, explained_value
+        from polymodal.model.explanations import removal_notes, row_counterfactuals
+
+        name = checked_output(self.preparation.tasks, output)
+        tasks = self.preparation.tasks
+        explained_value(tasks, name, tasks[name].class_labels[0])  # raises for texts, events and embeddings
+        notes = removal_notes(self.recipe, self.ensemble)
+        return row_counterfactuals(self.row_predictor, self.open(data, root), name, notes, strict)
+
+    @check_arguments
+    def nearest_rows(
+        self,
+        data: Any,
+        reference: Any,
+        *,
+        count: int = 3,
+        root: Path | str | None = None,
+        strict: bool = False,
+    ) -> NearestRows:
+        """The rows of `reference`, such as the training table, that are the nearest to each row in the embedding of the
+        network, or in the features of the members of a model without one, with their targets.
+
+        count: number of nearest rows
+
+        For other arguments and errors, see `predict`.
+
+        Raises:
+            RecipeError: `reference` has fewer than `count` rows.
+        """
+        from polymodal.model.nearest_rows import nearest_rows
+
+        return nearest_rows(self.row_predictor, self.open(reference, root), self.open(data, root), count, strict)

@@ -8,6 +8,7 @@ from polymodal.core.errors import RecipeError, did_you_mean
 from polymodal.data.partition import Split
 from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
+from polymodal.explanation.counterfactuals import Counterfactuals, counterfactuals
 from polymodal.explanation.explained_value import ExplainedValue
 from polymodal.explanation.input_contributions import BLOCK_ROWS, InputContributions, input_contributions
 from polymodal.explanation.row_explanations import Explanations, Method, explain_blocks
@@ -69,6 +70,17 @@ def explain_member(
     blocks = predictor.preparation.blocks(table, cell_errors, size=BLOCK_ROWS)
     prepared = (predictor.preparation.prepare_block(block) for block in blocks)
     found = member_terms(predictor, prepared, output, member)
+    warn_cell_errors(cell_errors.errors)
+    return found
+
+
+def row_counterfactuals(
+    predictor: PredictsSplits, table: Table, output: str, notes: list[str], strict: bool
+) -> Counterfactuals:
+    """The counterfactuals of `Model.counterfactuals`."""
+    cell_errors, preparation = CellErrors(strict), predictor.preparation
+    blocks = preparation.blocks(table, cell_errors, size=BLOCK_ROWS)
+    found = counterfactuals(predictor, (preparation.prepare_block(block) for block in blocks), output, notes)
     warn_cell_errors(cell_errors.errors)
     return found
 
