@@ -66,7 +66,16 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(one.cpu(), other, **CLOSE)
 
 
-@pytest.mark.parametrize(("kind", "options"), SINGLE, ids=str)
+#: Options that compute in another way than the defaults.
+FURTHER: list[tuple[str, dict[str, Any]]] = [
+    ("encoder", light({"name": "pretrained_text", "fine_tuning": "lora", "quantization": "int8"})),
+    ("encoder", light({"name": "pretrained_image", "fine_tuning": "last", "quantization": "nf4"})),
+    ("decoder", light({"name": "causal_lm", "fine_tuning": "lora", "quantization": "nf4"})),
+    ("decoder", light({"name": "causal_lm", "conditioning": "cross_attention"})),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), [*SINGLE, *FURTHER], ids=str)
 def test_of_every_network(kind: str, options: dict[str, Any], device: str) -> None:
     """In training and in evaluation, of every encoder, fusion and decoder."""
     preparation, network, batch = network_with(kind, options)

@@ -32,7 +32,7 @@ def test_each_weight_is_the_nearest_of_sixteen(shape: tuple[int, int]) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     weight[0, 0] = 0.0
     codes, scale = quantize_nf4(weight)
-    found = dequantize_nf4(codes, scale)[: weight.numel()]
+    found = dequantize_nf4(codes, scale, torch.tensor(NF4_VALUES))[: weight.numel()]
     flat = weight.reshape(-1)
     for start in range(0, len(flat), NF4_BLOCK):
         block = flat[start : start + NF4_BLOCK]

@@ -58,13 +58,14 @@ class QuantizedLinear(nn.Linear):
         codes, scale = quantize_weight(layer.weight, kind)
         self.codes = nn.Parameter(codes, requires_grad=False)
         self.scale = nn.Parameter(scale, requires_grad=False)
+        self.register_buffer("nf4_values", torch.tensor(NF4_VALUES) if kind == "nf4" else None, persistent=False)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # a parameter of nn.Linear
         """The weight `[out, in]` in fp32, computed from the codes."""
         if self.kind == "int8":
             return dequantize(self.codes, self.scale)
-        return dequantize_nf4(self.codes, self.scale)[: self.out_features * self.in_features].view(
+        return dequantize_nf4(self.codes, self.scale, self.nf4_values)[: self.out_features * self.in_features].view(
             self.out_features, self.in_features
         )
 
@@ -128,9 +129,11 @@ def _quantize_blocks(flat: Tensor) -> tuple[Tensor, Tensor]:
     return pairs[:, 0] * 16 + pairs[:, 1], scale
 
 
-def dequantize_nf4(codes: Tensor, scale: Tensor) -> Tensor:
-    """The weights in fp32, flat, with those that fill the last block."""
-    values = torch.tensor(NF4_VALUES, device=codes.device)
+def dequantize_nf4(codes: Tensor, scale: Tensor, values: Tensor) -> Tensor:
+    """The weights in fp32, flat, with those that fill the last block.
+
+    values: `NF4_VALUES` on the device of the codes, since copying them there for each product would wait
+    """
     both = torch.stack([codes >> 4, codes & 15], dim=1).long()
     return (values[both].view(-1, NF4_BLOCK) * scale[:, None]).view(-1)
 
