@@ -30,7 +30,7 @@ from polymodal.checkpoint.sharded_state import read_whole
 from polymodal.core.errors import ArtifactError, RecipeError
 from polymodal.core.progress import Progress
 from polymodal.distributed.divided import is_divided, own_part
-from polymodal.distributed.sharding import SHARDS_VARIABLE
+from polymodal.distributed.sharding import SHARDS_VARIABLE, ShardedNetwork
 from polymodal.distributed.world import SINGLE, World
 from polymodal.experiments.train_network import TrainingJob, train_network
 from polymodal.training.trainer import Trainer
@@ -76,9 +76,39 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
     trainer = given.trainer(given.experiment.recipe, given.experiment.splits["train"], run, "train")
     without_dropout(trainer.network)
-    with small_layers(), suppress(Stopped):
+    with small_layers(), suppress(Stopped), never_whole():
         trainer.run(resume=resume)
     return trainer, held
+
+
+@contextmanager
+def never_whole() -> Iterator[None]:
+    """Validation gathers no more than one layer beside the root, and never the whole network."""
+    ordinary_whole, ordinary_evaluate = ShardedNetwork.whole, ShardedNetwork.evaluate
+
+    def whole(self: Any) -> Any:
+        raise AssertionError("the whole network is gathered")
+
+    def evaluate(self: Any, work: Any) -> Any:
+        layers = [one for one in self.network.modules() if isinstance(one, FSDPModule)]
+
+        def check(module: Any, *_: Any) -> None:
+            gathered = [one for one in layers if not all(map(is_divided, one.parameters()))]
+            assert gathered == [module]
+
+        hooks = [layer.register_forward_hook(check, always_call=True) for layer in layers]
+        found = ordinary_evaluate(self, work)
+        assert all(is_divided(one) for layer in layers for one in layer.parameters())
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    ShardedNetwork.whole, ShardedNetwork.evaluate = whole, evaluate  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ShardedNetwork.whole = ordinary_whole  # type: ignore[method-assign]
+        ShardedNetwork.evaluate = ordinary_evaluate  # type: ignore[method-assign]
 
 
 def resume_copy(folder: Path, name: str, world: World, **training: Any) -> Trainer:

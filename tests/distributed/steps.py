@@ -20,12 +20,13 @@ from polymodal.distributed.world import World
 from polymodal.nn.layers.shared_batch import share_statistics
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
+from polymodal.nn.towers import mark_items
 from polymodal.preparation.preparation import Preparation, PreparedTable
 from polymodal.training.loss import Loss, Losses
 from polymodal.training.optimizer import shared_parameters
 from polymodal.training.process_rows import ProcessRows
 from polymodal.training.replicas import mark_rows, whole_losses
-from polymodal.training.sharded_training import mark_items, shard
+from polymodal.training.sharded_training import shard
 
 Balance = Literal["fixed", "uncertainty", "gradnorm", "pcgrad"]
 #: Names of the attributes that hold a probability of dropout.
@@ -119,7 +120,7 @@ class Step:
                     losses = compute()
                     loss.backward(losses, parameters, shared_parameters(network), world)
                 else:
-                    mark_items(network, batch, world)
+                    mark_items(network.towers, batch, world)
                     losses = shards.run(lambda: (list((own := compute()).named.values()), own))  # noqa: B023
                     loss.backward(losses, [], shared_parameters(network), world)
                     shards.finish_gradients([one for one in parameters if not is_divided(one)])

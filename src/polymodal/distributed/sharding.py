@@ -91,6 +91,14 @@ class ShardedNetwork(Generic[N]):
         found: T = self.root(work)[1]
         return found
 
+    def evaluate(self, work: Callable[[], T]) -> T:
+        """The result of `work` without gradients, which runs with gathered parameters as in `run`: each of `layers`
+        when it runs, in all processes equally often."""
+        with torch.no_grad():
+            _, found = self.root(lambda: ([], work()))
+        cast(FSDPModule, self.root).reshard()
+        return cast(T, found)
+
     def finish_gradients(self, others: Sequence[nn.Parameter]) -> None:
         """Complete the gradients after the backward pass: sum those of undivided parameters, and remove those that are
         zero since no process has computed them.

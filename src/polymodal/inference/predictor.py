@@ -31,7 +31,7 @@ from polymodal.inference.objective_losses import ObjectiveLosses, mean_losses
 from polymodal.inference.predictions import Predictions
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
-from polymodal.nn.towers import EncodedInputs, LazyInputTokens
+from polymodal.nn.towers import EncodedInputs, LazyInputTokens, mark_items
 from polymodal.preparation.preparation import ItemCorruption, Preparation, PreparedTable
 from polymodal.runtime.compute import ComputeConfig
 from polymodal.runtime.random_state import isolated_random_state
@@ -53,12 +53,15 @@ class Predictor:
 
     compute: precision, threads and device; the network must be on this device
     batch_size: maximum number of rows in a batch; smaller if the items of a batch would need too much memory
+    together: processes that hold the layers of the network together. All call the same methods, with rows of their own,
+        and compute the same number of batches
     """
 
     network: Network
     preparation: Preparation
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     batch_size: int = PREDICTION_BATCH_SIZE
+    together: World = SINGLE
 
     def predict(
         self,
@@ -105,8 +108,9 @@ class Predictor:
         found: list[list[dict[str, Predictions]]] = [[] for _ in hidden_inputs]
         visited: list[np.ndarray] = []
         with self.running():
-            for positions in iter_batches(split, size):
+            for positions in self._in_step(list(iter_batches(split, size))):
                 batch = self.batch(split.table, split.rows[positions], corruption=corruption)
+                mark_items(self.network.towers, batch, self.together)
                 prompts, encoded = split.table.prompts if with_texts else None, self.network.encode(batch)
                 for parts, names in zip(found, hidden_inputs, strict=True):
                     parts.append(self._predict_batch(batch, encoded, names, prompts, row_numbers[positions]))
@@ -221,8 +225,8 @@ class Predictor:
         group_by_item = group_by_item and not self.network.compares_rows
         drawn = drawn_batches(split, rows, 0, group_by_item=group_by_item)
         with self.running(), isolated_random_state(0):
-            own = (self._step(split.table, drawn[one]) for one in range(world.rank, len(drawn), world.size))
-            return mean_losses(self.network, own, world)
+            own = [drawn[one] for one in range(world.rank, len(drawn), world.size)]
+            return mean_losses(self.network, self._steps(split.table, own), world)
 
     def batch(
         self,
@@ -246,7 +250,9 @@ class Predictor:
         if training:
             self.network.eval()
         try:
-            with torch.inference_mode(), self.compute.active():
+            # the gathered parameters of training must not be inference tensors
+            without_gradients = torch.inference_mode() if self.together.size == 1 else torch.no_grad()
+            with without_gradients, self.compute.active():
                 yield
         finally:
             if training:
@@ -291,10 +297,23 @@ class Predictor:
             found[name] = Predictions(predicted.values.float(), predicted.per_branch, weights).cpu()
         return found
 
-    def _step(self, prepared: PreparedTable, rows: np.ndarray) -> ObjectiveBatch:
-        batch = self.batch(prepared, rows)
-        again = partial(self.batch, prepared, rows, augment=True)
-        return ObjectiveBatch(self.network, batch, LazyInputTokens(self.network.towers, batch), again)
+    def _steps(self, prepared: PreparedTable, batches: list[np.ndarray]) -> Iterator[ObjectiveBatch]:
+        for rows in self._in_step(batches):
+            batch, tokens = self.batch(prepared, rows), None
+            if self.together.size > 1:  # all encode in the same order
+                mark_items(self.network.towers, batch, self.together)
+                tokens = self.network.encode(batch).tokens
+            if len(rows):
+                again = partial(self.batch, prepared, rows, augment=True)
+                tokens = tokens or LazyInputTokens(self.network.towers, batch)
+                yield ObjectiveBatch(self.network, batch, tokens, again)
+
+    def _in_step(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """The rows of batches, followed by batches without rows if other processes have more."""
+        if self.together.size == 1:
+            return batches
+        missing = max(self.together.gather(len(batches))) - len(batches)
+        return batches + [np.zeros(0, np.int64)] * missing
 
 
 def _inverse_order(visited: list[np.ndarray]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from polymodal.core.types import Batch, InputBatch, Tokens
+from polymodal.distributed.world import World
 from polymodal.nn.encoders.base import Encoder
 from polymodal.nn.layers.shared_batch import SharesBatch, has_batch_statistics, without_rows
 from polymodal.runtime.host_reads import can_read
@@ -50,7 +51,8 @@ class Tower(nn.Module, SharesBatch):
         rows = len(present)
         if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
             features = self.missing.expand(rows, 1, -1)
-            if self.training and (self.joins_others or (self.world.size > 1 and has_batch_statistics(self.encoder))):
+            needs_statistics = self.training and self.world.size > 1 and has_batch_statistics(self.encoder)
+            if self.joins_others or needs_statistics:
                 features = features + self._encode_nothing(batch.data)
             mask = torch.ones(rows, 1, dtype=torch.bool, device=features.device)
             return Tokens(features, mask, present, grid=self.encoder.token_grid(1)), None
@@ -135,3 +137,13 @@ class LazyInputTokens(Mapping[str, Tokens]):
 
     def __len__(self) -> int:
         return len(self._towers)
+
+
+def mark_items(towers: Mapping[str, Tower], batch: Batch, world: World) -> None:
+    """Tell the towers with shared layers whether any process has an item of their input in this batch: then all run
+    them."""
+    shared = {name: tower for name, tower in towers.items() if tower.has_shared_layers}
+    if shared:
+        items = [float(len(next(iter(batch.inputs[name].data.values())))) for name in shared]
+        for tower, count in zip(shared.values(), world.sum(torch.tensor(items)).tolist(), strict=True):
+            tower.joins_others = count > 0

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from polymodal.data.partition import Split
 from polymodal.distributed.world import World
 from polymodal.inference.objective_losses import ObjectiveLosses, objective_score
 from polymodal.inference.predictions import Predictions
 from polymodal.inference.predictor import Predictor
+from polymodal.nn.network import Network
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.training import TrainingOptions
 from polymodal.training.validation import Validation, validate
+
+if TYPE_CHECKING:
+    from polymodal.distributed.sharding import ShardedNetwork
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,9 @@ class EpochValidation:
 
     weights: the weight of each output and objective
     selects_best_epoch: whether the losses of the objectives can select the best epoch
-    gathered: a block in which the network of the predictor has its weights, in a sharded run
+    run: runs predictions by the processes that divide the network, in a sharded run
+    whole: in a sharded run, a block with a predictor of the whole network. Texts are generated with it, since processes
+        generate different numbers of tokens
     """
 
     predictor: Predictor
@@ -31,24 +39,39 @@ class EpochValidation:
     weights: dict[str, float]
     selects_best_epoch: bool
     world: World
-    gathered: Callable[[], AbstractContextManager[object]] = nullcontext
+    run: Callable[[Callable[[], Any]], Any] = lambda work: work()
+    whole: Callable[[], AbstractContextManager[Predictor]] | None = None
+
+    def with_shards(self, shards: ShardedNetwork[Network]) -> EpochValidation:
+        """The validation of a run whose processes divide the network."""
+
+        @contextmanager
+        def whole() -> Iterator[Predictor]:
+            with shards.whole() as network:
+                yield replace(self.predictor, network=network)
+
+        return replace(self, predictor=replace(self.predictor, together=self.world), run=shards.evaluate, whole=whole)
 
     def objective_losses(self) -> ObjectiveLosses:
         """The loss of each objective, with the batch size of training."""
         rows, group_by_item = self.options.batch_size or 64, self.options.group_by_item
-        with self.gathered():
-            return self.predictor.losses(self.split, rows=rows, group_by_item=group_by_item, world=self.world)
+        compute = partial(self.predictor.losses, self.split, rows=rows, group_by_item=group_by_item, world=self.world)
+        found: ObjectiveLosses = self.run(compute)
+        return found
 
     def predictions(self) -> dict[str, Predictions]:
         """The predictions for the validation rows, with texts if they select the best epoch."""
         with_texts = any(task.generates_for_selection for task in self.predictor.preparation.tasks.values())
-        with self.gathered():
-            return self.predictor.predict_shared(self.split, self.world, with_texts=with_texts)
+        if with_texts and self.whole is not None:
+            with self.whole() as predictor:
+                return predictor.predict_shared(self.split, self.world)
+        compute = partial(self.predictor.predict_shared, self.split, self.world, with_texts=with_texts)
+        found: dict[str, Predictions] = self.run(compute)
+        return found
 
     def score(self, epoch: int) -> Validation:
         """The scores; without a score, the number of the epoch, so that the last is the best."""
-        with self.gathered():
-            return Validation(**self.world.agree(asdict(self._score(epoch))))
+        return Validation(**self.world.agree(asdict(self._score(epoch))))
 
     def _score(self, epoch: int) -> Validation:
         found = self.objective_losses()

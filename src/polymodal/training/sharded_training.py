@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from polymodal.core.errors import RecipeError
-from polymodal.core.types import Batch
 from polymodal.distributed.divided import is_divided
 from polymodal.distributed.world import World
 from polymodal.nn.layers.causal import CausalBlock
@@ -101,16 +100,6 @@ def separate_layers(network: Network) -> list[nn.Module]:
     for decoder in network.all_decoders():
         found += _layers(decoder, names, _is_decoder_layer)
     return list(dict.fromkeys(found))
-
-
-def mark_items(network: Network, batch: Batch, world: World) -> None:
-    """Tell the towers with separate layers whether any process has an item of their input in this step: then all run
-    them."""
-    towers = {name: tower for name, tower in network.towers.items() if tower.has_shared_layers}
-    if towers:
-        items = [float(len(next(iter(batch.inputs[name].data.values())))) for name in towers]
-        for tower, count in zip(towers.values(), world.sum(torch.tensor(items)).tolist(), strict=True):
-            tower.joins_others = count > 0
 
 
 def tensor_pattern(network: nn.Module) -> Callable[[str], Tensor | None]:

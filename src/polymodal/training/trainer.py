@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -244,10 +244,10 @@ class Trainer:
     def validation(self) -> EpochValidation:
         """The validation rows, predicted with the current weights."""
         shards, rows = self.step.shards, 4 * (self.options.batch_size or 64)
-        network, gathered = (self.network, nullcontext) if shards is None else (shards.whole_network, shards.whole)
-        predictor = Predictor(network, self.preparation, self.compute, rows)
+        predictor = Predictor(self.network, self.preparation, self.compute, rows)
         weights, selects = self.loss.weights, self.selects_best_epoch
-        return EpochValidation(predictor, self.valid, self.options, weights, selects, self.world, gathered)
+        found = EpochValidation(predictor, self.valid, self.options, weights, selects, self.world)
+        return found if shards is None else found.with_shards(shards)
 
     def _plan_epochs(self, seconds: float) -> None:
         """After the first epoch, plan fewer epochs if all would end after the deadline. When training is stopped early,

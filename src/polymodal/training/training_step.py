@@ -13,7 +13,7 @@ from polymodal.distributed.divided import is_divided
 from polymodal.distributed.world import SINGLE, World
 from polymodal.nn.network import Network
 from polymodal.nn.objectives.base import ObjectiveBatch
-from polymodal.nn.towers import EncodedInputs, LazyInputTokens
+from polymodal.nn.towers import EncodedInputs, LazyInputTokens, mark_items
 from polymodal.recipe.training import TrainingOptions
 from polymodal.runtime.compute import ComputeConfig
 from polymodal.runtime.device_memory import free_memory, is_out_of_memory, release_memory
@@ -27,7 +27,7 @@ from polymodal.training.modality_dropout import apply_modality_dropout
 from polymodal.training.monitor import Monitor
 from polymodal.training.optimizer import clip_gradient, make_optimizer, make_scaler, parameter_names, shared_parameters
 from polymodal.training.replicas import whole_losses
-from polymodal.training.sharded_training import mark_items, shard
+from polymodal.training.sharded_training import shard
 
 if TYPE_CHECKING:
     from polymodal.distributed.sharding import ShardedNetwork
@@ -102,7 +102,7 @@ class TrainingStep:
     ) -> tuple[Losses, EncodedInputs]:
         """The result of `compute`, which is called with the parameters that the processes divide."""
         assert self.shards is not None
-        mark_items(self.network, batch, world)
+        mark_items(self.network.towers, batch, world)
         return self.shards.run(lambda: (list((found := compute())[0].named.values()), found))
 
     def losses(
