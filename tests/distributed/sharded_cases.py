@@ -48,7 +48,7 @@ def job(folder: Path, world: World, training: dict[str, Any], seen: Any = None) 
     recipe["inputs"]["in_text"]["encoder"] = {"name": "transformer", "num_layers": 2, "dropout": 0.0}
     for spec in recipe["outputs"].values():
         spec["decoder"] = {"name": "linear"}
-    parts = {"train": columns, "validation": {name: cells[:9] for name, cells in columns.items()}}
+    parts = {"train": columns, "validation": {name: cells[9:19] for name, cells in columns.items()}}
     keys = {"training": {**FIXED, **STEADY, **SHORT, **training}, "fusion": {"name": "concat"}}
     own = experiment(parts, folder, **recipe, **keys).with_world(world)
     return TrainingJob(own, None, None, False, Watch(seen or (lambda done: None)), "train", False)
@@ -76,14 +76,37 @@ def train(
         run.mkdir(parents=True, exist_ok=True)
     trainer = given.trainer(given.experiment.recipe, given.experiment.splits["train"], run, "train")
     without_dropout(trainer.network)
-    with small_layers(), suppress(Stopped), never_whole():
+    is_full = world.size > 1 and training.get("sharding") == "full"
+    if is_full and world.local_rank:  # the first process of a machine has built the network
+        assert memory_share(trainer.network) == 0.0
+    with small_layers(), suppress(Stopped), never_whole() as checked:
         trainer.run(resume=resume)
+    assert bool(checked) == is_full
+    if is_full and stop_after is None:
+        assert memory_share(trainer.network) == 0.0
     return trainer, held
 
 
+def memory_share(network: torch.nn.Module) -> float:
+    """The part of the trainable values that is in the memory of this process alone, and not mapped from a file that the
+    processes of the machine share."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        return 0.0
+    lines = [line.split() for line in maps.read_text().splitlines()]
+    ranges = [
+        [int(end, 16) for end in line[0].split("-")] for line in lines if len(line) > 5 and "polymodal-" in line[5]
+    ]
+    trainable = [one for one in network.parameters() if one.requires_grad and one.dim()]
+    own = [one for one in trainable if not any(first <= one.data_ptr() < end for first, end in ranges)]
+    return sum(one.numel() for one in own) / sum(one.numel() for one in trainable)
+
+
 @contextmanager
-def never_whole() -> Iterator[None]:
-    """Validation gathers no more than one layer beside the root, and never the whole network."""
+def never_whole() -> Iterator[list[Any]]:
+    """Validation gathers no more than one layer beside the root, and never the whole network. The list gets the layers
+    that were gathered."""
+    checked: list[Any] = []
     ordinary_whole, ordinary_evaluate = ShardedNetwork.whole, ShardedNetwork.evaluate
 
     def whole(self: Any) -> Any:
@@ -91,21 +114,24 @@ def never_whole() -> Iterator[None]:
 
     def evaluate(self: Any, work: Any) -> Any:
         layers = [one for one in self.network.modules() if isinstance(one, FSDPModule)]
+        seen: list[Any] = []
 
         def check(module: Any, *_: Any) -> None:
             gathered = [one for one in layers if not all(map(is_divided, one.parameters()))]
             assert gathered == [module]
+            seen.append(module)
 
-        hooks = [layer.register_forward_hook(check, always_call=True) for layer in layers]
+        hooks = [layer.register_forward_pre_hook(check) for layer in layers]
         found = ordinary_evaluate(self, work)
         assert all(is_divided(one) for layer in layers for one in layer.parameters())
+        checked.extend(seen)
         for hook in hooks:
             hook.remove()
         return found
 
     ShardedNetwork.whole, ShardedNetwork.evaluate = whole, evaluate  # type: ignore[method-assign]
     try:
-        yield
+        yield checked
     finally:
         ShardedNetwork.whole = ordinary_whole  # type: ignore[method-assign]
         ShardedNetwork.evaluate = ordinary_evaluate  # type: ignore[method-assign]

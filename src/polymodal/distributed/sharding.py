@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from polymodal.core.errors import PolymodalError
 from polymodal.distributed.divided import is_divided, whole_tensor
 from polymodal.distributed.gradients import sum_gradients
+from polymodal.distributed.mapped_tensors import machine_folder, map_tensor, write_tensor
 from polymodal.distributed.world import World
 
 N = TypeVar("N", bound=nn.Module)
@@ -130,9 +131,20 @@ class ShardedNetwork(Generic[N]):
                         parameter.data = parameter.new_empty(0)
 
     def finish(self) -> N:
-        """The network with the whole parameters, as it was before."""
+        """The network with the whole parameters, as it was before. They are gathered one by one. The processes of a
+        machine map them from files, so that its memory holds them once; on an accelerator, each process has a copy."""
         self._depth += 1
-        self._gather()
+        divided = dict(self.network.named_parameters())
+        whole = {name: one for name, one in self.whole_network.named_parameters() if one.requires_grad}
+        with machine_folder(self.world) as folder:
+            for number, name in enumerate(whole):
+                gathered = whole_tensor(divided[name]).detach()
+                if self.world.local_rank == 0:
+                    write_tensor(folder / str(number), gathered)
+            self.world.gather(None)  # all are written
+            for number, (name, parameter) in enumerate(whole.items()):
+                parameter.data = map_tensor(folder / str(number), divided[name]).to(parameter.device)
+        self._share_buffers()
         return self.whole_network
 
     def _gather(self) -> None:
@@ -142,6 +154,9 @@ class ShardedNetwork(Generic[N]):
                 whole = whole_tensor(divided[name]).detach()
                 layout = torch.channels_last if whole.dim() == 4 else torch.contiguous_format
                 parameter.data = whole.contiguous(memory_format=layout)
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
         for own, other in zip(self.whole_network.modules(), self.network.modules(), strict=True):
             own._buffers.update({name: None if one is None else one.detach() for name, one in other._buffers.items()})
 

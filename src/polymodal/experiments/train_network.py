@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polymodal.core.progress import Progress
 from polymodal.core.writing import write_text
 from polymodal.data.partition import Split
+from polymodal.distributed.mapped_tensors import machine_folder, share_parameters
 from polymodal.experiments.encoder_fitting import fit_encoders
 from polymodal.experiments.experiment import Experiment
 from polymodal.experiments.initial_network import initial_network
@@ -21,6 +23,7 @@ from polymodal.preparation.feature_cache import stored_dtype
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.recipe.recipe import Recipe
 from polymodal.runtime.compute import keep_freed_memory, resolve_device
+from polymodal.runtime.meta_parameters import meta_parameters
 from polymodal.runtime.random_state import isolated_random_state
 from polymodal.training.distillation import TeacherTargets
 from polymodal.training.records import SourceModelRecord
@@ -52,10 +55,14 @@ class TrainingJob:
 
     def trainer(self, recipe: Recipe, train: Split[PreparedTable], folder: Path | None, title: str) -> Trainer:
         """A trainer with a new network from the seed, for the schedule of `recipe` and the labels of `train`."""
-        experiment, preparation = self.experiment, self.experiment.preparation
+        experiment, preparation, world = self.experiment, self.experiment.preparation, self.experiment.world
         log_parameters = self.log_parameters and folder == self.folder
-        with experiment.world.in_turn():  # the first process of a machine fills the caches
-            network, source_model = initial_network(recipe, preparation)
+        with machine_folder(world) as shared, world.in_turn():  # the first process of a machine fills the caches
+            is_shared = world.size > 1 and recipe.training.sharding == "full"
+            with meta_parameters() if is_shared and world.local_rank else nullcontext():
+                network, source_model = initial_network(recipe, preparation)
+            if is_shared:
+                share_parameters(network, shared, world)
             if source_model is not None:
                 self.source_model = source_model
                 if log_parameters:
@@ -76,7 +83,7 @@ class TrainingJob:
             progress=self.progress,
             title=title,
         )
-        trainer.deadline, trainer.world = self.deadline, experiment.world
+        trainer.deadline, trainer.world = self.deadline, world
         return trainer
 
 

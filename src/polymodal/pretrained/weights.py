@@ -109,7 +109,7 @@ def _build_whole(checkpoint: CheckpointConfig, part: str, attention: str | None)
 
 
 def load_weights(model: nn.Module, checkpoint: CheckpointConfig, part: str) -> None:
-    """Load the weights of the checkpoint.
+    """Load the weights of the checkpoint, unless the parameters have no memory.
 
     Frozen parameters share their memory with other networks of this process, so they must not be modified in place.
     Trainable parameters and all buffers are copies.
@@ -117,6 +117,8 @@ def load_weights(model: nn.Module, checkpoint: CheckpointConfig, part: str) -> N
     Raises:
         RecipeError: the weights are not available, are not safetensors, or are incomplete.
     """
+    if any(parameter.is_meta for parameter in model.parameters()):
+        return  # another process has them
     shares = any(not parameter.requires_grad for parameter in model.parameters())
     taken = checkpoint_state(checkpoint, part, keep=shares, quantized=quantized_layers(model))
     taken = with_base_layers(taken, model)

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from polymodal.checkpoint.training_state_file import TrainingState
 from polymodal.core.errors import RecipeError
-from polymodal.distributed.divided import is_divided
+from polymodal.distributed.divided import divided_like, is_divided, own_part
+from polymodal.distributed.gradients import MAX_VALUES
 from polymodal.distributed.world import World
 from polymodal.nn.layers.shared_batch import SharesBatch, has_batch_statistics
 from polymodal.nn.network import Network
 from polymodal.runtime.random_state import random_state, restore_random_state
-from polymodal.training.averaging import restore_state, trainable_state
+from polymodal.training.averaging import trainable_state
 from polymodal.training.loss import Losses
 
 
@@ -30,7 +31,36 @@ def start_replicas(network: nn.Module, world: World, seed: int) -> None:
 def copy_from_first(network: nn.Module, world: World) -> None:
     """Give all processes the trainable parameters and the buffers of process 0."""
     if world.size > 1:
-        restore_state(network, world.agree_tensors(trainable_state(network)))
+        own = trainable_state(network)
+        for names in _groups(own):
+            agreed = world.agree_tensors({name: own[name] for name in names})
+            for name in names:
+                own[name].copy_(agreed[name])
+
+
+def copy_parts_from_first(network: nn.Module, sources: Mapping[str, Tensor], world: World) -> None:
+    """Give all processes their parts of the trainable parameters of process 0, and its buffers. No other process holds
+    more than one whole tensor.
+
+    network: divided among the processes
+    sources: in process 0, the tensors before the network was divided
+    """
+    for name, own in trainable_state(network).items():
+        whole = world.agree_tensors({name: sources[name]} if world.is_first else {})[name]
+        own_part(own).copy_(own_part(divided_like(whole, own)))
+
+
+def _groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of tensors in groups of at most `MAX_VALUES` values, or of a larger tensor."""
+    found: list[list[str]] = []
+    values = 0
+    for name, tensor in tensors.items():
+        if not found or values + tensor.numel() > MAX_VALUES:
+            found.append([])
+            values = 0
+        found[-1].append(name)
+        values += tensor.numel()
+    return found
 
 
 def random_states(world: World) -> dict[str, Tensor]:

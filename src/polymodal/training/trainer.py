@@ -44,6 +44,7 @@ from polymodal.training.records import Epoch, History
 from polymodal.training.replicas import (
     check_chunks,
     copy_from_first,
+    copy_parts_from_first,
     mark_rows,
     random_states,
     restore_random_states,
@@ -370,8 +371,9 @@ class Trainer:
 
     def _divide(self) -> None:
         """Divide the network among the processes, with the weights of process 0."""
-        copy_from_first(self.network, self.world)
+        sources = trainable_state(self.network) if self.world.is_first else {}
         self.step.divide(self.world)
+        copy_parts_from_first(self.network, sources, self.world)
         self.optimizer = self.step.optimizer
         self.schedule.use(self.optimizer)
 
