@@ -51,6 +51,8 @@ class QuantizedLinear(nn.Linear):
     scale: `[out]` or `[ceil(out in / 64)]` fp32
     """
 
+    nf4_values: Tensor
+
     def __init__(self, layer: nn.Linear, kind: Literal["int8", "nf4"]) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.kind = layer.in_features, layer.out_features, kind
