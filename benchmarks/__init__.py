@@ -6,6 +6,7 @@ BENCHMARKS = (
     "training_loop",
     "batch_prediction",
     "one_row",
+    "contributions",
     "serving",
     "startup",
     "memory",

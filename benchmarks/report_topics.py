@@ -39,6 +39,7 @@ TOPICS = (
             "training_loop",
             "batch_prediction",
             "one_row",
+            "contributions",
             "serving",
             "startup",
             "memory",
