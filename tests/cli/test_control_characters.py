@@ -98,6 +98,7 @@ ARGUMENTS: dict[str, list[tuple[list[str], bool]]] = {
     "compare": [([MODEL, MODEL, BAD], True)],
     "ensemble": [([MODEL, MODEL, "--out", f"two{CLEAR}"], True)],
     "compress": [([MODEL, TABLE, "--out", f"small{CLEAR}", "--dtype", "fp32"], True)],
+    "export": [([MODEL, f"no{CLEAR}.csv", "--out", "x"], False), ([f"no{CLEAR}", TABLE, "--out", "x"], False)],
     "curate": [([BAD, "--model", MODEL, "--out", f"curated{COLOR}"], None)],  # type: ignore[list-item]
     "index": [([BAD, "--model", MODEL, "--out", f"found{CLEAR}"], None)],  # type: ignore[list-item]
     "search": [([f"found{CLEAR}", json.dumps({TEXT: "word1"})], None)],  # type: ignore[list-item]

@@ -57,6 +57,7 @@ OUTPUTS = {
     "zero-shot": Output(("model", "table.jsonl", "--classes", "a,b"), "file", "out.jsonl", LINES, runs=False),
     "ensemble": Output(("model", "second"), "directory", "out", ("model", "second")),
     "compress": Output(("model", "table.csv", "--dtype", "fp32"), "directory", "out", BOTH),
+    "export": Output(("model", "table.csv"), "directory", "out", BOTH),
     "demo": Output((), "directory", "out", (), runs=False),
 }
 #: Commands that write nothing, or only into the cache.

@@ -52,6 +52,7 @@ CALLS: dict[str, list[str]] = {
     "index-delete": ["index", "--filter", "color == 'none'"],
     "ensemble": ["model", "model", "--out", "both", "--method", "average"],
     "compress": ["model", "nothing.csv", "--out", "small", "--dtype", "bf16", "--tolerance", "0.1"],
+    "export": ["model", "nothing.csv", "--out", "graph"],
     "cache": ["--keep", "1"],
     "schema": [],
     "doctor": [],

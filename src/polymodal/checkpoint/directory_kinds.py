@@ -132,7 +132,18 @@ SHARDS = DirectoryKind(
     is_extended=True,
 )
 
+ONNX_EXPORT = DirectoryKind(
+    name="ONNX export",
+    manifest="export.json",
+    keys=frozenset({"format", "parity_rows"}),
+    files=(
+        *("model.onnx", "model.onnx.data", "export.json", "check.py", "parity.safetensors", "recipe.yaml"),
+        *("preparation.json", "preparation/input*/tokenizer.json", "preparation/output*/tokenizer.json"),
+    ),
+)
+
 KINDS = {
+    "onnx": ONNX_EXPORT,
     "shards": SHARDS,
     "model": MODEL,
     "index": INDEX,

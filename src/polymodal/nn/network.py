@@ -107,7 +107,7 @@ class Network(nn.Module):
 
     def encode_and_fuse(self, batch: Batch, hidden: dict[str, Tensor] | None = None) -> list[FusionOutput]:
         """The fusion outputs of a batch, one per branch; `hidden` as in `forward`."""
-        return self.fuse(self.encode(batch), len(batch), hidden)
+        return self.fuse(self.encode(batch), batch.rows.shape[0], hidden)
 
     def encode(self, batch: Batch) -> EncodedInputs:
         """Encode each input of a batch."""
@@ -146,7 +146,7 @@ class Network(nn.Module):
         always = torch.ones_like(present[0])
         per_task: dict[str, FusionOutput] = {}
         for name, token in zip(self.outputs, task_tokens, strict=True):
-            task = Tokens(token.expand(len(always), 1, -1), always.unsqueeze(1), always)
+            task = Tokens(token.expand(always.shape[0], 1, -1), always.unsqueeze(1), always)
             (fused,) = self.fusion({TASK_INPUT: task, **tokens})
             fused = replace(fused, weight=fused.weight * present.any(0), penalties=self.fusion.penalties())
             per_task[name] = self._with_inputs(fused, tokens, encoder_outputs)

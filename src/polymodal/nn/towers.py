@@ -48,7 +48,7 @@ class Tower(nn.Module, SharesBatch):
             has the input
         """
         present = batch.present
-        rows = len(present)
+        rows = present.shape[0]
         if next(iter(batch.data.values())).shape[0] == 0:  # no row of this batch has the input
             features = self.missing.expand(rows, 1, -1)
             needs_statistics = self.training and self.world.size > 1 and has_batch_statistics(self.encoder)
@@ -65,7 +65,7 @@ class Tower(nn.Module, SharesBatch):
         times = self.encoder.token_times(batch.data, features.shape[1])
         raw = features if return_encoder_outputs else None
         features = self.norm(self.project(features))  # [items, length, width]
-        if len(features) != rows or not _is_in_order(batch.index):
+        if features.shape[0] != rows or not _is_in_order(batch.index):
             features, mask = features.index_select(0, batch.index), mask.index_select(0, batch.index)
             times = None if times is None else times.index_select(0, batch.index)
             raw = None if raw is None else raw.index_select(0, batch.index)
@@ -87,9 +87,9 @@ class Tower(nn.Module, SharesBatch):
             return tokens
         first = torch.zeros_like(tokens.mask)
         first[:, 0] = True
-        mask = torch.where(missing.unsqueeze(1), first, tokens.mask)
-        replaced = (first & missing.unsqueeze(1)).unsqueeze(-1)
-        features = torch.where(replaced, self.missing.to(tokens.features.dtype), tokens.features)
+        replaced = first & missing.unsqueeze(1)
+        mask = replaced | (tokens.mask & ~missing.unsqueeze(1))  # ONNX Runtime has no `where` of booleans
+        features = torch.where(replaced.unsqueeze(-1), self.missing.to(tokens.features.dtype), tokens.features)
         return replace(tokens, features=features, mask=mask, present=tokens.present & ~missing)
 
     def _encode_in_chunks(self, data: dict[str, Tensor], chunk_size: int) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ class Tower(nn.Module, SharesBatch):
 
 def _is_in_order(index: Tensor) -> bool:
     """Whether item i belongs to row i, where that can be read; False on an accelerator."""
-    return can_read(index) and torch.equal(index, torch.arange(len(index)))
+    return can_read(index) and torch.equal(index, torch.arange(index.shape[0]))
 
 
 class EncodedInputs(NamedTuple):

@@ -25,7 +25,7 @@ def can_read(tensor: Tensor) -> bool:
         >>> can_read(torch.zeros(3)), can_read(torch.zeros(3, device="meta"))
         (True, False)
     """
-    return tensor.device.type == CPU
+    return tensor.device.type == CPU and not torch.compiler.is_exporting()
 
 
 def device_constant(values: Sequence[float] | np.ndarray, device: torch.device) -> Tensor:

@@ -76,7 +76,7 @@ class AudioTransformer(Encoder):
         allowed = None if can_read(mask) and bool(mask.all()) else mask.repeat_interleave(rows, dim=1)
         for block in self.blocks:
             x = block(x, allowed)
-        return self.norm(x).view(len(x), steps, rows, self.width).mean(2), mask
+        return self.norm(x).view(x.shape[0], steps, rows, self.width).mean(2), mask
 
     def times(self, data: dict[str, Tensor], length: int) -> Tensor:
         """The center of each patch, in seconds."""

@@ -18,7 +18,7 @@ def strided_length(length: Tensor, stride: int) -> Tensor:
 def frame_times(items: Tensor, length: int, first: float, step: float) -> Tensor:
     """`[items, length]` fp32 seconds: `first`, `first + step`, ... for each of `items [items]`."""
     times = first + step * torch.arange(length, dtype=torch.float32, device=items.device)
-    return times.expand(len(items), -1)
+    return times.expand(items.shape[0], -1)
 
 
 def mask_frames(x: Tensor, length: Tensor) -> Tensor:

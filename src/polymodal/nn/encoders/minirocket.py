@@ -79,10 +79,10 @@ class MiniRocket(Encoder):
         """`values` and `observed [items, steps, channels]`, `length [items]` -> `[items, 1, width]`."""
         found = data if "hidden" in data else self.encode_frozen(data)
         features = torch.cat([found["features"], found["hidden"].float()], dim=2)  # [items, 1, features + channels]
-        mask = torch.ones(len(features), 1, 1, device=features.device)
+        mask = torch.ones(features.shape[0], 1, 1, device=features.device)
         features = self.norm(features.transpose(1, 2), mask).transpose(1, 2)
         tokens = self.project(self.dropout(features.to(self.project.weight.dtype)))
-        return tokens, torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
+        return tokens, torch.ones(tokens.shape[0], 1, dtype=torch.bool, device=tokens.device)
 
     def frozen_prefix(self) -> FrozenPrefix:
         fixed = self.transform.state_dict(keep_vars=True)

@@ -104,4 +104,4 @@ class Ngrams(Encoder):
         features = self.linear(summed)
         if self.layers is not None:
             features = features + self.layers(summed)
-        return features.unsqueeze(1), real.new_ones(len(real), 1)
+        return features.unsqueeze(1), real.new_ones(real.shape[0], 1)

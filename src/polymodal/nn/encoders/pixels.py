@@ -32,7 +32,7 @@ def pack_frames(pixels: Tensor, real: Tensor) -> Tensor:
 
 def unpack_frames(frames: Tensor, real: Tensor) -> Tensor:
     """The inverse of `pack_frames` for features `[real, width]`: `[items, frames, width]`, zeros at padding."""
-    if len(frames) == real.numel():
+    if frames.shape[0] == real.numel():
         return frames.view(*real.shape, -1)
     unpacked = frames.new_zeros(real.numel(), frames.shape[-1])
     return unpacked.index_copy(0, real.flatten().nonzero().squeeze(1), frames).view(*real.shape, -1)

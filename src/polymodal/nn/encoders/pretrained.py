@@ -202,7 +202,7 @@ class PretrainedEncoder(Encoder):
         one = self._example_inputs()
         if self.modality == "text" or "attention_mask" in one:
             return self.prepare_inputs(items)
-        return {name: tensor.expand(len(hidden), *tensor.shape[1:]) for name, tensor in one.items()}
+        return {name: tensor.expand(hidden.shape[0], *tensor.shape[1:]) for name, tensor in one.items()}
 
     @property
     def _device(self) -> torch.device:

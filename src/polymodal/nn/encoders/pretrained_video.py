@@ -69,7 +69,7 @@ class PretrainedVideo(PretrainedEncoder):
         pixels = data["pixels"]
         some_are_shorter = not can_read(chosen) or bool((data["length"] < pixels.shape[1]).any())
         if chosen.shape[1] != pixels.shape[1] or some_are_shorter:
-            first = pixels.shape[1] * torch.arange(len(pixels), device=pixels.device).unsqueeze(1)
+            first = pixels.shape[1] * torch.arange(pixels.shape[0], device=pixels.device).unsqueeze(1)
             pixels = pixels.flatten(0, 1).index_select(0, (first + chosen).flatten())
             pixels = pixels.view(*chosen.shape, *pixels.shape[1:])
         return {self.backbone.model.main_input_name: normalize_pixels(pixels, self.geometry)}
@@ -84,7 +84,7 @@ class PretrainedVideo(PretrainedEncoder):
         else:
             tokens = hidden[:, extra:]
             if self.space_major:
-                tokens = tokens.view(len(tokens), places, steps, -1).transpose(1, 2).flatten(1, 2)
+                tokens = tokens.view(tokens.shape[0], places, steps, -1).transpose(1, 2).flatten(1, 2)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return tokens, mask
 

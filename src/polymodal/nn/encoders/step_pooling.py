@@ -27,8 +27,8 @@ def pool_steps(x: Tensor, real: Tensor, window: int) -> tuple[Tensor, Tensor]:
         return x, real
     padding = -x.shape[1] % window
     x = functional.pad(x * real.unsqueeze(-1).to(x.dtype), (0, 0, 0, padding))
-    count = functional.pad(real, (0, padding)).reshape(len(x), -1, window).sum(2)
-    return x.reshape(len(x), count.shape[1], window, -1).sum(2) / count.clamp_min(1).unsqueeze(-1).to(
+    count = functional.pad(real, (0, padding)).reshape(x.shape[0], -1, window).sum(2)
+    return x.reshape(x.shape[0], count.shape[1], window, -1).sum(2) / count.clamp_min(1).unsqueeze(-1).to(
         x.dtype
     ), count > 0
 

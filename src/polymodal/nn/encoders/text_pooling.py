@@ -88,7 +88,7 @@ def _first(features: Tensor, mask: Tensor) -> Tensor:
 
 
 def _last(features: Tensor, mask: Tensor) -> Tensor:
-    return features[torch.arange(len(features), device=mask.device), mask.sum(1) - 1]
+    return features[torch.arange(features.shape[0], device=mask.device), mask.sum(1) - 1]
 
 
 #: Names of pooling modes in sentence-transformers: values of `pooling_mode`, and flags in older files.

@@ -34,7 +34,7 @@ def average_tokens(features: Tensor, mask: Tensor, max_tokens: int) -> tuple[Ten
     new_length = count.clamp(max=max_tokens)
     num_runs = min(max_tokens, mask.shape[1])  # on an accelerator, any number that is large enough
     if can_read(mask):
-        num_runs = int(new_length.max()) if len(mask) else 0
+        num_runs = int(new_length.max()) if mask.shape[0] else 0
     run = (mask.cumsum(dim=1) - 1) * new_length // count.clamp(min=1)
     in_run = (run[:, None] == torch.arange(num_runs, device=mask.device)[None, :, None]) & mask[:, None]
     weights = in_run.to(features.dtype) / in_run.sum(dim=2, keepdim=True).clamp(min=1)

@@ -47,7 +47,7 @@ class MergedAttention(TokenFusion):
     def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
         features, masks = self.typed(tokens), self.typed.present_masks(tokens)
         present = self.presence(tokens).any(1)
-        x = torch.cat([self.cls.expand(len(present), 1, -1), *features], dim=1)  # [batch, length, width]
+        x = torch.cat([self.cls.expand(present.shape[0], 1, -1), *features], dim=1)  # [batch, length, width]
         mask = torch.cat([torch.ones_like(present).unsqueeze(1), *masks], dim=1)  # [batch, length]
         pair = None if self.graph is None else _expand(self.graph, [1, *(part.shape[1] for part in features)])
         for block in self.blocks:

@@ -64,7 +64,7 @@ class Bottleneck(TokenFusion):
 
     def forward(self, tokens: dict[str, Tokens]) -> list[FusionOutput]:
         presence = self.presence(tokens)
-        batch, present = len(presence), presence.any(1)
+        batch, present = presence.shape[0], presence.any(1)
         streams, masks = [], []
         for name, cls in zip(self.inputs, self.cls.unbind(), strict=True):
             streams.append(

@@ -95,7 +95,7 @@ class Combiner(nn.Module):
             values = [decoded[name].detach().clone() for name in self.branches]
             counts = [weight[name].detach().clone() for name in self.branches]
             start = [parameter.detach().clone() for parameter in parameters]
-            rows = len(values[0])
+            rows = values[0].shape[0]
 
             def objective() -> Tensor:
                 moved = sum(((p - s) ** 2).sum() for p, s in zip(parameters, start, strict=True))

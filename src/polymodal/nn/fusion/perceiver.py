@@ -52,7 +52,7 @@ class Perceiver(TokenFusion):
         context = torch.cat(self.typed(tokens), dim=1)  # [batch, length, width]
         mask = torch.cat(self.typed.present_masks(tokens), dim=1)
         present = self.presence(tokens).any(1)
-        x = self.latents.expand(len(present), -1, -1)  # [batch, latents, width]
+        x = self.latents.expand(present.shape[0], -1, -1)  # [batch, latents, width]
         for _ in range(self.repeats):
             x = self.cross_attention(x, context, mask)
             for block in self.blocks:

@@ -62,7 +62,7 @@ class QFormer(TokenFusion):
         context = torch.cat(self.typed(tokens), dim=1)  # [batch, length, width]
         mask = torch.cat(self.typed.present_masks(tokens), dim=1)
         present = self.presence(tokens).any(1)
-        queries = self.queries.expand(len(present), -1, -1)  # [batch, queries, width]
+        queries = self.queries.expand(present.shape[0], -1, -1)  # [batch, queries, width]
         text, text_mask = context[:, :0], mask[:, :0]
         if self.text is not None:
             text_tokens = tokens[self.text]

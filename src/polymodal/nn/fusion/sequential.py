@@ -36,7 +36,7 @@ class Sequential(VectorFusion):
         self.cells = nn.ModuleList(nn.GRUCell(width, width) for _ in inputs)
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
-        state = self.initial_state.to(vectors.dtype).expand(len(vectors), -1)  # [batch, width]
+        state = self.initial_state.to(vectors.dtype).expand(vectors.shape[0], -1)  # [batch, width]
         for index, cell in enumerate(self.cells):
             state = torch.where(present[:, index, None], cell(vectors[:, index], state), state)
         return state

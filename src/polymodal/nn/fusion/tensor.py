@@ -50,7 +50,7 @@ class TensorFusion(VectorFusion):
         self.project = nn.Linear(size, width)
 
     def fuse(self, vectors: Tensor, present: Tensor) -> Tensor:
-        product = vectors.new_ones(len(vectors), 1)
+        product = vectors.new_ones(vectors.shape[0], 1)
         for index, linear in enumerate(self.reduce):
             reduced = linear(vectors[:, index]) * present[:, index, None]
             factor = torch.cat([reduced, torch.ones_like(reduced[:, :1])], dim=1)  # [batch, projection_dim + 1]

@@ -56,7 +56,7 @@ class Weighted(VectorFusion):
             heads = self.score((vectors * present.unsqueeze(-1)).flatten(1))  # [batch, inputs * HEADS]
             scores = heads.unflatten(1, (-1, HEADS))[:, :, self.head_of_unit]  # [batch, inputs, width]
         else:
-            scores = self.theta.unsqueeze(-1).expand(len(vectors), -1, 1)
+            scores = self.theta.unsqueeze(-1).expand(vectors.shape[0], -1, 1)
         return (vectors * present_softmax(scores, present.unsqueeze(-1))).sum(1)
 
 

@@ -37,7 +37,7 @@ class Resampler(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`features [batch, length, width]` and `mask [batch, length]` (True = real) ->
         `[batch, num_tokens, out_width]` and their mask, all True."""
-        x = self.queries.expand(len(features), -1, -1)
+        x = self.queries.expand(features.shape[0], -1, -1)
         query_mask = mask.new_ones(x.shape[:2])
         for block in self.blocks:
             x = block(x, torch.cat([features, x.to(features.dtype)], dim=1), torch.cat([mask, query_mask], dim=1))
