@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar, cast
@@ -89,7 +90,9 @@ class ShardedNetwork(Generic[N]):
         """The second result of `work`, which runs with gathered parameters. Its first result are the tensors from which
         the backward pass starts."""
         self._used.clear()
-        found: T = self.root(work)[1]
+        with warnings.catch_warnings():  # losses can be views, which nothing changes in place
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
+            found: T = self.root(work)[1]
         return found
 
     def evaluate(self, work: Callable[[], T]) -> T:
