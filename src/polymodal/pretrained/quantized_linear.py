@@ -93,31 +93,21 @@ class _Product(torch.autograd.Function):
 
 
 def quantize_weight(weight: Tensor, kind: Literal["int8", "nf4"]) -> tuple[Tensor, Tensor]:
-    """The codes and the scale of a weight `[out, in]`. It needs the memory of the result and of `CHUNK` weights."""
-    return _quantize_int8(weight) if kind == "int8" else quantize_nf4(weight)
-
-
-def _quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    codes, scale = weight.new_empty(weight.shape, dtype=torch.int8), weight.new_empty(len(weight), dtype=torch.float32)
+    """The codes and the scale of a weight `[out, in]`, of which `CHUNK` values are quantized at once."""
+    if kind == "nf4":
+        return quantize_nf4(weight)
     rows = max(1, CHUNK // max(1, weight[:1].numel()))
-    for start in range(0, len(weight), rows):
-        part = slice(start, start + rows)
-        codes[part], scale[part] = quantize(weight[part])
-    return codes, scale
+    return _joined([quantize(part) for part in weight.split(rows)])
 
 
 def quantize_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The codes, two in a byte, and the scales of the blocks of a weight, whose last block is filled with zeros."""
-    flat = weight.detach().reshape(-1)
-    blocks = -(-len(flat) // (2 * NF4_BLOCK)) * 2
-    codes = flat.new_empty(blocks * NF4_BLOCK // 2, dtype=torch.uint8)
-    scale = flat.new_empty(blocks, dtype=torch.float32)
-    for start in range(0, len(flat), CHUNK):
-        block = start // NF4_BLOCK
-        own_codes, own_scale = _quantize_blocks(flat[start : start + CHUNK].float())
-        codes[start // 2 : start // 2 + len(own_codes)] = own_codes
-        scale[block : block + len(own_scale)] = own_scale
-    return codes, scale
+    return _joined([_quantize_blocks(part.float()) for part in weight.detach().reshape(-1).split(CHUNK)])
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    codes, scales = zip(*parts, strict=True)
+    return torch.cat(codes), torch.cat(scales)
 
 
 def _quantize_blocks(flat: Tensor) -> tuple[Tensor, Tensor]:
