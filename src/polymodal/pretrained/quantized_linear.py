@@ -97,12 +97,12 @@ def quantize_weight(weight: Tensor, kind: Literal["int8", "nf4"]) -> tuple[Tenso
     if kind == "nf4":
         return quantize_nf4(weight)
     rows = max(1, CHUNK // max(1, weight[:1].numel()))
-    return _joined([quantize(part) for part in weight.split(rows)])
+    return _joined([quantize(part) for part in torch.split(weight, rows)])
 
 
 def quantize_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The codes, two in a byte, and the scales of the blocks of a weight, whose last block is filled with zeros."""
-    return _joined([_quantize_blocks(part.float()) for part in weight.detach().reshape(-1).split(CHUNK)])
+    return _joined([_quantize_blocks(part.float()) for part in torch.split(weight.detach().reshape(-1), CHUNK)])
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
