@@ -13,9 +13,7 @@ from polymodal.core.argument_types import check_arguments
 from polymodal.core.errors import RecipeError
 from polymodal.data.table.cell_errors import CellErrors
 from polymodal.data.table.table import Table
-from polymodal.evaluation.training_rows import warn_training_rows
 from polymodal.model.run_record import RunRecord
-from polymodal.model.scored_tables import count_training_rows
 from polymodal.model.uncertainty import Block, Uncertain
 from polymodal.preparation.preparation import Preparation
 from polymodal.uncertainty.abstention import RiskCoverage, Selective
@@ -95,6 +93,9 @@ class MeasuresUncertainty(ABC):
         Raises:
             RecipeError: no output has classes, labels or numbers.
         """
+        from polymodal.evaluation.training_rows import warn_training_rows
+        from polymodal.model.scored_tables import count_training_rows  # slow to import
+
         table = self.open(data, root, targets=True)
         warn_training_rows(count_training_rows(self.run, self.preparation, table), len(table), table.name)
         self.calibration = Uncertain(self.row_predictor, self.calibration).calibration_rows(table, strict)

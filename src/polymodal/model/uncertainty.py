@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,13 +16,15 @@ from polymodal.data.table.cell_errors import CellErrors, warn_cell_errors
 from polymodal.data.table.table import Table
 from polymodal.evaluation.targets import OutputTargets
 from polymodal.inference.batching import PREDICTION_BATCH_SIZE
-from polymodal.inference.ensemble_predictor import PredictsSplits
-from polymodal.inference.predictions import Predictions
 from polymodal.preparation.preparation import PreparedTable
 from polymodal.tasks.base import Task
 from polymodal.uncertainty.abstention import RiskCoverage, confidence_threshold, risk_coverage
 from polymodal.uncertainty.calibration_rows import CalibrationRows, is_calibrated, known_targets, present_inputs
 from polymodal.uncertainty.conformal_sets import Conformal, conformal_answers
+
+if TYPE_CHECKING:
+    from polymodal.inference.ensemble_predictor import PredictsSplits
+    from polymodal.inference.predictions import Predictions
 
 #: The answers of a block by output, and its distributions `[rows, k]`.
 Block = tuple[dict[str, list[Any]], dict[str, np.ndarray]]
