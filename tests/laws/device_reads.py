@@ -165,7 +165,7 @@ ALLOWED: dict[str, str] = {
     "training/loss_balancing.py::_without_conflicts": "the sign of each product decides the next",
     "training/modality_balancing.py::unimodal_scores": "the scores of the inputs decide the factors",
     "training/modality_balancing.py::modulate_gradients": "the scores of the inputs decide the factors",
-    "training/sharded_training.py::mark_items": "the processes agree on the encoders that run",
+    "nn/towers.py::mark_items": "the processes agree on the encoders that run",
     "training/monitor.py::find_non_finite": "training stops",
     "training/monitor.py::check_finite": "only at steps that are logged",
     "training/monitor.py::gradient_norms": "only at steps that are logged",
