@@ -62,4 +62,5 @@ STUDIES = (
     "tables_development",
     "tables_final",
     "tables_planted",
+    "tables_effort",
 )

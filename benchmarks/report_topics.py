@@ -31,7 +31,9 @@ TOPICS = (
             "pretraining_step",
         ),
     ),
-    Topic("tables", "Small and mixed tables", ("tables_development", "tables_final", "tables_planted")),
+    Topic(
+        "tables", "Small and mixed tables", ("tables_development", "tables_final", "tables_planted", "tables_effort")
+    ),
     Topic(
         "speed",
         "Speed and memory",

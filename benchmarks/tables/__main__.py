@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--half", choices=("development", "final", "planted"), default="development")
+    parser.add_argument("--half", choices=("development", "final", "planted", "effort"), default="development")
     parser.add_argument("--sets", nargs="+", metavar="SET", help="default: all sets of the half")
     parser.add_argument(
         "--contestants",
@@ -80,16 +80,22 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _datasets(half: str, names: list[str] | None) -> list[Dataset]:
-    """The named sets, which must be of this half; without names, all of it.
+    """The named sets, which must be of this half; without names, all of it. `effort` has the sets of both halves, and
+    chooses nothing.
 
     Raises:
         UnknownSet: there is no such set in this half.
         MissingAsset: the data of a named set are not unpacked; without names, of any set.
     """
-    known = [find(name) for name in planted_names()] if half == "planted" else of_half(half)
+    halves = ("development", "final") if half == "effort" else (half,)
+    known = (
+        [find(name) for name in planted_names()]
+        if half == "planted"
+        else [one for part in halves for one in of_half(part)]
+    )
     found = known if names is None else [find(name) for name in names]
     for one in found:
-        if half != "planted" and one.half != half:
+        if half not in ("planted", "effort") and one.half != half:
             raise UnknownSet(f"{one.name} is a set of the half {one.half!r}, not {half!r}")
         if not is_available(one):
             raise MissingAsset(f"the data of {one.name} are not unpacked: python -m benchmarks.tables.assets")

@@ -115,7 +115,8 @@ class Results:
             found = {name: self.mean(dataset, name) for name in names}
             found |= {BEST_SCRIPT: self.mean(dataset, script)} if script else {}
             means[dataset] = {name: mean for name, mean in found.items() if mean is not None}
-        return mean_ranks(means, [*names, BEST_SCRIPT])
+        has_scripts = any(BEST_SCRIPT in found for found in means.values())
+        return mean_ranks(means, [*names, *([BEST_SCRIPT] if has_scripts else [])])
 
     def best_single_input(self, dataset: str, contestant: str) -> str | None:
         """The name of the set `NAME:COLUMN` on which the contestant scores best; None: it ran on none."""

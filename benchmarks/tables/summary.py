@@ -9,6 +9,7 @@ from benchmarks.record import Record
 from benchmarks.tables.catalog import find
 from benchmarks.tables.cells import Cell
 from benchmarks.tables.entrants import group_of
+from benchmarks.tables.paired import compare_sets
 from benchmarks.tables.results import BEST_SCRIPT, Results
 from benchmarks.tables.scores import chance_calibration_error, expected_calibration_error
 
@@ -18,6 +19,7 @@ TITLES = {
     "development": "Small and mixed tables: the sets that chose defaults",
     "final": "Small and mixed tables: the sets that were looked at once",
     "planted": "Small and mixed tables: columns of noise",
+    "effort": "Small and mixed tables: fast, balanced and best on the same folds",
 }
 METHOD = (
     "Repeated cross-validation, the same folds for all contestants, which alternate. Each contestant trains and "
@@ -40,6 +42,7 @@ def tables(results: Results) -> dict[str, Table]:
         "Scores": _matrix(results, lambda dataset, name: _shown(results.mean(dataset, name), 3)),
         "Against the best script": _against(results),
         "Over all sets": _overall(results),
+        "Best against balanced": _efforts(results),
         "All inputs against the best single one": _inputs(results),
         "Noise columns: difference from the set without them": _noise(results),
         "Processor seconds": _matrix(
@@ -102,13 +105,36 @@ def _overall(results: Results) -> Table:
     head = ["contestant", "mean rank", "sets", "above the best script", "not significantly below", "p over sets"]
     ranks, rows = results.ranks(), []
     for name in sorted(ranks, key=lambda one: ranks[one]):
-        if name != BEST_SCRIPT and group_of(name) in ("ours", "library"):
-            one = results.standing(name)
+        one = results.standing(name) if name != BEST_SCRIPT and group_of(name) in ("ours", "library") else None
+        if one is not None and one.sets:
             counts = [str(one.sets), str(one.better), str(one.not_below), f"{one.p_value:.2g}"]
             rows.append([name, f"{one.rank:.2f}", *counts])
         else:
             rows.append([name, f"{ranks[name]:.2f}", "", "", "", ""])
     return [head, *rows]
+
+
+def _efforts(results: Results) -> Table:
+    """What `best` adds to `balanced` on each set, and over the sets."""
+    head = ["set", "balanced", "best", "difference", "p", "folds", "CPU s", "times as much"]
+    rows, means = [], []
+    for dataset in results.datasets:
+        found = results.difference(dataset, "best", "balanced")
+        if found is None:
+            continue
+        scores = [results.mean(dataset, name) or 0.0 for name in ("balanced", "best")]
+        costs = [results.mean(dataset, name, "cpu_seconds") or 0.0 for name in ("balanced", "best")]
+        means.append(scores)
+        shown = [f"{found.mean:+.3f}", _p_value(found.p_value), str(found.folds)]
+        rows.append([dataset, *(_shown(one, 3) for one in scores), *shown, f"{costs[1]:.1f}", _ratio(costs)])
+    if rows:
+        p = compare_sets([best for _, best in means], [balanced for balanced, _ in means])
+        rows.append(["all sets", "", "", f"{sum(b - a for a, b in means) / len(means):+.3f}", _p_value(p), "", "", ""])
+    return [head, *rows]
+
+
+def _ratio(costs: list[float]) -> str:
+    return f"{costs[1] / costs[0]:.1f}" if costs[0] else ""
 
 
 def _inputs(results: Results) -> Table:
