@@ -295,7 +295,7 @@ def blob_boxes(picture: Image.Image) -> np.ndarray:
     return np.array([[x.start, y.start, x.stop - x.start, y.stop - y.start] for y, x in found]).reshape(-1, 4)
 
 
-def test_planted_boxes_are_found_far_above_the_floor(tmp_path: Path) -> None:
+def test_planted_boxes_are_found_better_than_by_color_alone(tmp_path: Path) -> None:
     """The floor finds regions by color and gives them the commonest shape: it knows where, and not what."""
     test = make_shape_boxes(60, 3)
     settings = ["training.epochs=14", "training.num_threads=1", "training.precision=fp32"]
