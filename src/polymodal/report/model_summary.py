@@ -181,7 +181,7 @@ def verdict(model: Model, part: str, output: str) -> list[str]:
         )
     if part == "validation":
         sentences.append(
-            "There are no test rows. The best epoch was selected on these validation rows, so the score is optimistic."
+            "There are no test rows. The model was chosen on these validation rows, so the score is optimistic."
         )
     return sentences
 
