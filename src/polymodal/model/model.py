@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,13 +81,13 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions, MeasuresUncert
         run: RunRecord | None = None,
         weight_format: WeightFormat | None = None,
         ensemble: FittedEnsemble | None = None,
-        calibration: Mapping[str, CalibrationRows] | None = None,
+        calibration: dict[str, CalibrationRows] | None = None,
     ) -> None:
         self.recipe, self.preparation, self._network, self.ensemble = recipe, preparation, network, ensemble
         self.metrics = {} if metrics is None else metrics
         self.run = RunRecord() if run is None else run
         self.weight_format = WeightFormat() if weight_format is None else weight_format
-        self.calibration: dict[str, CalibrationRows] = dict(calibration or {})
+        self.calibration = {} if calibration is None else calibration
 
     @property
     def network(self) -> Network:
