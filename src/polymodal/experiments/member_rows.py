@@ -95,10 +95,14 @@ class MemberRows:
         return positions, EstimatorTarget(task.space, task.output_size, values, weight[positions], groups)
 
     def groups(self) -> np.ndarray | None:
-        """The group of each row; None if the table has no groups, or if training and validation are two tables."""
-        if len(self.parts) > 1 or self.parts[0].table.groups is None:
-            return None
-        return self.parts[0].table.groups[self.parts[0].rows]
+        """The group of each row `[rows]`; no group has rows of two tables. None without groups."""
+        found: list[np.ndarray] = []
+        for part in self.parts:
+            if part.table.groups is None:
+                return None
+            after = max((int(one.max(initial=-1)) + 1 for one in found), default=0)
+            found.append(part.table.groups[part.rows] + after)
+        return np.concatenate(found)
 
     def folds_of(self, positions: np.ndarray) -> list[Fold]:
         """The folds as places in `positions`, where a position may occur several times; folds without rows are left
