@@ -167,5 +167,8 @@ def test_a_failed_export_leaves_nothing(model: Model, tmp_path: Path, monkeypatc
 
 
 def test_the_command_refuses_an_ensemble(model: Model, tmp_path: Path) -> None:
-    done = run_command("export", "nowhere", "table.csv", "--out", "graph", cwd=tmp_path)
+    polymodal.ensemble([model, model]).save(tmp_path / "both")
+    done = run_command("export", "both", "nothing.csv", "--out", "graph", cwd=tmp_path)
     assert done.returncode == 2
+    assert "an ensemble cannot be exported" in " ".join(done.stderr.split())
+    assert not (tmp_path / "graph").exists()
