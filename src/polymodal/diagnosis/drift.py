@@ -76,7 +76,7 @@ def drift_tests(
 ) -> Drift:
     """The tests of two tables, corrected together by Holm's procedure.
 
-    cells: by column, the cells of both tables: numbers or categories, or media, of which only missing cells count
+    cells: by column, the cells of both tables: numbers or categories; of media only missing cells count
     features: by input, or `all inputs`, the features of both tables, `[rows, columns]` with NaN if missing
     """
     found = []
@@ -136,7 +136,7 @@ def _chi_squared(counts: np.ndarray) -> float:
 
 def _classifier_test(name: str, before: np.ndarray, after: np.ndarray, seed: int) -> DriftTest:
     """The classifier two-sample test (Lopez-Paz & Oquab, "Revisiting Classifier Two-Sample Tests", 2017): boosted trees
-    learn on half of the rows of which table a row is, and a rank test judges their scores of the other half."""
+    learn on half of the rows to which table a row belongs, and a rank test judges their scores of the other half."""
     from sklearn.ensemble import HistGradientBoostingClassifier  # slow to import
 
     draw = np.random.default_rng(seed)

@@ -101,7 +101,7 @@ def checked_output(tasks: Mapping[str, Task], output: str | None) -> str:
         RecipeError: there is no such output, or none at all.
     """
     if not tasks:
-        raise RecipeError("output", "the model has no output, so there is no prediction to explain")
+        raise RecipeError("output", "the model has no output")
     output = output or next(iter(tasks))
     if output not in tasks:
         raise RecipeError("output", f"there is no output {output!r}; {did_you_mean(output, tasks)}")

@@ -44,16 +44,6 @@ class DescribesItself(ABC):
         Raises:
             RecipeError: there is no such output.
         """
-        return leaderboard(self.run, self._output_name(output) if output or self.recipe.outputs else "")
-
-    def _output_name(self, output: str | None) -> str:
-        """The output of this name, or the first one.
-
-        Raises:
-            RecipeError: there is no such output.
-        """
         if output is not None and output not in self.recipe.outputs:
             raise RecipeError("output", f"there is no output {output!r}; {did_you_mean(output, self.recipe.outputs)}")
-        if not self.recipe.outputs:
-            raise RecipeError("output", "the model has no output")
-        return output or next(iter(self.recipe.outputs))
+        return leaderboard(self.run, output or next(iter(self.recipe.outputs), ""))

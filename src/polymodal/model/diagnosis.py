@@ -53,7 +53,7 @@ def row_losses(task: Task, distribution: np.ndarray, truth: np.ndarray) -> tuple
 def table_candidates(table: Table, columns: Sequence[str], rows: np.ndarray) -> Iterator[SliceCandidate]:
     """The candidates of columns of a table, in `rows`."""
     for column in columns:
-        yield from column_candidates(column, _cells(table, column, rows))
+        yield from column_candidates(column, table_cells(table, column, rows))
 
 
 def table_slices(
@@ -99,7 +99,9 @@ def table_drift(predictor: PredictsSplits, reference: Table, table: Table, stric
     both = reference, table
     cells, features = {}, {}
     for column in preparation.input_columns:
-        first, second = (_cells(one.read_with(preparation.column_kinds), column, np.arange(len(one))) for one in both)
+        first, second = (
+            table_cells(one.read_with(preparation.column_kinds), column, np.arange(len(one))) for one in both
+        )
         name = preparation.modality_of_column[column].options.name
         if name not in ("number", "category", "datetime"):
             first, second = ([None if cell is None else b"" for cell in side] for side in (first, second))
@@ -147,6 +149,7 @@ def _dense(block: FeatureBlock) -> np.ndarray:
     return np.where(values < 0, np.nan, values) if block.kind == "category" else values
 
 
-def _cells(table: Table, column: str, rows: np.ndarray) -> list[Any]:
+def table_cells(table: Table, column: str, rows: np.ndarray) -> list[Any]:
+    """The cells of a column in `rows [n]` as Python values."""
     found = table.values(column, rows)
     return found.to_pylist() if isinstance(found, pa.ChunkedArray) else list(found)

@@ -68,7 +68,7 @@ class MeasuresUncertainty(ABC):
     def risk_coverage(
         self, data: Any, *, output: str | None = None, root: Path | str | None = None, strict: bool = False
     ) -> RiskCoverage:
-        """How often the model is wrong if it answers only the rows of which it is most sure, for rows with targets.
+        """How often the model is wrong if it answers only the rows that it is most sure about, for rows with targets.
 
         output: an output of classes; default: the first output
 
@@ -87,6 +87,9 @@ class MeasuresUncertainty(ABC):
     def calibrate(self, data: Any, *, root: Path | str | None = None, strict: bool = False) -> Self:
         """Replace the calibration rows by these rows with targets, which training must not have used. Predictions stay
         as they are; `predict` with `coverage` or `max_risk` uses the new rows, and `save` writes them.
+
+        Rows of a class that training did not see are left out, so the coverage and the risk hold for rows of known
+        classes.
 
         Returns the model itself. For other arguments and errors, see `evaluate`.
 

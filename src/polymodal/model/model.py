@@ -237,9 +237,10 @@ class Model(DescribesItself, GeneratesTexts, ExplainsPredictions, MeasuresUncert
         Raises:
             RecipeError: there is no such output, or too few repeats.
         """
+        from polymodal.explanation.explained_value import checked_output
         from polymodal.model.scored_tables import measure_feature_importance
 
-        name = self._output_name(output)
+        name = checked_output(self.tasks, output)
         if num_repeats < 2:
             raise RecipeError("num_repeats", f"{num_repeats} is too few for a standard deviation; give 2 or more")
         table = self.open(data, root, targets=True)

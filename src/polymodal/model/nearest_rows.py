@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from polymodal.core.errors import RecipeError
 from polymodal.core.html_table import html_table
 from polymodal.data.table.table import Table
 from polymodal.inference.ensemble_predictor import EnsemblePredictor, PredictsSplits
 from polymodal.inference.predictor import Predictor
-from polymodal.model.diagnosis import table_features
+from polymodal.model.diagnosis import table_cells, table_features
 from polymodal.model.embedding import embed_rows
 
 #: Rows whose distances to all reference rows are computed at once.
@@ -92,6 +91,5 @@ def _search(known: np.ndarray, new: np.ndarray, count: int) -> tuple[np.ndarray,
 
 
 def _cells(table: Table, column: str, rows: np.ndarray) -> list[list[Any]]:
-    found = table.values(column, rows.reshape(-1))
-    cells = found.to_pylist() if isinstance(found, pa.ChunkedArray) else list(found)
+    cells = table_cells(table, column, rows.reshape(-1))
     return [cells[start : start + rows.shape[1]] for start in range(0, len(cells), rows.shape[1])]

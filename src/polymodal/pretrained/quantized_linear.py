@@ -93,7 +93,7 @@ class _Product(torch.autograd.Function):
 
 
 def quantize_weight(weight: Tensor, kind: Literal["int8", "nf4"]) -> tuple[Tensor, Tensor]:
-    """The codes and the scale of a weight `[out, in]`, of which `CHUNK` values are quantized at once."""
+    """The codes and the scale of a weight `[out, in]`; `CHUNK` values are quantized at once."""
     if kind == "nf4":
         return quantize_nf4(weight)
     rows = max(1, CHUNK // max(1, weight[:1].numel()))

@@ -30,7 +30,7 @@ from polymodal.uncertainty.calibration_rows import is_calibrated, known_targets,
 from polymodal.uncertainty.conformal_sets import Conformal, conformal_answers
 from polymodal.uncertainty.nonconformity import fewest_rows
 
-#: Inputs up to which contributions are computed, as every subset is predicted, and rows of which they are the mean.
+#: Contributions are computed for up to this many inputs, as every subset is predicted, and are means of these rows.
 MAX_INPUTS, MAX_ROWS = 6, 200
 #: Coverages of the table of sets.
 COVERAGES = (0.8, 0.9, 0.95)

@@ -16,7 +16,7 @@ STEPS = 40
 
 @dataclass(frozen=True)
 class Selective:
-    """Answers of which at most the fraction `max_risk` is wrong; the model abstains from the others."""
+    """Answers that are wrong in at most the fraction `max_risk`; the model abstains from the others."""
 
     max_risk: float
 
